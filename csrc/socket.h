@@ -1,0 +1,44 @@
+/* One netlink socket: open it connected, ask one thing, read its counters. */
+#ifndef TASKSTATS_SOCKET_H
+#define TASKSTATS_SOCKET_H
+
+#include "netlink.h"
+
+/* Bytes of a receive slot. The largest datagram known has 1,428 (version 17,
+ * task and group); a longer one is refused as TS_CUT, never half read. */
+#define TS_SLOT 4096
+
+/* A socket connected to the endpoint, with its receive buffer. Returns the
+ * descriptor; fills opened->port and ->rcvbuf. */
+int ts_socket_open(const struct ts_endpoint *endpoint, uint32_t rcvbuf,
+                   struct ts_opened *opened);
+
+/* The family's id: the endpoint's own, or what nlctrl says. */
+int ts_socket_family(int fd, const struct ts_endpoint *endpoint, struct ts_opened *opened);
+
+/* Ends registrations that this port inherited from a dead listener, and throws
+ * away what they had queued. -EINVAL in a PID namespace. */
+int ts_socket_clean(int fd, const struct ts_endpoint *endpoint, uint16_t family);
+
+/* Sends one request and waits for its ACK. Returns what the ACK says; a reply
+ * that came before it is left in `slot` (TS_SLOT bytes) and in `reply`, whose
+ * attrs are NULL if there was none. */
+int ts_socket_ask(int fd, const struct ts_endpoint *endpoint, const struct nl_request *request,
+                  uint8_t *slot, struct nl_message *reply);
+
+/* Sends one request and does not wait. */
+int ts_socket_tell(int fd, const struct nl_request *request, uint32_t seq);
+
+/* Datagrams dropped since the socket was made (modulo 2^32), bytes now queued. */
+int ts_socket_counters(int fd, uint32_t *drops, uint32_t *queued);
+
+/* CLOCK_MONOTONIC in ns. */
+int64_t ts_now(void);
+/* Waits until fd is readable. Returns 0, -ETIMEDOUT, or -errno. */
+int ts_wait_readable(int fd, int64_t deadline_ns);
+
+/* Changes in a child of fork: what was opened under another value is the
+ * parent's, and may only be closed. */
+unsigned ts_fork_generation(void);
+
+#endif

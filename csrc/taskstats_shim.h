@@ -1,0 +1,252 @@
+/* The whole public surface of the shim: ask the kernel for task accounting,
+ * hear every exit, decode a datagram. Builds without Python.
+ *
+ * Every function returns >= 0, or a negative errno. None logs. */
+#ifndef TASKSTATS_SHIM_H
+#define TASKSTATS_SHIM_H
+
+#include <stdint.h>
+
+/* What stands between the two markers is read by cffi as well: plain C, no
+ * preprocessor, padding written out so that every ABI lays it out alike. */
+/* cffi: begin */
+
+struct ts_timespec {
+    int64_t tv_sec;
+    int64_t tv_nsec;
+};
+
+/* The kernel's accounting record in its newest layout, version 17. Bytes past
+ * what the sending kernel filled are zero. Members: taskstats/fields.py. */
+struct ts_stats {
+    uint16_t version;
+    uint16_t pad_version;
+    uint32_t ac_exitcode;
+    uint8_t ac_flag;
+    int8_t ac_nice;
+    uint8_t pad_nice[6];
+    uint64_t cpu_count;
+    uint64_t cpu_delay_total;
+    uint64_t blkio_count;
+    uint64_t blkio_delay_total;
+    uint64_t swapin_count;
+    uint64_t swapin_delay_total;
+    uint64_t cpu_run_real_total;
+    uint64_t cpu_run_virtual_total;
+    char ac_comm[32];
+    uint8_t ac_sched;
+    uint8_t ac_pad[3];
+    uint8_t pad_sched[4];
+    uint32_t ac_uid;
+    uint32_t ac_gid;
+    uint32_t ac_pid;
+    uint32_t ac_ppid;
+    uint32_t ac_btime;
+    uint32_t pad_btime;
+    uint64_t ac_etime;
+    uint64_t ac_utime;
+    uint64_t ac_stime;
+    uint64_t ac_minflt;
+    uint64_t ac_majflt;
+    uint64_t coremem;
+    uint64_t virtmem;
+    uint64_t hiwater_rss;
+    uint64_t hiwater_vm;
+    uint64_t read_char;
+    uint64_t write_char;
+    uint64_t read_syscalls;
+    uint64_t write_syscalls;
+    uint64_t read_bytes;
+    uint64_t write_bytes;
+    uint64_t cancelled_write_bytes;
+    uint64_t nvcsw;
+    uint64_t nivcsw;
+    uint64_t ac_utimescaled;
+    uint64_t ac_stimescaled;
+    uint64_t cpu_scaled_run_real_total;
+    uint64_t freepages_count;
+    uint64_t freepages_delay_total;
+    uint64_t thrashing_count;
+    uint64_t thrashing_delay_total;
+    uint64_t ac_btime64;
+    uint64_t compact_count;
+    uint64_t compact_delay_total;
+    uint32_t ac_tgid;
+    uint32_t pad_tgid;
+    uint64_t ac_tgetime;
+    uint64_t ac_exe_dev;
+    uint64_t ac_exe_inode;
+    uint64_t wpcopy_count;
+    uint64_t wpcopy_delay_total;
+    uint64_t irq_count;
+    uint64_t irq_delay_total;
+    uint64_t cpu_delay_max;
+    uint64_t cpu_delay_min;
+    uint64_t blkio_delay_max;
+    uint64_t blkio_delay_min;
+    uint64_t swapin_delay_max;
+    uint64_t swapin_delay_min;
+    uint64_t freepages_delay_max;
+    uint64_t freepages_delay_min;
+    uint64_t thrashing_delay_max;
+    uint64_t thrashing_delay_min;
+    uint64_t compact_delay_max;
+    uint64_t compact_delay_min;
+    uint64_t wpcopy_delay_max;
+    uint64_t wpcopy_delay_min;
+    uint64_t irq_delay_max;
+    uint64_t irq_delay_min;
+    struct ts_timespec cpu_delay_max_ts;
+    struct ts_timespec blkio_delay_max_ts;
+    struct ts_timespec swapin_delay_max_ts;
+    struct ts_timespec freepages_delay_max_ts;
+    struct ts_timespec thrashing_delay_max_ts;
+    struct ts_timespec compact_delay_max_ts;
+    struct ts_timespec wpcopy_delay_max_ts;
+    struct ts_timespec irq_delay_max_ts;
+};
+
+enum ts_kind { TS_TASK = 1, TS_GROUP = 2 };
+
+enum ts_flag {
+    TS_LAST = 1,          /* the last thread of its group to exit (AGROUP) */
+    TS_PAIRED = 2,        /* its datagram held a task and a group record */
+    TS_LOST_BEFORE = 4,   /* lost_before is not zero */
+    TS_DELAY_EXCEEDS = 8, /* a delay is longer than the time elapsed */
+    TS_EXIT = 16,         /* sent by the kernel at exit, not asked for */
+    TS_NO_TIMES = 32,     /* a group whose times this kernel did not sum */
+    TS_NO_SUMS = 64       /* a group of which the kernel summed nothing */
+};
+
+/* One record, 720 bytes: a header of ours, then the kernel's struct. */
+struct ts_record {
+    uint32_t id;          /* pid of a task, tgid of a group */
+    uint16_t version;     /* with size: which fields exist (see layout.c) */
+    uint16_t size;        /* bytes of struct the kernel sent */
+    uint8_t kind;         /* enum ts_kind */
+    uint8_t flags;        /* enum ts_flag */
+    uint16_t cpu;         /* the listener's CPU; 0xffff for anything else */
+    uint32_t seq;         /* the kernel's number on that CPU, or the request's */
+    uint32_t lost_before; /* records lost on this CPU since its previous one */
+    uint32_t row;         /* paired: row of the other record in its array */
+    uint64_t received_ns; /* CLOCK_REALTIME of the drain; 0 for queries */
+    struct ts_stats stats;
+};
+
+/* Why a datagram was refused. */
+enum ts_reason {
+    TS_ACCEPTED,
+    TS_FOREIGN,    /* not from the endpoint's port */
+    TS_CUT,        /* longer than a receive slot (MSG_TRUNC) */
+    TS_BYTE_ORDER, /* written by a machine of the other byte order */
+    TS_LENGTH,     /* a message's length does not fit its datagram */
+    TS_UNEXPECTED, /* not a message of this service */
+    TS_ATTRIBUTE,  /* an attribute's length or presence is wrong */
+    TS_VERSION,    /* struct version 0 to 3 */
+    TS_ROOM,       /* more records than there is room for */
+    TS_ANSWER,     /* the kernel's own error answer; see ts_decode */
+    TS_REASONS
+};
+
+/* Where decoded records go: two arrays of `capacity` rows, either may be NULL. */
+struct ts_sink {
+    struct ts_record *tasks;
+    struct ts_record *groups;
+    uint32_t capacity;
+    uint32_t n_tasks;
+    uint32_t n_groups;
+    uint32_t reason; /* enum ts_reason of the last refusal */
+};
+
+/* Where the service is: the kernel, or a process that emulates it. */
+struct ts_endpoint {
+    int32_t protocol;     /* NETLINK_GENERIC, or NETLINK_USERSOCK */
+    uint32_t port;        /* netlink port; 0 is the kernel */
+    uint16_t family;      /* genetlink family id; 0: look it up */
+    uint16_t synchronous; /* answers are queued when send returns */
+    int32_t timeout_ms;   /* longest wait for one answer */
+    const char *cpus;     /* the possible CPUs, as a list ("0-7") */
+};
+
+enum ts_step {
+    TS_STEP_SOCKET,
+    TS_STEP_BUFFER,
+    TS_STEP_CONNECT,
+    TS_STEP_FAMILY,
+    TS_STEP_CLEAN,
+    TS_STEP_REGISTER,
+    TS_STEP_EPOLL
+};
+
+/* What an open got or, where it failed, at which step. */
+struct ts_opened {
+    uint32_t step;   /* enum ts_step of the failure */
+    uint32_t port;   /* own netlink port of the (last) socket */
+    uint32_t rcvbuf; /* bytes granted to each socket */
+    uint32_t family;
+    int32_t fileno; /* a listener's epoll descriptor, readable while records
+                       wait or after a stop */
+};
+
+struct ts_cgroup {
+    uint64_t nr_sleeping;
+    uint64_t nr_running;
+    uint64_t nr_stopped;
+    uint64_t nr_uninterruptible;
+    uint64_t nr_io_wait;
+};
+
+struct ts_cpu_stats {
+    uint32_t cpu;
+    uint32_t rcvbuf; /* bytes granted */
+    uint32_t queued; /* bytes of it in use now */
+    uint32_t reserved;
+    uint64_t received;            /* records taken off this CPU's socket */
+    uint64_t lost;                /* records the kernel could not queue */
+    uint64_t unexplained;         /* numbers missing beyond those */
+    uint64_t wakeups;             /* drains that found something here */
+    uint64_t refused[TS_REASONS]; /* datagrams by enum ts_reason */
+};
+
+struct ts_client;
+struct ts_exits;
+
+/* Memory for records: not cleared; blocks of a size much used are kept. */
+void *ts_alloc(size_t size);
+void ts_free(void *memory);
+
+/* Appends the records of one datagram, all of them or none. Returns how many,
+ * or -EBADMSG with sink->reason; for TS_ANSWER the kernel's own -errno. */
+int ts_decode(const void *datagram, size_t size, struct ts_sink *sink);
+
+/* A query socket. Any number of threads may share it. */
+int ts_client_open(const struct ts_endpoint *endpoint, uint32_t rcvbuf,
+                   struct ts_client **client, struct ts_opened *opened);
+/* Asks for n ids of one kind. errors[i] becomes 0 or the -errno of ids[i];
+ * the records found are appended in the order of ids. */
+int ts_client_query(struct ts_client *client, uint32_t kind, const uint32_t *ids, uint32_t n,
+                    struct ts_sink *sink, int32_t *errors);
+int ts_client_close(struct ts_client *client);
+
+/* Counts a cgroup's tasks by state. -EBADF where the kernel says nothing,
+ * -EMEDIUMTYPE for cgroup v2. */
+int ts_cgroup(const struct ts_endpoint *endpoint, int fd, struct ts_cgroup *counts,
+              struct ts_opened *opened);
+
+/* A listener: one socket a CPU, `rcvbuf` bytes each. */
+int ts_exits_open(const struct ts_endpoint *endpoint, const uint16_t *cpus, uint32_t n,
+                  uint32_t rcvbuf, struct ts_exits **exits, struct ts_opened *opened);
+/* Waits for exits until `deadline_ns` (CLOCK_MONOTONIC; < 0: for ever), lets
+ * them gather for `latency_ns`, appends what is queued. Returns the rows added,
+ * 0 at the deadline, -EINTR, -EBUSY while another thread drains, -ESHUTDOWN
+ * when stopped and empty. */
+int ts_exits_drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
+                   struct ts_sink *sink);
+int ts_exits_stats(struct ts_exits *exits, struct ts_cpu_stats *cpus, uint64_t *wakeups);
+/* Deregisters; a drain that waits is woken. What is queued can still be drained. */
+int ts_exits_stop(struct ts_exits *exits);
+int ts_exits_close(struct ts_exits *exits);
+
+/* cffi: end */
+
+#endif
