@@ -1,0 +1,54 @@
+"""Declares the extension module `taskstats._native` from csrc/; setup.py runs it.
+
+Build switches, from the environment:
+  TASKSTATS_WERROR=1         warnings are errors (CI)
+  TASKSTATS_SANITIZE=LIST    compile with -fsanitize=LIST, for instance address,undefined
+"""
+
+import os
+from pathlib import Path
+
+from cffi import FFI
+
+HEADER = "csrc/taskstats_shim.h"
+SOURCES = [
+    "csrc/layout.c",
+    "csrc/netlink.c",
+    "csrc/decode.c",
+    "csrc/memory.c",
+    "csrc/socket.c",
+    "csrc/query.c",
+    "csrc/exits.c",
+]
+
+
+def declarations() -> str:
+    """The part of the public header that cffi reads: what stands between its markers."""
+    text = Path(HEADER).read_text(encoding="utf-8")
+    return text.partition("/* cffi: begin */")[2].partition("/* cffi: end */")[0]
+
+
+def compile_args() -> list[str]:
+    args = ["-std=gnu11", "-Wall", "-Wextra", "-Wshadow"]
+    if os.environ.get("TASKSTATS_WERROR"):
+        args.append("-Werror")
+    return args + sanitize_args()
+
+
+def sanitize_args() -> list[str]:
+    chosen = os.environ.get("TASKSTATS_SANITIZE")
+    return [f"-fsanitize={chosen}", "-fno-omit-frame-pointer", "-g"] if chosen else []
+
+
+ffibuilder = FFI()
+ffibuilder.cdef(declarations())
+ffibuilder.set_source(
+    "taskstats._native",
+    '#include "taskstats_shim.h"',
+    sources=SOURCES,
+    include_dirs=["csrc"],
+    define_macros=[("_GNU_SOURCE", None)],
+    extra_compile_args=compile_args(),
+    extra_link_args=sanitize_args(),
+    py_limited_api=True,
+)

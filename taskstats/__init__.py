@@ -1,0 +1,48 @@
+"""Linux per-task accounting: query any task, hear every exit, never lose count."""
+
+try:
+    from taskstats import _native as _native
+except ImportError as _error:
+    raise ImportError(
+        "taskstats is not built here: its compiled module is missing. Install it with "
+        "`pip install .`, or `pip install -e .` to work on it"
+    ) from _error
+
+from taskstats.cgroups import CgroupStats, cgroup_stats
+from taskstats.client import Client
+from taskstats.datagrams import decode
+from taskstats.endpoint import KERNEL, Endpoint
+from taskstats.errors import (
+    AccessDenied,
+    FieldUnavailable,
+    NoSuchTask,
+    ProtocolError,
+    TaskstatsError,
+    Unavailable,
+)
+from taskstats.exits import CpuStats, ExitListener, ExitStats
+from taskstats.fields import FIELDS, Field
+from taskstats.records import Batch, Delay, Record
+
+__all__ = [
+    "FIELDS",
+    "KERNEL",
+    "AccessDenied",
+    "Batch",
+    "CgroupStats",
+    "Client",
+    "CpuStats",
+    "Delay",
+    "Endpoint",
+    "ExitListener",
+    "ExitStats",
+    "Field",
+    "FieldUnavailable",
+    "NoSuchTask",
+    "ProtocolError",
+    "Record",
+    "TaskstatsError",
+    "Unavailable",
+    "cgroup_stats",
+    "decode",
+]

@@ -1,0 +1,102 @@
+"""cgroup_stats: how many of a cgroup's tasks run, sleep, wait."""
+
+import errno
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from taskstats._native import ffi, lib
+from taskstats.endpoint import KERNEL, Endpoint, opening_error
+from taskstats.errors import TaskstatsError
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupStats:
+    """A cgroup's own tasks, threads each, by state; those of its descendants are not counted.
+
+    Attributes:
+        nr_sleeping: Sleeping. The kernel leaves freezable sleepers out (sleep(1) is one, it is
+            counted nowhere); /proc does not tell them apart, so there they are in.
+        nr_running: Running, or ready to.
+        nr_stopped: Stopped by a signal.
+        nr_uninterruptible: In uninterruptible sleep.
+        nr_io_wait: Waiting for I/O in none of these states (a killable wait); None from /proc,
+            which counts such waits as uninterruptible.
+        source: "kernel" (cgroup v1: kernel/cgroup/cgroup-v1.c:cgroupstats_build), or "proc"
+            (cgroup v2, where the kernel refuses: made from the state of each thread).
+    """
+
+    nr_sleeping: int
+    nr_running: int
+    nr_stopped: int
+    nr_uninterruptible: int
+    nr_io_wait: int | None
+    source: Literal["kernel", "proc"]
+
+
+def cgroup_stats(
+    cgroup: str | os.PathLike[str] | int, *, endpoint: Endpoint = KERNEL
+) -> CgroupStats:
+    """Counts a cgroup's tasks by state. Needs no privilege but to open the directory.
+
+    Args:
+        cgroup: The cgroup's directory, or a descriptor of it.
+        endpoint: Whom to ask.
+
+    Raises:
+        OSError: The path cannot be opened.
+        TaskstatsError: Not the directory of a cgroup, or not an open descriptor.
+        Unavailable: The kernel has no TASKSTATS.
+    """
+    if isinstance(cgroup, int):
+        return _of_descriptor(cgroup, f"fd {cgroup}", endpoint)
+    fd = os.open(cgroup, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return _of_descriptor(fd, os.fspath(cgroup), endpoint)
+    finally:
+        os.close(fd)
+
+
+def _of_descriptor(fd: int, about: str, endpoint: Endpoint) -> CgroupStats:
+    counts = ffi.new("struct ts_cgroup *")
+    opened = ffi.new("struct ts_opened *")
+    native, _cpus = endpoint.native()
+    rc = lib.ts_cgroup(native, fd, counts, opened)
+    if rc == -errno.EMEDIUMTYPE:
+        return _from_proc(fd, about)
+    if rc < 0:
+        raise opening_error("cgroup", rc, opened, about)
+    return CgroupStats(
+        counts.nr_sleeping,
+        counts.nr_running,
+        counts.nr_stopped,
+        counts.nr_uninterruptible,
+        counts.nr_io_wait,
+        "kernel",
+    )
+
+
+def _from_proc(fd: int, about: str) -> CgroupStats:
+    try:
+        threads = os.open("cgroup.threads", os.O_RDONLY | os.O_CLOEXEC, dir_fd=fd)
+    except NotADirectoryError:
+        raise TaskstatsError(
+            f"cgroup {about}",
+            "not the directory of a cgroup",
+            "Pass the directory that the file is in",
+            errno.ENOTDIR,
+        ) from None
+    with open(threads, encoding="ascii") as lines:  # noqa: PTH123 - it is a descriptor
+        states = Counter(_state(int(tid)) for tid in lines)
+    return CgroupStats(states["S"], states["R"], states["T"], states["D"], None, "proc")
+
+
+def _state(tid: int) -> str:
+    """The state letter in /proc/TID/stat, after the name in parentheses; "" if it is gone."""
+    try:
+        stat = Path(f"/proc/{tid}/stat").read_bytes()
+    except OSError:
+        return ""
+    return chr(stat[stat.rindex(b")") + 2])

@@ -1,0 +1,14 @@
+"""The command `taskstats`: one file a subcommand."""
+
+import sys
+
+
+def main() -> None:
+    """Runs the command line; says what to install where click is missing."""
+    try:
+        import click  # noqa: F401
+    except ModuleNotFoundError:
+        sys.exit("taskstats: the command line needs its extra: pip install '.[cli]'")
+    from taskstats.cli.main import taskstats
+
+    taskstats()

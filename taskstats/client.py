@@ -1,0 +1,184 @@
+"""Client: ask the kernel for the accounting of tasks and groups."""
+
+import errno
+import os
+import threading
+import warnings
+from array import array
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from taskstats._native import ffi, lib
+from taskstats.endpoint import KERNEL, Endpoint, new_rows, opening_error, owned
+from taskstats.errors import from_errno, from_reason
+from taskstats.records import Batch, Record
+from taskstats.rows import ROW, Kind
+
+_CODES: dict[Kind, int] = {"task": lib.TS_TASK, "group": lib.TS_GROUP}
+_ID_NAMES: dict[Kind, str] = {"task": "pid", "group": "tgid"}
+
+
+class Client:
+    """A query socket. Threads may share it; a child of fork may not.
+
+    Needs CAP_NET_ADMIN in the initial user namespace when it is opened and for as long as it is
+    used. In a PID namespace, ids are those of the namespace.
+
+    Args:
+        rcvbuf: Bytes for replies; decides how many ids are asked for in one send.
+        endpoint: Whom to ask.
+
+    Raises:
+        AccessDenied: CAP_NET_ADMIN is missing.
+        Unavailable: The kernel has no TASKSTATS.
+    """
+
+    def __init__(self, *, rcvbuf: int = 4 << 20, endpoint: Endpoint = KERNEL) -> None:
+        self._pid = os.getpid()
+        self._handle: Any = None
+        opened = ffi.new("struct ts_opened *")
+        handle = ffi.new("struct ts_client **")
+        native, _cpus = endpoint.native()
+        rc = lib.ts_client_open(native, rcvbuf, handle, opened)
+        if rc < 0:
+            raise opening_error("query", rc, opened)
+        self._handle = owned(handle[0])
+        self.closed = False
+        self.rcvbuf: int = opened.rcvbuf
+
+    # -- one
+
+    def pid(self, pid: int | None = None) -> Record:
+        """The record of one task, in the kernel's words one pid: a thread.
+
+        Args:
+            pid: Its id; None for the calling thread.
+
+        Raises:
+            NoSuchTask: No task has it.
+            AccessDenied: CAP_NET_ADMIN was dropped since the client was opened.
+            ProtocolError: The reply could not be decoded.
+        """
+        return self._one("task", threading.get_native_id() if pid is None else pid)
+
+    def tgid(self, tgid: int | None = None) -> Record:
+        """The record of a thread group, in the kernel's words one tgid: a process.
+
+        The kernel sums over its living threads and those that have ended; kernels before "retain
+        dead thread stats in TGID queries" (2026) leave the latter out of times and switches.
+
+        Args:
+            tgid: Its id, or that of any of its threads; None for this process.
+
+        Raises:
+            NoSuchTask, AccessDenied, ProtocolError: As for `pid`.
+        """
+        return self._one("group", os.getpid() if tgid is None else tgid)
+
+    def _one(self, kind: Kind, id_: int) -> Record:
+        batch, errors, sink = self._query(kind, _ids([id_]))
+        if errors[0]:
+            about = f"{_ID_NAMES[kind]} {id_}"
+            if errors[0] == -errno.EBADMSG:
+                raise from_reason("query", sink.reason, about)
+            raise from_errno("query", -errors[0], about=about)
+        return Record(batch, 0)
+
+    # -- many
+
+    def pids(self, pids: Iterable[int]) -> Batch:
+        """The records of many tasks, in the order of the ids.
+
+        Args:
+            pids: The ids; an array of unsigned 32-bit integers (array, NumPy) is read in place.
+
+        Returns:
+            A batch of the tasks that were found; `errors` maps every other id to its errno.
+
+        Raises:
+            AccessDenied: CAP_NET_ADMIN was dropped since the client was opened.
+        """
+        return self._many("task", pids)
+
+    def tgids(self, tgids: Iterable[int]) -> Batch:
+        """The records of many groups, in the order of the ids; `kind` of the batch is "group".
+
+        Raises:
+            AccessDenied: As for `pids`.
+        """
+        return self._many("group", tgids)
+
+    def _many(self, kind: Kind, ids: Iterable[int]) -> Batch:
+        wanted = _ids(ids)
+        batch, errors, _ = self._query(kind, wanted)
+        if len(batch) < len(wanted):
+            batch.errors = {id_: -error for id_, error in zip(wanted, errors, strict=True) if error}
+        return batch
+
+    def _query(self, kind: Kind, ids: Any) -> tuple[Batch, Any, Any]:
+        if self.closed:
+            raise from_errno("query", errno.EBADF)
+        n = len(ids)
+        rows = new_rows("struct ts_record[]", n)
+        errors = ffi.new("int32_t[]", n)
+        sink = ffi.new("struct ts_sink *")
+        if kind == "task":
+            sink.tasks = rows
+        else:
+            sink.groups = rows
+        sink.capacity = n
+        rc = lib.ts_client_query(
+            self._handle, _CODES[kind], ffi.from_buffer("uint32_t[]", ids), n, sink, errors
+        )
+        if rc < 0:
+            raise from_errno("query", -rc)
+        found = sink.n_tasks if kind == "task" else sink.n_groups
+        return Batch(ffi.buffer(rows, found * ROW), kind=kind), errors, sink
+
+    # -- lifecycle
+
+    def close(self) -> None:
+        """Closes the socket. A query under way in another thread ends first."""
+        if not self.closed:
+            self.closed = True
+            lib.ts_client_close(self._handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if self._handle is not None and not self.closed:
+            if self._pid == os.getpid():
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"rcvbuf {self.rcvbuf}"
+        return f"<taskstats.Client {state}>"
+
+
+def _ids(ids: Iterable[int]) -> Any:
+    """The ids as unsigned 32-bit integers: the caller's own array if it is one.
+
+    Raises:
+        ValueError: One of them is none.
+    """
+    try:
+        view = memoryview(ids)  # type: ignore[arg-type]
+    except TypeError:
+        view = None
+    if view is not None and view.format in ("I", "=I", "@I") and view.c_contiguous:
+        return view
+    try:
+        return array("I", ids)
+    except (OverflowError, TypeError) as error:
+        raise ValueError(f"a pid is an integer from 0 to 2**32 - 1: {error}") from None

@@ -1,0 +1,217 @@
+"""The exceptions, and the only place that turns an errno into one."""
+
+import errno as codes
+import os
+from typing import Any
+
+#: enum ts_reason of csrc/taskstats_shim.h: why a datagram was refused.
+REASONS = (
+    "accepted",
+    "foreign",
+    "truncated",
+    "byte-order",
+    "length",
+    "unexpected",
+    "attribute",
+    "version",
+    "room",
+    "answer",
+)
+
+_REASON_TEXTS = {
+    "truncated": "the datagram is longer than a receive slot",
+    "byte-order": "the datagram was written by a machine of the other byte order",
+    "length": "a message's length does not fit its datagram",
+    "unexpected": "the datagram is not one of this service",
+    "attribute": "an attribute's length or presence is wrong",
+    "version": "the struct's version is below 4, the oldest with today's layout",
+    "room": "the datagram holds more records than there is room for",
+}
+
+
+class TaskstatsError(Exception):
+    """The root of all errors of this package.
+
+    Attributes:
+        operation: What was tried, for instance "query".
+        errno: The error's number, or None where no system call is to blame.
+        mend: What to do about it, or "".
+    """
+
+    def __init__(self, operation: str, what: str, mend: str = "", errno: int | None = None) -> None:
+        super().__init__(errno, what)
+        self.operation = operation
+        self.what = what
+        self.mend = mend
+        self.errno = errno
+
+    def __str__(self) -> str:
+        code = f" [{codes.errorcode.get(self.errno, self.errno)}]" if self.errno else ""
+        return f"{self.operation}: {self.what}{code}" + (f". {self.mend}" if self.mend else "")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.operation, self.what, self.mend, self.errno)
+
+
+class AccessDenied(TaskstatsError, PermissionError):
+    """CAP_NET_ADMIN in the initial user namespace is missing (kernel: genl_family_rcv_msg)."""
+
+
+class NoSuchTask(TaskstatsError, ProcessLookupError):
+    """No task has this id (kernel: fill_stats_for_pid, fill_stats_for_tgid)."""
+
+
+class Unavailable(TaskstatsError):
+    """The service is not to be had here: no TASKSTATS in the kernel, or a namespace in the way."""
+
+
+class ProtocolError(TaskstatsError):
+    """A datagram could not be decoded.
+
+    Attributes:
+        reason: Its name in REASONS.
+    """
+
+    def __init__(
+        self,
+        operation: str,
+        what: str,
+        mend: str = "",
+        errno: int | None = codes.EBADMSG,
+        reason: str = "",
+    ) -> None:
+        super().__init__(operation, what, mend, errno)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.operation, self.what, self.mend, self.errno, self.reason)
+
+
+class FieldUnavailable(TaskstatsError, AttributeError):
+    """The record does not carry this field: the kernel did not send it, or never fills it here."""
+
+
+_GRANT = (
+    "Run as root, or give the capability: "
+    "setpriv --inh-caps=+net_admin --ambient-caps=+net_admin COMMAND"
+)
+_NEEDED = "CAP_NET_ADMIN in the initial user namespace is needed"
+_KEPT = (
+    "the kernel asks CAP_NET_ADMIN of the process that opened the socket and, at each request, "
+    "of the one that uses it"
+)
+
+# (operation, step or "", errno) -> (class, what, mend). "" stands for any.
+_Entry = tuple[type[TaskstatsError], str, str]
+_TABLE: dict[tuple[str, str, int], _Entry] = {
+    ("", "family", codes.ENOENT): (
+        Unavailable,
+        "this kernel has no TASKSTATS family",
+        "Use a kernel built with CONFIG_TASKSTATS=y",
+    ),
+    ("", "socket", codes.EPROTONOSUPPORT): (
+        Unavailable,
+        "this kernel has no generic netlink",
+        "Use a kernel built with CONFIG_NET=y and CONFIG_TASKSTATS=y",
+    ),
+    ("", "socket", codes.EAFNOSUPPORT): (
+        Unavailable,
+        "netlink sockets are refused here",
+        "Allow AF_NETLINK in the service's or container's sandbox",
+    ),
+    ("", "clean", codes.EPERM): (AccessDenied, _NEEDED, _GRANT),
+    ("listen", "clean", codes.EINVAL): (
+        Unavailable,
+        "the kernel refuses listeners in a PID namespace",
+        "Run in the host's PID namespace (docker run --pid=host)",
+    ),
+    ("listen", "", codes.EPERM): (AccessDenied, _NEEDED, _GRANT),
+    ("listen", "", codes.EBUSY): (
+        TaskstatsError,
+        "another thread is reading this listener",
+        "Read from one thread, or open a listener for each",
+    ),
+    ("query", "", codes.EPERM): (
+        AccessDenied,
+        _KEPT,
+        "Keep the capability for as long as the client is used",
+    ),
+    ("query", "", codes.ESRCH): (NoSuchTask, "no such task", ""),
+    ("query", "", codes.ENOBUFS): (
+        TaskstatsError,
+        "the receive buffer cannot hold one reply",
+        "Open the client with a larger rcvbuf",
+    ),
+    ("decode", "", codes.ESRCH): (NoSuchTask, "the datagram says: no such task", ""),
+    ("decode", "", codes.EPERM): (AccessDenied, "the datagram says: not permitted", ""),
+    ("cgroup", "", codes.EBADF): (
+        TaskstatsError,
+        "not an open directory (the descriptor is closed, or was opened with O_PATH)",
+        "Pass a path, or a descriptor opened with O_RDONLY",
+    ),
+    ("cgroup", "", codes.EINVAL): (
+        TaskstatsError,
+        "not the directory of a cgroup",
+        "Pass a directory below a cgroup mount, for instance /sys/fs/cgroup/…",
+    ),
+    ("", "", codes.EMFILE): (
+        TaskstatsError,
+        "too few file descriptors",
+        "Raise the limit: ulimit -n, or LimitNOFILE= of the service",
+    ),
+    ("", "", codes.ENFILE): (
+        TaskstatsError,
+        "the system is out of file descriptors",
+        "Raise it: sysctl fs.file-max",
+    ),
+    ("", "", codes.EBADF): (TaskstatsError, "it is closed", "Open a new one"),
+    ("", "", codes.EOWNERDEAD): (
+        TaskstatsError,
+        "it was opened before fork, by the parent",
+        "Open a new one in the child",
+    ),
+    ("", "", codes.ETIMEDOUT): (
+        Unavailable,
+        "no answer came in time",
+        "See whether the endpoint is alive",
+    ),
+    ("", "", codes.ECONNREFUSED): (
+        Unavailable,
+        "nobody answers at the endpoint's port",
+        "See whether the endpoint is alive",
+    ),
+}
+
+
+def from_errno(operation: str, errno: int, step: str = "", about: str = "") -> TaskstatsError:
+    """The error for a system call's or the kernel's errno.
+
+    Args:
+        operation: "query", "listen", "cgroup" or "decode".
+        errno: A positive errno.
+        step: Where opening failed: socket, buffer, connect, family, clean, register, epoll.
+        about: What it was about, for instance "pid 42".
+    """
+    for key in (operation, step), (operation, ""), ("", step), ("", ""):
+        entry = _TABLE.get((*key, errno))
+        if entry:
+            break
+    else:
+        entry = (TaskstatsError, os.strerror(errno) + (f" ({step})" if step else ""), "")
+    kind, what, mend = entry
+    return kind(f"{operation} {about}" if about else operation, what, mend, errno)
+
+
+def from_reason(operation: str, reason: int, about: str = "") -> ProtocolError:
+    """The error for a refused datagram, from enum ts_reason."""
+    name = REASONS[reason]
+    return ProtocolError(
+        f"{operation} {about}" if about else operation,
+        _REASON_TEXTS.get(name, name),
+        reason=name,
+    )
+
+
+def field_unavailable(name: str, why: str) -> FieldUnavailable:
+    """The error for reading a field that the record does not have."""
+    return FieldUnavailable(f"read {name}", why)

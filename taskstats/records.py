@@ -1,0 +1,448 @@
+"""Record and Batch: views of the fixed-size rows that the C shim fills.
+
+A batch is a buffer of rows, and nothing is taken out of it until somebody reads a field.
+"""
+
+import struct
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, overload
+
+from taskstats.errors import field_unavailable
+from taskstats.fields import DELAYS, FIELDS, KernelFields
+from taskstats.presence import DELAY_EXCEEDS, EXIT, LAST, PAIRED
+from taskstats.rows import HEADER, NO_CPU, ROW, Columns, Kind
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+#: Units whose sum over records means something.
+_SUMMED_UNITS = {"ns", "us", "bytes", "events", "faults", "calls", "switches", "MB*us"}
+
+
+def text_of(raw: bytes) -> str:
+    r"""A command name as text: bytes that are not UTF-8 become \xNN."""
+    return raw.decode("utf-8", "backslashreplace")
+
+
+# ---- one record ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """One kind of delay of a record (kernel/delayacct.c).
+
+    Attributes:
+        count: How often the task waited.
+        total_ns: For how long in all, nanoseconds.
+        max_ns: The longest wait; None where the kernel does not keep it (before version 15), for a
+            group, and when count is 0.
+        min_ns: The shortest, likewise.
+        max_at: When the longest ended; None likewise and before version 17.
+        exceeds_elapsed: The total is longer than the task has lived, so it is not to be believed
+            (seen on Linux 6.18 in blkio). None where the record has no elapsed time.
+        measured: True if it surely was measured. None if that cannot be told: all but "cpu" need
+            kernel.task_delayacct=1 at the time of the fork, and 0 may mean either.
+    """
+
+    count: int
+    total_ns: int
+    max_ns: int | None
+    min_ns: int | None
+    max_at: datetime | None
+    exceeds_elapsed: bool | None
+    measured: bool | None
+
+
+def _moment(ns: int) -> datetime:
+    return datetime.fromtimestamp(ns // 1_000_000_000, UTC).replace(
+        microsecond=ns % 1_000_000_000 // 1000
+    )
+
+
+class Record(KernelFields):
+    """One task, or one group of tasks, as the kernel accounted it.
+
+    The kernel's fields are attributes under their own names and in their own units (fields.FIELDS
+    tells them); a field that the record does not carry raises FieldUnavailable. What is derived
+    carries its unit in its name. A record is a view: it keeps its batch alive.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, batch: "Batch", row: int) -> None:
+        self._batch: Batch = batch
+        self._row = row
+
+    # -- the header
+
+    @property
+    def id(self) -> int:
+        """The pid of a task (a thread, in the kernel's words), the tgid of a group."""
+        return self._batch.columns["id"][self._row]  # type: ignore[no-any-return]
+
+    @property
+    def kind(self) -> Kind:
+        """What was accounted: "task" or "group"."""
+        return self._batch.kind
+
+    @property
+    def version(self) -> int:
+        """The struct's version, of the datagram's AGGR_PID part where it has one."""
+        return self._batch.columns["version"][self._row]  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        """Bytes of struct that the kernel sent."""
+        return self._batch.columns["size"][self._row]  # type: ignore[no-any-return]
+
+    @property
+    def cpu(self) -> int | None:
+        """The CPU of the listener's socket that it came by; None for a query."""
+        cpu = self._batch.columns["cpu"][self._row]
+        return None if cpu == NO_CPU else cpu
+
+    @property
+    def seq(self) -> int:
+        """The kernel's number on that CPU, or the request's."""
+        return self._batch.columns["seq"][self._row]  # type: ignore[no-any-return]
+
+    @property
+    def lost_before(self) -> int:
+        """Records lost on this CPU since its previous record."""
+        return self._batch.columns["lost_before"][self._row]  # type: ignore[no-any-return]
+
+    @property
+    def received_at(self) -> datetime | None:
+        """When the drain that took it began, in UTC; None for a query."""
+        ns = self._batch.columns["received_ns"][self._row]
+        return _moment(ns) if ns else None
+
+    @property
+    def _flags(self) -> int:
+        return self._batch.columns["flags"][self._row]  # type: ignore[no-any-return]
+
+    @property
+    def is_exit(self) -> bool:
+        """Sent by the kernel at exit, not asked for."""
+        return bool(self._flags & EXIT)
+
+    @property
+    def is_last(self) -> bool:
+        """The last thread of its group to exit: the process is gone (AGROUP)."""
+        return bool(self._flags & LAST)
+
+    @property
+    def delay_exceeds_elapsed(self) -> bool:
+        """A delay is longer than the task has lived, so it is not to be believed.
+
+        Judged for tasks and for groups that have ended: a living group's delays may count dead
+        threads that its elapsed time leaves out.
+        """
+        return bool(self._flags & DELAY_EXCEEDS)
+
+    @property
+    def group(self) -> "Record | None":
+        """The group's record that came with this one: the last thread's, of several."""
+        if self.kind == "group" or not self._flags & PAIRED:
+            return None
+        row: int = self._batch.columns["row"][self._row]
+        return self._batch.groups[row]
+
+    # -- derived
+
+    @property
+    def comm(self) -> str:
+        r"""The command name; bytes that are not UTF-8 read \xNN (`ac_comm` has the bytes)."""
+        return text_of(self.ac_comm)
+
+    @property
+    def exit_code(self) -> int | None:
+        """The status it exited with, 0 to 255.
+
+        None if a signal ended it, and for a query that found 0: then it may be alive.
+        """
+        word = self.ac_exitcode
+        if word & 0x7F or (word == 0 and not self.is_exit):
+            return None
+        return word >> 8 & 0xFF
+
+    @property
+    def exit_signal(self) -> int | None:
+        """The signal that ended it; None if none did."""
+        return self.ac_exitcode & 0x7F or None
+
+    @property
+    def started_at(self) -> datetime:
+        """When it began, to the second, in UTC. Made anew at each query: not an identity."""
+        if "ac_btime64" in self._batch.columns.fields_of(self._row):
+            return datetime.fromtimestamp(self.ac_btime64, UTC)
+        return datetime.fromtimestamp(self.ac_btime, UTC)
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Since the start (ac_etime); of a group, the sum over its threads."""
+        return self.ac_etime / 1e6
+
+    @property
+    def cpu_seconds(self) -> float:
+        """On a CPU, from the scheduler's exact sum (cpu_run_virtual_total)."""
+        return self.cpu_run_virtual_total / 1e9
+
+    @property
+    def peak_rss_bytes(self) -> int:
+        """The process's peak resident size (hiwater_rss).
+
+        Raises:
+            FieldUnavailable: Also for a kernel thread or zombie, which has no memory to tell of.
+        """
+        if not self.hiwater_rss:
+            raise field_unavailable(
+                "peak_rss_bytes", "a kernel thread or zombie has no address space"
+            )
+        return self.hiwater_rss * 1024
+
+    @property
+    def delays(self) -> dict[str, Delay]:
+        """The delays that the record has, by name (fields.DELAYS)."""
+        fields = self._batch.columns.fields_of(self._row)
+        return {name: self._delay(name, fields) for name in DELAYS if f"{name}_count" in fields}
+
+    def _delay(self, name: str, fields: frozenset[str]) -> Delay:
+        count = getattr(self, f"{name}_count")
+        total = getattr(self, f"{name}_delay_total")
+
+        def extreme(suffix: str) -> Any:
+            field = f"{name}_delay_{suffix}"
+            return getattr(self, field) if count and field in fields else None
+
+        max_ts = extreme("max_ts")
+        judged = "ac_etime" in fields and (self.kind == "task" or self.is_exit)
+        return Delay(
+            count=count,
+            total_ns=total,
+            max_ns=extreme("max"),
+            min_ns=extreme("min"),
+            max_at=_moment(max_ts) if max_ts else None,
+            exceeds_elapsed=total > (self.ac_etime + 1) * 1000 if judged else None,
+            measured=True if name == "cpu" or count else None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The header and every field that the record carries, ready for JSON.
+
+        Integers in the kernel's units; `ac_comm` as text; a field that is absent has no key, and
+        so have `cpu` and `received_ns` of a query.
+        """
+        columns = self._batch.columns
+        made: dict[str, Any] = {"id": self.id, "kind": self.kind, "version": self.version}
+        if self.cpu is not None:
+            made["cpu"] = self.cpu
+        made["seq"] = self.seq
+        made["lost_before"] = self.lost_before
+        if columns["received_ns"][self._row]:
+            made["received_ns"] = columns["received_ns"][self._row]
+        made["exit"] = self.is_exit
+        made["last"] = self.is_last
+        made["delay_exceeds_elapsed"] = self.delay_exceeds_elapsed
+        fields = self._batch.columns.fields_of(self._row)
+        made.update((name, getattr(self, name)) for name in FIELDS if name in fields)
+        if "ac_comm" in made:
+            made["ac_comm"] = self.comm
+        return made
+
+    # -- as a value
+
+    def _bytes(self) -> bytes:
+        """The row but for the number of its companion, which depends on the batch."""
+        start = self._row * ROW
+        row = self._batch.data[start : start + ROW]
+        return bytes(row[:20]) + bytes(row[24:])
+
+    def __eq__(self, other: object) -> bool:
+        return self._bytes() == other._bytes() if isinstance(other, Record) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._bytes())
+
+    def __copy__(self) -> "Record":
+        return self._batch[self._row : self._row + 1][0]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Record":
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Record, (self._batch[self._row : self._row + 1], 0)
+
+    def __dir__(self) -> Iterable[str]:
+        return sorted(
+            {*super().__dir__()} - (set(FIELDS) - self._batch.columns.fields_of(self._row))
+        )
+
+    def __repr__(self) -> str:
+        name = f" {self.comm!r}" if self.kind == "task" else ""
+        return f"<Record {self.kind} {self.id}{name} v{self.version}>"
+
+
+# ---- many ------------------------------------------------------------------------------------
+
+
+class Batch(Sequence[Record]):
+    """A read-only sequence of records of one kind, in one buffer.
+
+    What comes from the exit stream are task records; the group records among them stand in
+    `groups`, a batch of its own, so that no sum counts anything twice. A slice is a copy, and
+    does not keep the whole batch in memory.
+
+    Attributes:
+        data: The rows, 720 bytes each: a read-only memoryview.
+        kind: "task" or "group".
+        groups: The group records that came with these; `Record.group` finds a task's own.
+        errors: For a query: id -> errno of the ids that have no record here.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        groups: "Batch | None" = None,
+        errors: Mapping[int, int] | None = None,
+        kind: Kind = "task",
+    ) -> None:
+        self.data = memoryview(data).toreadonly().cast("B")
+        self.kind = kind
+        self.errors: Mapping[int, int] = errors or {}
+        self._groups = groups
+        self.columns = Columns(self.data, kind)
+
+    @property
+    def groups(self) -> "Batch":
+        """The group records that came with these tasks."""
+        if self._groups is None:
+            self._groups = Batch(b"", kind="group")
+        return self._groups
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The names of the fields that every record here carries."""
+        return self.columns.fields
+
+    # -- as a sequence
+
+    def __len__(self) -> int:
+        return len(self.data) // ROW
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Batch": ...
+    def __getitem__(self, index: int | slice) -> "Record | Batch":
+        rows = range(len(self))[index]
+        return self._copy(rows) if isinstance(rows, range) else Record(self, rows)
+
+    def __iter__(self) -> Iterator[Record]:
+        return (Record(self, row) for row in range(len(self)))
+
+    def _copy(self, rows: Sequence[int]) -> "Batch":
+        """Those rows and their groups, in buffers of their own."""
+        data = bytearray().join(self.data[row * ROW : (row + 1) * ROW] for row in rows)
+        if not self._groups:
+            return Batch(bytes(data), kind=self.kind)
+        groups = bytearray()
+        at = HEADER["row"][0]
+        for new, row in enumerate(rows):
+            if self.columns["flags"][row] & PAIRED:
+                old = self.columns["row"][row]
+                struct.pack_into("=I", data, new * ROW + at, len(groups) // ROW)
+                groups += self._groups.data[old * ROW : (old + 1) * ROW]
+                struct.pack_into("=I", groups, len(groups) - ROW + at, new)
+        return Batch(bytes(data), Batch(bytes(groups), kind="group"))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Batch):
+            return NotImplemented
+        return (self.kind, self.data, self.errors) == (
+            other.kind,
+            other.data,
+            other.errors,
+        ) and self.groups.data == other.groups.data
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Batch, (bytes(self.data), self._groups, dict(self.errors), self.kind)
+
+    def __buffer__(self, flags: int) -> memoryview:
+        return self.data
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self)} {self.kind} records"]
+        if self._groups:
+            parts.append(f"{len(self._groups)} groups")
+        if self.errors:
+            parts.append(f"{len(self.errors)} errors")
+        return f"<Batch of {', '.join(parts)}>"
+
+    # -- as columns
+
+    def to_numpy(self) -> "np.ndarray[Any, Any]":
+        """A structured array over the same memory, read-only, shape (len(self),).
+
+        Its members are the header's and the fields that every record carries; a timespec is a
+        pair (tv_sec, tv_nsec). Needs NumPy.
+        """
+        from taskstats import tables
+
+        return tables.to_numpy(self)
+
+    def to_arrow(self) -> "pa.RecordBatch":
+        """All fields of FIELDS as columns, null where a record does not carry them.
+
+        Integers are signed 64 bits (ac_exe_dev and ac_exe_inode unsigned), moments are
+        timestamps in UTC, units stand in each field's metadata. Needs pyarrow.
+        """
+        from taskstats import tables
+
+        return tables.to_arrow(self)
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> Any:
+        return self.to_arrow().__arrow_c_array__(requested_schema)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> Any:
+        from taskstats import tables
+
+        return tables.to_stream(self, requested_schema)
+
+    def totals(self, by: str | None = None) -> dict[Any, dict[str, int]]:
+        """Sums over the records of every field that can be summed.
+
+        Args:
+            by: A field to group by, for instance "ac_comm" or "ac_uid"; None for one sum of all.
+
+        Returns:
+            The field's value (None without `by`) -> {"records", "delay_exceeds_elapsed" (how many
+            hold a delay that is not to be believed, which these sums include), field: sum}. Only
+            fields that every record carries.
+        """
+        rows_of: dict[Any, list[int]] = defaultdict(list)
+        keys: Iterable[Any] = [None] * len(self) if by is None else self._keys(by)
+        for row, key in enumerate(keys):
+            rows_of[key].append(row)
+        names = [n for n, f in FIELDS.items() if f.unit in _SUMMED_UNITS and n in self.fields]
+        flags = self.columns["flags"]
+        return {
+            key: {
+                "records": len(rows),
+                "delay_exceeds_elapsed": sum(bool(flags[row] & DELAY_EXCEEDS) for row in rows),
+            }
+            | {name: sum(map(self.columns[name].__getitem__, rows)) for name in names}
+            for key, rows in rows_of.items()
+        }
+
+    def _keys(self, by: str) -> Iterable[Any]:
+        if by not in FIELDS:
+            raise ValueError(f"no field {by!r}")
+        values = (getattr(record, by) for record in self)
+        return map(text_of, values) if FIELDS[by].format == "32s" else values

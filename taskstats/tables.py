@@ -1,0 +1,166 @@
+"""A batch as NumPy and Arrow columns. Imported when used: needs the extras."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from taskstats import presence
+from taskstats.fields import FIELDS, Field
+from taskstats.presence import DELAY_EXCEEDS, EXIT, LAST, SHAPE_FLAGS
+from taskstats.records import text_of
+from taskstats.rows import HEADER, NO_CPU, ROW, STATS_AT
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from taskstats.records import Batch
+
+_FORMATS: dict[str, Any] = {
+    "b": "i1",
+    "B": "u1",
+    "H": "u2",
+    "I": "u4",
+    "Q": "u8",
+    "32s": "S32",
+    "qq": [("tv_sec", "i8"), ("tv_nsec", "i8")],
+}
+
+#: Numbers that may use all 64 bits.
+_UNSIGNED = {"ac_exe_dev", "ac_exe_inode"}
+
+
+def _dtype(names: list[str]) -> "np.dtype[Any]":
+    members = [(name, offset, _FORMATS[format_]) for name, (offset, format_) in HEADER.items()]
+    members += [
+        (name, STATS_AT + FIELDS[name].offset, _FORMATS[FIELDS[name].format]) for name in names
+    ]
+    return np.dtype(
+        {
+            "names": [name for name, _, _ in members],
+            "offsets": [offset for _, offset, _ in members],
+            "formats": [format_ for _, _, format_ in members],
+            "itemsize": ROW,
+        }
+    )
+
+
+def to_numpy(batch: "Batch") -> "np.ndarray[Any, Any]":
+    """See Batch.to_numpy."""
+    return np.frombuffer(batch.data, _dtype([name for name in FIELDS if name in batch.fields]))
+
+
+# ---- Arrow -----------------------------------------------------------------------------------
+
+
+def _field_type(name: str, field: Field[Any]) -> "pa.DataType":
+    import pyarrow as pa
+
+    if field.format == "32s":
+        return pa.string()
+    if field.format == "qq":
+        return pa.timestamp("ns", "UTC")
+    return pa.uint64() if name in _UNSIGNED else pa.int64()
+
+
+def schema() -> "pa.Schema":
+    """The columns of every batch: the header's, then the fields of FIELDS."""
+    import pyarrow as pa
+
+    header = [
+        pa.field("id", pa.int64(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("version", pa.int64(), nullable=False),
+        pa.field("cpu", pa.int64()),
+        pa.field("seq", pa.int64(), nullable=False),
+        pa.field("lost_before", pa.int64(), nullable=False),
+        pa.field("received_at", pa.timestamp("ns", "UTC")),
+        pa.field("exit", pa.bool_(), nullable=False),
+        pa.field("last", pa.bool_(), nullable=False),
+        pa.field("delay_exceeds_elapsed", pa.bool_(), nullable=False),
+    ]
+    fields = [
+        pa.field(
+            name,
+            _field_type(name, field),
+            metadata={"unit": field.unit, "since": str(field.since), "doc": field.doc},
+        )
+        for name, field in FIELDS.items()
+    ]
+    return pa.schema(header + fields)
+
+
+def _texts(raw: "np.ndarray[Any, Any]", mask: Any) -> "pa.Array":
+    import pyarrow as pa
+
+    try:
+        return pa.array(raw, pa.binary(), mask=mask).cast(pa.string())
+    except pa.ArrowInvalid:
+        return pa.array([text_of(one) for one in raw.tolist()], pa.string(), mask=mask)
+
+
+def _absent(batch: "Batch", rows: "np.ndarray[Any, Any]") -> dict[str, Any]:
+    """name -> which rows lack the field: None for no row, True for all, else a mask."""
+    if batch.fields == frozenset(FIELDS) or not len(batch):
+        return {name: None if len(batch) else True for name in FIELDS}
+    flags = rows["flags"] & (SHAPE_FLAGS if batch.kind == "group" else 0)
+    keys = rows["version"].astype("u8") << 32 | rows["size"].astype("u8") << 8 | flags
+    shapes, which = np.unique(keys, return_inverse=True)
+    has = [
+        presence.present(int(k) >> 32, int(k) >> 8 & 0xFFFF, batch.kind, int(k) & 0xFF)
+        for k in shapes
+    ]
+    absent: dict[str, Any] = {}
+    for name in FIELDS:
+        lacking = np.array([name not in names for names in has])
+        absent[name] = None if not lacking.any() else True if lacking.all() else lacking[which]
+    return absent
+
+
+def to_arrow(batch: "Batch") -> "pa.RecordBatch":
+    """See Batch.to_arrow."""
+    import pyarrow as pa
+
+    whole = schema()
+    rows = np.frombuffer(batch.data, _dtype(list(FIELDS)))
+    # One transposing copy makes every 64-bit field a contiguous column.
+    words = np.ascontiguousarray(np.frombuffer(batch.data, "u8").reshape(-1, ROW // 8).T)
+
+    def signed(name: str) -> "np.ndarray[Any, Any]":
+        return rows[name].astype("i8")
+
+    cpu, received = signed("cpu"), signed("received_ns")
+    columns = [
+        pa.array(signed("id")),
+        pa.array(np.full(len(rows), batch.kind), pa.string()),
+        pa.array(signed("version")),
+        pa.array(cpu, mask=cpu == NO_CPU),
+        pa.array(signed("seq")),
+        pa.array(signed("lost_before")),
+        pa.array(received, whole.field("received_at").type, mask=received == 0),
+        *(pa.array(rows["flags"] & bit != 0) for bit in (EXIT, LAST, DELAY_EXCEEDS)),
+    ]
+    for name, lacking in _absent(batch, rows).items():
+        field, type_ = FIELDS[name], whole.field(name).type
+        at = (STATS_AT + field.offset) // 8
+        if lacking is True:
+            columns.append(pa.nulls(len(rows), type_))
+        elif field.format == "32s":
+            columns.append(_texts(rows[name], lacking))
+        elif field.format == "qq":
+            moments = words[at].view("i8") * 1_000_000_000 + words[at + 1].view("i8")
+            never = moments == 0 if lacking is None else lacking | (moments == 0)
+            columns.append(pa.array(moments, type_, mask=never))
+        elif field.format == "Q":
+            column = words[at] if name in _UNSIGNED else words[at].view("i8")
+            columns.append(pa.array(column, mask=lacking))
+        else:
+            columns.append(pa.array(signed(name), mask=lacking))
+    return pa.RecordBatch.from_arrays(columns, schema=whole)
+
+
+def to_stream(batch: "Batch", requested_schema: object | None) -> Any:
+    """The batch as an Arrow C stream capsule of one record batch."""
+    import pyarrow as pa
+
+    table = pa.Table.from_batches([to_arrow(batch)])
+    return table.__arrow_c_stream__(requested_schema)
