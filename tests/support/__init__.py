@@ -1,0 +1,1 @@
+"""What the tests share: datagrams made and read without the package."""
