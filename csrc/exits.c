@@ -24,6 +24,10 @@
 #define EVENTS 64       /* ready sockets an epoll_wait */
 #define WAKE UINT32_MAX /* the eventfd's mark in the epoll set */
 
+/* A CPU's records overtake each other by a few. A jump beyond that, after which
+ * the numbers go on as before, was a record of another CPU's stream. */
+#define MOST_OVERTAKEN 64u
+
 /* Numbers of the requests on a listener's sockets. */
 enum { SEQ_REGISTER = 1001, SEQ_DEREGISTER = 1002 };
 
@@ -206,7 +210,7 @@ static void follow(struct cpu_socket *cpu, uint32_t seq)
 
     cpu->started = 1;
     if (gap >= UINT32_C(1) << 31) { /* behind: it was counted as missing */
-        if (seq == cpu->resume_seq && cpu->jumped) {
+        if (seq == cpu->resume_seq && cpu->jumped > MOST_OVERTAKEN) {
             cpu->stats.unexplained -= cpu->jumped; /* the jump was a stray's */
             cpu->jumped = 0;
             cpu->next_seq = seq + 1;

@@ -1,5 +1,6 @@
 /* Questions: many GETs in one send, every id answered; a cgroup's counts. */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -368,8 +369,12 @@ int ts_cgroup(const struct ts_endpoint *endpoint, int fd, struct ts_cgroup *coun
     uint8_t slot[TS_SLOT];
     struct nl_message reply;
     struct statfs where;
-    int s = ts_socket_open(endpoint, 64 << 10, opened);
-    int rc = s;
+    int s;
+    int rc;
+
+    if (fcntl(fd, F_GETFD) < 0) /* before the socket can take a closed number */
+        return -EBADF;
+    rc = s = ts_socket_open(endpoint, 64 << 10, opened);
 
     if (s >= 0)
         rc = ts_socket_family(s, endpoint, opened);

@@ -5,6 +5,7 @@
 #ifndef TASKSTATS_SHIM_H
 #define TASKSTATS_SHIM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* What stands between the two markers is read by cffi as well: plain C, no

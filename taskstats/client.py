@@ -77,11 +77,15 @@ class Client:
         return self._one("group", os.getpid() if tgid is None else tgid)
 
     def _one(self, kind: Kind, id_: int) -> Record:
-        batch, errors, sink = self._query(kind, _ids([id_]))
+        try:
+            ids = ffi.new("uint32_t[1]", (id_,))
+        except (OverflowError, TypeError) as error:
+            raise _not_an_id(error) from None
+        batch, errors, reason = self._query(kind, ids, 1)
         if errors[0]:
             about = f"{_ID_NAMES[kind]} {id_}"
             if errors[0] == -errno.EBADMSG:
-                raise from_reason("query", sink.reason, about)
+                raise from_reason("query", reason, about)
             raise from_errno("query", -errors[0], about=about)
         return Record(batch, 0)
 
@@ -111,30 +115,30 @@ class Client:
 
     def _many(self, kind: Kind, ids: Iterable[int]) -> Batch:
         wanted = _ids(ids)
-        batch, errors, _ = self._query(kind, wanted)
-        if len(batch) < len(wanted):
+        n = len(wanted)
+        batch, errors, _ = self._query(kind, ffi.from_buffer("uint32_t[]", wanted), n)
+        if len(batch) < n:
             batch.errors = {id_: -error for id_, error in zip(wanted, errors, strict=True) if error}
         return batch
 
-    def _query(self, kind: Kind, ids: Any) -> tuple[Batch, Any, Any]:
+    def _query(self, kind: Kind, ids: Any, n: int) -> tuple[Batch, Any, int]:
+        """The records found, the -errno of each id (0 if found), and why the last was refused."""
         if self.closed:
             raise from_errno("query", errno.EBADF)
-        n = len(ids)
         rows = new_rows("struct ts_record[]", n)
         errors = ffi.new("int32_t[]", n)
+        is_task = kind == "task"
         sink = ffi.new("struct ts_sink *")
-        if kind == "task":
+        sink.capacity = n
+        if is_task:
             sink.tasks = rows
         else:
             sink.groups = rows
-        sink.capacity = n
-        rc = lib.ts_client_query(
-            self._handle, _CODES[kind], ffi.from_buffer("uint32_t[]", ids), n, sink, errors
-        )
+        rc = lib.ts_client_query(self._handle, _CODES[kind], ids, n, sink, errors)
         if rc < 0:
             raise from_errno("query", -rc)
-        found = sink.n_tasks if kind == "task" else sink.n_groups
-        return Batch(ffi.buffer(rows, found * ROW), kind=kind), errors, sink
+        found = sink.n_tasks if is_task else sink.n_groups
+        return Batch(ffi.buffer(rows, found * ROW), kind=kind), errors, sink.reason
 
     # -- lifecycle
 
@@ -181,4 +185,8 @@ def _ids(ids: Iterable[int]) -> Any:
     try:
         return array("I", ids)
     except (OverflowError, TypeError) as error:
-        raise ValueError(f"a pid is an integer from 0 to 2**32 - 1: {error}") from None
+        raise _not_an_id(error) from None
+
+
+def _not_an_id(error: Exception) -> ValueError:
+    return ValueError(f"a pid is an integer from 0 to 2**32 - 1: {error}")

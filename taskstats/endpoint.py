@@ -76,6 +76,4 @@ def owned(handle: Any) -> Any:
 
 
 #: Makes arrays of rows from the shim's memory, not cleared.
-new_rows = ffi.new_allocator(
-    alloc=lambda size: lib.ts_alloc(size), free=lib.ts_free, should_clear_after_alloc=False
-)
+new_rows = ffi.new_allocator(lib.ts_alloc, lib.ts_free, should_clear_after_alloc=False)

@@ -192,13 +192,10 @@ def from_errno(operation: str, errno: int, step: str = "", about: str = "") -> T
         step: Where opening failed: socket, buffer, connect, family, clean, register, epoll.
         about: What it was about, for instance "pid 42".
     """
-    for key in (operation, step), (operation, ""), ("", step), ("", ""):
-        entry = _TABLE.get((*key, errno))
-        if entry:
-            break
-    else:
-        entry = (TaskstatsError, os.strerror(errno) + (f" ({step})" if step else ""), "")
-    kind, what, mend = entry
+    steps = (step, "") if step else ("",)
+    keys = ((who, where, errno) for where in steps for who in (operation, ""))
+    otherwise = (TaskstatsError, os.strerror(errno) + (f" ({step})" if step else ""), "")
+    kind, what, mend = next((_TABLE[key] for key in keys if key in _TABLE), otherwise)
     return kind(f"{operation} {about}" if about else operation, what, mend, errno)
 
 

@@ -196,13 +196,15 @@ class Record(KernelFields):
     def peak_rss_bytes(self) -> int:
         """The process's peak resident size (hiwater_rss).
 
+        The kernel reads it off per-CPU counters without adding them up, so it can be short of
+        VmHWM in /proc by some hundred KiB.
+
         Raises:
-            FieldUnavailable: Also for a kernel thread or zombie, which has no memory to tell of.
+            FieldUnavailable: Also where the kernel says 0: for kernel threads, zombies, and
+                processes too young for those counters.
         """
         if not self.hiwater_rss:
-            raise field_unavailable(
-                "peak_rss_bytes", "a kernel thread or zombie has no address space"
-            )
+            raise field_unavailable("peak_rss_bytes", "the kernel has counted no memory for it")
         return self.hiwater_rss * 1024
 
     @property
@@ -311,7 +313,8 @@ class Batch(Sequence[Record]):
         errors: Mapping[int, int] | None = None,
         kind: Kind = "task",
     ) -> None:
-        self.data = memoryview(data).toreadonly().cast("B")
+        view = memoryview(data).toreadonly()
+        self.data = view if view.format == "B" else view.cast("B")
         self.kind = kind
         self.errors: Mapping[int, int] = errors or {}
         self._groups = groups

@@ -20,6 +20,7 @@ def exits(as_json: bool, seconds: float | None) -> None:
     """
     line = json_line if as_json else text_line
     with ExitListener() as listener:
+        click.echo(f"listening on {len(listener.cpus)} CPUs; Ctrl-C ends", err=True)
         try:
             for batch in _batches(listener, seconds):
                 if batch:
