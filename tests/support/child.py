@@ -1,0 +1,63 @@
+"""Runs a function in a forked child, where it may give up rights or enter namespaces."""
+
+import ctypes
+import os
+import pickle
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+NOBODY = 65534
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def run(function: Callable[..., T], *args: Any) -> T:
+    """The function's result, or the exception that it raised, as it came from the child."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        try:
+            outcome = (True, function(*args))
+        except BaseException as error:
+            error.add_note(traceback.format_exc())
+            outcome = (False, error)
+        with open(writing, "wb") as pipe:  # noqa: PTH123 - a descriptor
+            pickle.dump(outcome, pipe)
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:  # noqa: PTH123 - a descriptor
+        returned, outcome = pickle.load(pipe)
+    os.waitpid(child, 0)
+    if returned:
+        return outcome  # type: ignore[no-any-return]
+    raise outcome
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    if _libc.unshare(flags) < 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
+def spawn(code: int = 0, uid: int | None = None) -> int:
+    """A child that exits with this code; not waited for."""
+    child = os.fork()
+    if child == 0:
+        if uid is not None:
+            os.setuid(uid)
+        os._exit(code)
+    return child
+
+
+def spawn_and_reap(code: int = 0, uid: int | None = None) -> int:
+    """A child that has exited with this code."""
+    child = spawn(code, uid)
+    os.waitpid(child, 0)
+    return child

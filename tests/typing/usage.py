@@ -1,0 +1,46 @@
+"""How a typed program uses the package. Read by mypy --strict, never run."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+import taskstats
+from taskstats import Batch, ExitListener, ExitStats, Field, Record
+
+
+def fields(record: Record) -> None:
+    pid: int = record.ac_pid
+    raw: bytes = record.ac_comm
+    name: str = record.comm
+    started: datetime = record.started_at
+    code: int | None = record.exit_code
+    waited: int = record.delays["blkio"].total_ns
+    longest: int | None = record.delays["blkio"].max_ns
+    group: Record | None = record.group
+    described: Field[int] = Record.ac_pid
+    unit: str = taskstats.FIELDS["ac_utime"].unit
+    print(pid, raw, name, started, code, waited, longest, group, described, unit)
+
+
+def queries(pids: Iterable[int]) -> tuple[Batch, Mapping[int, int]]:
+    with taskstats.Client() as client:
+        one: Record = client.pid()
+        group: Record = client.tgid(one.ac_tgid)
+        print(group.id)
+        batch = client.pids(pids)
+        return batch[1:3], batch.errors
+
+
+def exits(cpus: str) -> Iterator[int]:
+    with ExitListener(cpus) as listener:
+        for batch in listener.batches(timeout=1.0):
+            for record in batch:
+                yield record.ac_pid
+        stats: ExitStats = listener.stats()
+        print(stats.lost, stats.cpus[0].cpu)
+
+
+def failures(pid: int) -> str:
+    try:
+        return taskstats.cgroup_stats("/sys/fs/cgroup").source
+    except taskstats.TaskstatsError as error:
+        return f"{error.operation} {error.errno} {error.mend} {pid}"

@@ -1,0 +1,413 @@
+"""ExitListener against a peer that sends what a test tells it to."""
+
+import ctypes
+import errno
+import gc
+import os
+import select
+import signal
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from support import fake_kernel
+from support.fake_kernel import FakeKernel
+
+from taskstats import Batch, ExitListener, TaskstatsError
+
+AF_UNSPEC = 0
+
+
+@pytest.fixture
+def kernel() -> Iterator[FakeKernel]:
+    with FakeKernel() as fake:
+        yield fake
+
+
+Send = Callable[[bytes], None]
+
+
+@pytest.fixture
+def listener(kernel: FakeKernel) -> Iterator[ExitListener]:
+    with ExitListener(max_latency=0, endpoint=kernel.endpoint(cpus="0-1")) as one:
+        yield one
+
+
+@pytest.fixture
+def send(kernel: FakeKernel, listener: ExitListener) -> Callable[..., None]:
+    """Sends a datagram to the listener's socket of a CPU."""
+    wait_for_registration(kernel, len(listener.cpus))
+
+    def send_to(datagram: bytes, cpu: int = 0) -> None:
+        kernel.send(kernel.registered()[cpu], datagram)
+
+    return send_to
+
+
+def wait_for_registration(kernel: FakeKernel, cpus: int) -> None:
+    while len(kernel.registered()) < cpus:
+        select.select([], [], [], 0.001)
+
+
+def read(listener: ExitListener, n: int) -> list[int]:
+    """The ids of the next n records."""
+    ids: list[int] = []
+    for batch in listener.batches(timeout=5):
+        ids += [record.id for record in batch]
+        if len(ids) >= n or not batch:
+            return ids
+    return ids
+
+
+def test_one_socket_a_cpu_each_registered_for_its_own(kernel: FakeKernel) -> None:
+    with ExitListener("0,2-3", endpoint=kernel.endpoint(cpus="0-3")):
+        wait_for_registration(kernel, 3)
+    lists = [r.value for r in kernel.seen if r.attribute == fake_kernel.REGISTER]
+    assert lists == [b"0\0", b"2\0", b"3\0"]
+    assert len(set(kernel.registered())) == 3
+
+
+def test_every_socket_first_ends_what_its_port_inherited(kernel: FakeKernel) -> None:
+    with ExitListener("1", endpoint=kernel.endpoint(cpus="0-3")):
+        wait_for_registration(kernel, 1)
+    asked = [(r.attribute, r.value) for r in kernel.seen if r.type == fake_kernel.FAMILY]
+    assert asked[:2] == [(fake_kernel.DEREGISTER, b"0-3\0"), (fake_kernel.REGISTER, b"1\0")]
+
+
+def test_records_carry_their_cpu_and_time(listener: ExitListener, send: Send) -> None:
+    send(fake_kernel.exit_record(5, 100), 1)  # type: ignore[call-arg]
+    batch = next(listener.batches(timeout=5))
+    record = batch[0]
+    assert (record.id, record.cpu, record.seq, record.lost_before) == (100, 1, 5, 0)
+    assert record.received_at is not None
+    assert record.is_exit
+
+
+def test_a_group_comes_with_its_last_thread(listener: ExitListener, send: Send) -> None:
+    send(fake_kernel.exit_record(1, 10))
+    send(fake_kernel.exit_record(2, 20, "exit_thread3"))
+    seen = [r for batch in [*take(listener, 2)] for r in batch]
+    assert [r.group is not None for r in seen] == [False, True]
+    group = seen[1].group
+    assert group is not None
+    assert (group.kind, group.cpu, group.seq) == ("group", 0, 2)
+
+
+def take(listener: ExitListener, n: int) -> Iterator[Batch]:
+    got = 0
+    for batch in listener.batches(timeout=5):
+        assert batch, "nothing came"
+        yield batch
+        got += len(batch)
+        if got >= n:
+            return
+
+
+def test_an_empty_batch_at_a_timeout(listener: ExitListener) -> None:
+    batches = listener.batches(timeout=0)
+    assert len(next(batches)) == 0
+    assert len(next(batches)) == 0
+
+
+def test_numbers_that_are_missing_without_drops_are_unexplained(
+    listener: ExitListener, send: Send
+) -> None:
+    for seq in (0xFFFF_FFFE, 0xFFFF_FFFF, 0, 1, 4, 2):  # wraps; skips 2 and 3; 2 comes late
+        send(fake_kernel.exit_record(seq, seq & 0xFF))
+    records = [r for batch in take(listener, 6) for r in batch]
+    stats = listener.stats()
+    assert [r.lost_before for r in records] == [0] * 6
+    assert (stats.received, stats.lost, stats.unexplained) == (6, 0, 1)
+
+
+def test_records_that_overtake_each_other_leave_no_hole(listener: ExitListener, send: Send) -> None:
+    for seq in (7, 9, 8, 10, 12, 11, 13):
+        send(fake_kernel.exit_record(seq, seq))
+    assert read(listener, 7) == [7, 9, 8, 10, 12, 11, 13]
+    assert listener.stats().unexplained == 0
+
+
+def test_a_stray_number_of_another_cpu_is_no_hole(listener: ExitListener, send: Send) -> None:
+    for seq in (10, 11, 5000, 12, 13):
+        send(fake_kernel.exit_record(seq, seq))
+    assert read(listener, 5) == [10, 11, 5000, 12, 13]
+    assert listener.stats().unexplained == 0
+
+
+BAD = {
+    "truncated": fake_kernel.frame("exit") + bytes(5000),
+    "length": fake_kernel.frame("exit")[:-4],
+    "byte-order": fake_kernel.frame("exit", "s390x-6.1"),
+    "unexpected": fake_kernel.frame("pid"),
+}
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_a_bad_datagram_is_counted_and_harms_no_other(
+    listener: ExitListener, send: Send, reason: str
+) -> None:
+    send(fake_kernel.exit_record(1, 10))
+    send(BAD[reason])
+    send(fake_kernel.exit_record(2, 20))
+    assert read(listener, 2) == [10, 20]
+    stats = listener.stats()
+    assert stats.cpus[0].refused == {reason: 1}
+    assert (stats.truncated, stats.malformed) == ((1, 0) if reason == "truncated" else (0, 1))
+    assert (stats.received, stats.lost, stats.unexplained) == (2, 0, 0)
+
+
+def sockets() -> set[int]:
+    """The descriptors of this process's netlink sockets."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            with socket.socket(fileno=os.dup(int(name))) as one:
+                if one.family == socket.AF_NETLINK:
+                    found.add(int(name))
+        except OSError:
+            continue
+    return found
+
+
+def disconnect(fd: int) -> None:
+    """Puts a socket back to where it was between bind and connect."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    address = struct.pack("=HHII", AF_UNSPEC, 0, 0, 0)
+    assert libc.connect(fd, address, len(address)) == 0
+
+
+def port_of(fd: int) -> int:
+    with socket.socket(fileno=os.dup(fd)) as one:
+        return int(one.getsockname()[0])
+
+
+def test_another_sender_is_refused_by_the_connection(kernel: FakeKernel) -> None:
+    before = sockets()
+    with (
+        ExitListener("0", endpoint=kernel.endpoint()),
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, fake_kernel.NETLINK_USERSOCK) as other,
+    ):
+        (fd,) = sockets() - before - {other.fileno()}
+        with pytest.raises(ConnectionRefusedError):
+            other.sendto(fake_kernel.exit_record(1, 666), (port_of(fd), 0))
+
+
+def test_another_sender_is_refused_by_the_source_check(kernel: FakeKernel) -> None:
+    before = sockets()
+    with (
+        ExitListener("0", max_latency=0, endpoint=kernel.endpoint()) as listener,
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, fake_kernel.NETLINK_USERSOCK) as other,
+    ):
+        (fd,) = sockets() - before - {other.fileno()}
+        disconnect(fd)
+        wait_for_registration(kernel, 1)
+        other.sendto(fake_kernel.exit_record(1, 666), (port_of(fd), 0))
+        kernel.send(port_of(fd), fake_kernel.exit_record(1, 10))
+        assert read(listener, 1) == [10]
+        stats = listener.stats()
+    assert (stats.foreign, stats.received, stats.malformed) == (1, 1, 0)
+
+
+def test_a_refused_registration_is_told(kernel: FakeKernel) -> None:
+    def refuse(request: fake_kernel.Request) -> Iterator[bytes]:
+        if request.attribute == fake_kernel.REGISTER:
+            yield fake_kernel.error(request, errno.ENOMEM)
+        else:
+            yield from fake_kernel.behave(request)
+
+    kernel.answer = refuse
+    with ExitListener("0", endpoint=kernel.endpoint()) as listener:
+        with pytest.raises(TaskstatsError) as caught:
+            next(listener.batches(timeout=5))
+    assert caught.value.errno == errno.ENOMEM
+
+
+# ---- waiting, stopping, closing --------------------------------------------------------------
+
+
+def test_stop_lets_what_is_queued_be_read(listener: ExitListener, send: Send) -> None:
+    for seq in range(10):
+        send(fake_kernel.exit_record(seq, seq))
+    listener.stop()
+    assert [r.id for batch in listener.batches() for r in batch] == list(range(10))
+    assert list(listener.batches()) == []
+
+
+def test_close_keeps_what_was_queued(listener: ExitListener, send: Send) -> None:
+    for seq in range(10):
+        send(fake_kernel.exit_record(seq, seq))
+    listener.close()
+    listener.close()
+    assert [r.id for r in listener] == list(range(10))
+    assert listener.stats().received == 10
+    with pytest.raises(TaskstatsError, match="it is closed"):
+        listener.fileno()
+
+
+def test_deregisters_at_stop_and_only_once(kernel: FakeKernel) -> None:
+    with ExitListener("1", endpoint=kernel.endpoint(cpus="0-1")) as listener:
+        listener.stop()
+        listener.stop()
+    with FakeKernel() as other:  # its answer comes after all that the first was sent
+        with ExitListener("0", endpoint=other.endpoint()):
+            pass
+    while len(kernel.seen) < 3:
+        select.select([], [], [], 0.001)
+    lists = [r.value for r in kernel.seen if r.attribute == fake_kernel.DEREGISTER]
+    assert lists == [b"0-1\0", b"1\0"]
+
+
+@pytest.mark.parametrize("end", ["stop", "close"])
+def test_ending_from_another_thread_wakes_a_reader(listener: ExitListener, end: str) -> None:
+    reading = threading.Event()
+    ended: list[Batch] = []
+
+    def read_on() -> None:
+        batches = listener.batches()
+        reading.set()
+        ended.extend(batches)
+
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    reading.wait()
+    getattr(listener, end)()
+    reader.join(timeout=10)
+    assert not reader.is_alive()
+    assert ended == []
+
+
+@pytest.mark.parametrize("end", ["stop", "close"])
+def test_ending_from_a_signal_handler(listener: ExitListener, end: str) -> None:
+    previous = signal.signal(signal.SIGUSR1, lambda *_: getattr(listener, end)())
+    try:
+        timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGUSR1))
+        timer.start()
+        assert list(listener.batches()) == []
+        timer.join()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+def test_ctrl_c_loses_nothing(listener: ExitListener, send: Send) -> None:
+    timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(listener.batches())
+    timer.join()
+    send(fake_kernel.exit_record(1, 10))
+    assert read(listener, 1) == [10]
+
+
+def test_a_signal_does_not_stretch_the_timeout(listener: ExitListener) -> None:
+    handled: list[int] = []
+    previous = signal.signal(signal.SIGALRM, lambda n, _: handled.append(n))
+    signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+    try:
+        assert len(next(listener.batches(timeout=0.1))) == 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert handled, "the wait was interrupted"
+
+
+def test_two_threads_reading_at_once(listener: ExitListener) -> None:
+    caught: list[TaskstatsError] = []
+
+    def read_too() -> None:
+        try:
+            list(listener.batches())
+        except TaskstatsError as error:
+            caught.append(error)
+            listener.stop()
+
+    threads = [threading.Thread(target=read_too) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [error.errno for error in caught] == [errno.EBUSY]
+
+
+def test_fileno_is_readable_when_there_is_something(listener: ExitListener, send: Send) -> None:
+    assert len(next(listener.batches(timeout=0))) == 0, "takes the ACKs"
+    assert not select.select([listener], [], [], 0)[0]
+    send(fake_kernel.exit_record(1, 10))
+    assert select.select([listener], [], [], 5)[0]
+    assert read(listener, 1) == [10]
+    assert not select.select([listener], [], [], 0)[0]
+    listener.stop()
+    assert select.select([listener], [], [], 0)[0], "an event loop sees the end"
+
+
+def test_unclosed_warns(kernel: FakeKernel) -> None:
+    listener = ExitListener("0", endpoint=kernel.endpoint())
+    with pytest.warns(ResourceWarning, match=r"unclosed <taskstats.ExitListener"):
+        del listener
+        gc.collect()
+
+
+def test_a_child_of_fork_only_closes(
+    kernel: FakeKernel, listener: ExitListener, send: Send
+) -> None:
+    asked = len(kernel.seen)
+    child = os.fork()
+    if child == 0:
+        for use in (lambda: next(listener.batches()), listener.stop, listener.stats):
+            try:
+                use()
+                os._exit(1)
+            except TaskstatsError as error:
+                if error.errno != errno.EOWNERDEAD:
+                    os._exit(2)
+        listener.close()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    send(fake_kernel.exit_record(1, 10))
+    assert read(listener, 1) == [10]
+    assert len(kernel.seen) == asked, "the child sent nothing"
+
+
+def test_a_failed_open_leaks_nothing() -> None:
+    with FakeKernel(lambda r: [fake_kernel.error(r, errno.EPERM)]) as kernel:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(10):
+            with pytest.raises(TaskstatsError):
+                ExitListener(endpoint=kernel.endpoint())
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_too_few_descriptors(kernel: FakeKernel) -> None:
+    with pytest.raises(
+        TaskstatsError, match="file descriptors are needed for 65000 CPUs"
+    ) as caught:
+        ExitListener(endpoint=kernel.endpoint(cpus="0-64999"))
+    assert caught.value.errno == errno.EMFILE
+
+
+def test_a_cpu_that_does_not_exist(kernel: FakeKernel) -> None:
+    with pytest.raises(ValueError, match=r"no such CPU: 7, 9 \(this machine has 0-1\)"):
+        ExitListener("0,7,9", endpoint=kernel.endpoint(cpus="0-1"))
+
+
+def test_buffers_are_bounded_in_all(kernel: FakeKernel) -> None:
+    with ExitListener(rcvbuf_total=4 << 20, endpoint=kernel.endpoint(cpus="0-1")) as listener:
+        assert [cpu.rcvbuf for cpu in listener.stats().cpus] == [2 << 20] * 2
+    with ExitListener(rcvbuf_total=1, endpoint=kernel.endpoint(cpus="0-1")) as listener:
+        assert [cpu.rcvbuf for cpu in listener.stats().cpus] == [1 << 20] * 2
+
+
+def test_batches_are_bounded_and_full_ones_are_not_copied(
+    listener: ExitListener, send: Send
+) -> None:
+    datagrams = [fake_kernel.exit_record(seq, seq) for seq in range(5000)]
+    for cpu, start in ((0, 0), (1, 2500)):
+        for datagram in datagrams[start : start + 2500]:
+            send(datagram, cpu)  # type: ignore[call-arg]
+    listener.stop()
+    batches = list(listener.batches())
+    assert [len(batch) for batch in batches] == [4096, 904]
+    first = batches[0].data[: 4096 * 720].tobytes()
+    assert sorted(r.id for batch in batches for r in batch) == list(range(5000))
+    assert batches[0].data.tobytes() == first, "nobody writes there again"

@@ -1,0 +1,120 @@
+"""Dependencies point one way, and the core needs cffi alone."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+#: What each module may import of the package. Nothing else may be.
+MAY_IMPORT = {
+    "fields": set(),
+    "errors": set(),
+    "host": set(),
+    "cpulist": set(),
+    "presence": {"fields"},
+    "rows": {"errors", "fields", "presence"},
+    "records": {"errors", "fields", "presence", "rows", "tables"},
+    "tables": {"fields", "presence", "records", "rows"},
+    "endpoint": {"_native", "errors", "host"},
+    "datagrams": {"_native", "endpoint", "errors", "records", "rows"},
+    "client": {"_native", "endpoint", "errors", "records", "rows"},
+    "exits": {"_native", "cpulist", "endpoint", "errors", "host", "records", "rows"},
+    "cgroups": {"_native", "endpoint", "errors"},
+    "cli": {"cli", "client", "errors", "exits", "records"},
+}
+
+#: What each C file may include of the shim, but for its own header.
+MAY_INCLUDE = {
+    "taskstats_shim": set(),
+    "abi": {"taskstats_shim"},
+    "layout": {"abi"},
+    "netlink": {"taskstats_shim"},
+    "decode": {"abi", "netlink"},
+    "memory": {"taskstats_shim"},
+    "socket": {"abi", "netlink"},
+    "query": {"abi", "decode", "socket"},
+    "exits": {"abi", "decode", "socket"},
+}
+
+#: The files that make no system call.
+PURE = ["layout", "netlink", "decode"]
+IMPURE_HEADERS = {"unistd.h", "poll.h", "pthread.h", "time.h", "stdio.h", "stdlib.h"}
+
+
+def python_files() -> list[Path]:
+    return [
+        path
+        for path in sorted((ROOT / "taskstats").rglob("*.py"))
+        if path != ROOT / "taskstats/__init__.py"
+    ]
+
+
+def imported(path: Path) -> set[str]:
+    """The package's modules that a file imports, by their first name below `taskstats`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = (
+                [alias.name for alias in node.names]
+                if node.module == "taskstats"
+                else [node.module.removeprefix("taskstats.")]
+            )
+            if node.module.partition(".")[0] == "taskstats":
+                found |= {name.partition(".")[0] for name in names}
+    return found
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    room = path.relative_to(ROOT / "taskstats").parts[0].removesuffix(".py")
+    assert imported(path) <= MAY_IMPORT[room]
+
+
+def included(path: Path, brackets: str) -> set[str]:
+    opening, closing = (re.escape(one) for one in brackets)
+    return set(re.findall(rf"#include {opening}([^>\"]+){closing}", path.read_text()))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "csrc").glob("*.[ch]")), ids=lambda p: p.name)
+def test_includes_point_one_way(path: Path) -> None:
+    own = {path.stem} if path.suffix == ".c" else set()
+    names = {name.removesuffix(".h") for name in included(path, '""')}
+    assert names <= MAY_INCLUDE[path.stem] | own
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_files_make_no_system_call(name: str) -> None:
+    headers = included(ROOT / f"csrc/{name}.c", "<>")
+    assert not headers & IMPURE_HEADERS
+    assert not {h for h in headers if h.startswith("sys/")}
+
+
+def test_the_shim_has_at_most_a_dozen_functions() -> None:
+    text = (ROOT / "csrc/taskstats_shim.h").read_text()
+    functions = re.findall(r"^(?:int|void) \*?(ts_\w+)\(", text, re.MULTILINE)
+    assert 0 < len(functions) <= 12
+
+
+def test_importing_needs_cffi_alone() -> None:
+    program = (
+        "import sys, taskstats; "
+        "print(*sorted({n.partition('.')[0] for n in sys.modules} - sys.stdlib_module_names))"
+    )
+    answered = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded = {name for name in answered.stdout.split() if not name.startswith("_")}
+    assert loaded - {"sitecustomize", "usercustomize"} <= {"taskstats", "cffi"}
+
+
+def test_without_click_the_command_says_what_to_install() -> None:
+    program = "import sys; sys.modules['click'] = None; from taskstats.cli import main; main()"
+    answered = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert answered.returncode == 1
+    assert answered.stderr.count("\n") == 1
+    assert "pip install '.[cli]'" in answered.stderr
