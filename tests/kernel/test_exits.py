@@ -1,0 +1,320 @@
+"""ExitListener on the real kernel."""
+
+import errno
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from support import child
+
+from taskstats import AccessDenied, Batch, Client, ExitListener, Record, Unavailable
+
+NETLINK_GENERIC = 16
+
+
+def heard(listener: ExitListener) -> list[Record]:
+    """Stops the listener; every record that it took."""
+    listener.stop()
+    return [record for batch in listener.batches() for record in batch]
+
+
+def own(records: list[Record]) -> dict[int, Record]:
+    """The children of this process among them, by pid."""
+    return {r.ac_pid: r for r in records if r.ac_ppid == os.getpid() and r.is_last}
+
+
+def test_hears_every_process_with_its_status() -> None:
+    with ExitListener() as listener:
+        codes = {child.spawn_and_reap(i % 256): i % 256 for i in range(200)}
+        mine = own(heard(listener))
+        stats = listener.stats()
+    assert {pid: r.exit_code for pid, r in mine.items()} == codes
+    assert all(r.exit_signal is None and r.is_exit and r.ac_uid == 0 for r in mine.values())
+    assert (stats.lost, stats.malformed, stats.foreign) == (0, 0, 0)
+    assert stats.received >= 200
+    assert stats.witness is not None
+    assert stats.witness >= 200
+
+
+def test_uid_and_signal_of_a_child() -> None:
+    with ExitListener() as listener:
+        other = child.spawn_and_reap(3, uid=child.NOBODY)
+        sleeper = subprocess.Popen(["sleep", "1000"])
+        sleeper.kill()
+        sleeper.wait()
+        mine = own(heard(listener))
+    assert (mine[other].ac_uid, mine[other].exit_code) == (child.NOBODY, 3)
+    killed = mine[sleeper.pid]
+    assert (killed.exit_signal, killed.exit_code, killed.comm) == (signal.SIGKILL, None, "sleep")
+
+
+THREADS = """
+import threading
+threads = [threading.Thread(target=sum, args=(range(10000),)) for _ in range(3)]
+for t in threads: t.start()
+for t in threads: t.join()
+"""
+
+
+def test_a_threaded_process_brings_a_group() -> None:
+    with ExitListener() as listener:
+        process = subprocess.Popen([sys.executable, "-c", THREADS])
+        process.wait()
+        tasks = [r for r in heard(listener) if r.ac_tgid == process.pid]
+    (last,) = [r for r in tasks if r.is_last]
+    assert len(tasks) == 4
+    assert [r.group is not None for r in tasks] == [r is last for r in tasks]
+    group = last.group
+    assert group is not None
+    assert (group.id, group.version) == (process.pid, last.version)
+    assert group.cpu_count == sum(r.cpu_count for r in tasks)
+    assert group.cpu_run_virtual_total == sum(r.cpu_run_virtual_total for r in tasks)
+
+
+def test_hears_only_between_open_and_stop() -> None:
+    before = child.spawn_and_reap()
+    with ExitListener() as listener:
+        during = child.spawn_and_reap()
+        listener.stop()
+        after = child.spawn_and_reap()
+        mine = own([r for batch in listener.batches() for r in batch])
+        assert listener.stats().received >= 1
+    assert during in mine
+    assert before not in mine
+    assert after not in mine
+
+
+@pytest.mark.parametrize("cpu", sorted(os.sched_getaffinity(0))[:2])
+def test_hears_only_its_cpus(cpu: int) -> None:
+    def exit_on(where: int) -> int:
+        pid = os.fork()
+        if pid == 0:
+            os.sched_setaffinity(0, [where])
+            os._exit(0)
+        os.waitpid(pid, 0)
+        return pid
+
+    others = sorted(os.sched_getaffinity(0) - {cpu})[:1]
+    with ExitListener([cpu]) as listener:
+        here = exit_on(cpu)
+        elsewhere = [exit_on(other) for other in others]
+        mine = own(heard(listener))
+    assert mine[here].cpu == cpu
+    assert not set(elsewhere) & set(mine)
+
+
+def test_overflow_is_counted_exactly() -> None:
+    """Nobody reads, and the queues hold a few dozen: what does not fit is lost, and counted."""
+    made = 500
+    with ExitListener(rcvbuf=64 << 10) as listener:
+        pids = {child.spawn_and_reap() for _ in range(made)}
+        middle = listener.stats()
+        first = [r for r in next(listener.batches())]
+        pids |= {child.spawn_and_reap() for _ in range(10)}
+        records = first + heard(listener)
+        stats = listener.stats()
+    assert middle.lost > 0
+    assert len(records) == stats.received
+    assert stats.witness is not None
+    assert made + 10 <= stats.received + stats.lost <= stats.witness, "others may exit as well"
+    assert pids & {r.ac_pid for r in records}
+    placed = sum(r.lost_before for r in records)
+    assert 0 < placed <= stats.lost
+    assert stats.unexplained == 0
+
+
+def test_loss_at_the_tail_is_counted() -> None:
+    with ExitListener(rcvbuf=64 << 10) as listener:
+        for _ in range(300):
+            child.spawn_and_reap()
+        records = heard(listener)
+        stats = listener.stats()
+    assert sum(r.lost_before for r in records) == 0, "no record came after the loss"
+    assert stats.lost > 0
+    assert stats.received + stats.lost >= 300
+
+
+def own_sockets() -> list[socket.socket]:
+    """Duplicates of this process's generic netlink sockets."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            one = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue
+        if (one.family, one.proto) == (socket.AF_NETLINK, NETLINK_GENERIC):
+            found.append(one)
+        else:
+            one.close()
+    return found
+
+
+def test_a_root_sender_is_refused() -> None:
+    with ExitListener() as listener:
+        duplicates = own_sockets()
+        ports = [one.getsockname()[0] for one in duplicates]
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC) as sender:
+            for port in ports:
+                with pytest.raises(ConnectionRefusedError):
+                    sender.sendto(b"x" * 100, (port, 0))
+        for one in duplicates:
+            one.close()
+        stats = listener.stats()
+    assert len(ports) == len(listener.cpus)
+    assert (stats.foreign, stats.malformed) == (0, 0)
+
+
+def register_raw(port: int, cpus: str) -> socket.socket:
+    """A listener as a careless program makes it: never read, never deregistered."""
+    one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC)
+    one.bind((port, 0))
+    with Client():
+        pass
+    text = cpus.encode() + b"\0"
+    attribute = struct.pack("=HH", 4 + len(text), 3) + text + bytes(-len(text) % 4)
+    size = 20 + len(attribute)
+    one.send(struct.pack("=IHHIIBBH", size, family(), 1, 1, 0, 1, 1, 0) + attribute)
+    return one
+
+
+def family() -> int:
+    """The id of the TASKSTATS family."""
+    name = b"TASKSTATS\0"
+    attribute = struct.pack("=HH", 4 + len(name), 2) + name + bytes(-len(name) % 4)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC) as one:
+        one.bind((0, 0))
+        size = 20 + len(attribute)
+        one.send(struct.pack("=IHHIIBBH", size, 16, 1, 1, 0, 3, 1, 0) + attribute)
+        reply = one.recv(4096)
+    at = 20
+    while at < len(reply):
+        length, type_ = struct.unpack_from("=HH", reply, at)
+        if type_ == 1:
+            return int(struct.unpack_from("=H", reply, at + 4)[0])
+        at += (length + 3) & ~3
+    raise AssertionError("no family")
+
+
+def queued(port: int) -> int:
+    """Bytes waiting on a netlink port, from /proc/net/netlink."""
+    for line in Path("/proc/net/netlink").read_text().splitlines()[1:]:
+        columns = line.split()
+        if (int(columns[1]), int(columns[2])) == (NETLINK_GENERIC, port):
+            return int(columns[4])
+    raise AssertionError(f"no port {port}")
+
+
+def test_a_reused_port_does_not_inherit_a_registration() -> None:
+    def reuse() -> tuple[int, int]:
+        port = os.getpid()  # what the kernel gives a process's first netlink socket
+        possible = Path("/sys/devices/system/cpu/possible").read_text().strip()
+        register_raw(port, possible).close()
+        with Client() as client:
+            (duplicate,) = own_sockets()
+            assert duplicate.getsockname()[0] == port
+            for _ in range(20):
+                child.spawn_and_reap()
+            waiting = queued(port)
+            duplicate.close()
+            return waiting, client.pid().ac_pid - os.getpid()
+
+    assert child.run(reuse) == (0, 0)
+
+
+@pytest.mark.parametrize("end", ["close", "_exit", "kill"])
+def test_a_child_of_fork_does_not_end_the_registration(end: str) -> None:
+    with ExitListener() as listener:
+        forked = os.fork()
+        if forked == 0:
+            if end == "close":
+                listener.close()
+            elif end == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(0)
+        os.waitpid(forked, 0)
+        later = child.spawn_and_reap()
+        mine = own(heard(listener))
+    assert {forked, later} <= set(mine)
+
+
+def test_many_batches_in_order_of_their_queue() -> None:
+    with ExitListener("0") as listener:
+        pids = []
+        for _ in range(300):
+            pid = os.fork()
+            if pid == 0:
+                os.sched_setaffinity(0, [0])
+                os._exit(0)
+            os.waitpid(pid, 0)
+            pids.append(pid)
+        records = heard(listener)
+    assert [r.ac_pid for r in records if r.ac_pid in set(pids)] == pids
+    numbers = [r.seq for r in records]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def test_ctrl_c_while_exits_come() -> None:
+    received: list[Batch] = []
+    timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
+    with ExitListener() as listener:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            for batch in listener.batches():
+                received.append(batch)
+                child.spawn_and_reap()
+        timer.join()
+        received += [batch for batch in iter_rest(listener)]
+        stats = listener.stats()
+    assert sum(map(len, received)) == stats.received
+    assert stats.lost == 0
+
+
+def iter_rest(listener: ExitListener) -> list[Batch]:
+    listener.stop()
+    return list(listener.batches())
+
+
+# ---- rights and namespaces -------------------------------------------------------------------
+
+
+def test_without_the_capability() -> None:
+    def as_nobody() -> None:
+        os.setuid(child.NOBODY)
+        ExitListener()
+
+    with pytest.raises(AccessDenied, match="CAP_NET_ADMIN.*setpriv") as caught:
+        child.run(as_nobody)
+    assert caught.value.errno == errno.EPERM
+
+
+def test_in_a_pid_namespace() -> None:
+    def enter() -> None:
+        child.unshare(child.CLONE_NEWPID)
+        child.run(ExitListener)
+
+    with pytest.raises(Unavailable, match="refuses listeners in a PID namespace"):
+        child.run(enter)
+
+
+def test_in_another_network_namespace() -> None:
+    def enter() -> None:
+        child.unshare(child.CLONE_NEWNET)
+        ExitListener()
+
+    with pytest.raises(Unavailable, match="initial network namespace only"):
+        child.run(enter)
+
+
+def test_in_a_user_namespace() -> None:
+    def enter() -> None:
+        child.unshare(child.CLONE_NEWUSER)
+        ExitListener()
+
+    with pytest.raises(AccessDenied, match="initial user namespace"):
+        child.run(enter)

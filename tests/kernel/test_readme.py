@@ -1,0 +1,22 @@
+"""The README's program does what it says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_the_program_runs() -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    answered = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True
+    )
+    assert answered.returncode == 0, answered.stderr
+    shells = re.findall(r"^\d+ sh (\d) None$", answered.stdout, re.MULTILINE)
+    assert sorted(shells) == ["0", "1", "2"]
+    received = re.search(r"^received (\d+), lost 0$", answered.stdout, re.MULTILINE)
+    assert received is not None
+    assert int(received[1]) >= 3
+    assert len(program.splitlines()) <= 40
