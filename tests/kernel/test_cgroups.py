@@ -73,7 +73,8 @@ def test_counts_by_state(cgroup: Path, member: subprocess.Popen[bytes]) -> None:
         assert stats.nr_io_wait == (0 if is_v1(cgroup) else None)
 
 
-def test_by_descriptor_and_without_privilege(cgroup: Path, member: subprocess.Popen[bytes]) -> None:
+@pytest.mark.usefixtures("member")
+def test_by_descriptor_and_without_privilege(cgroup: Path) -> None:
     def as_nobody() -> int:
         os.setuid(child.NOBODY)
         return cgroup_stats(fd).nr_sleeping

@@ -166,9 +166,7 @@ def test_many_threads_share_a_client(client: Client) -> None:
     wrong: list[int] = []
 
     def ask(pid: int) -> None:
-        for _ in range(300):
-            if client.pid(pid).ac_pid != pid:
-                wrong.append(pid)
+        wrong.extend(pid for _ in range(300) if client.pid(pid).ac_pid != pid)
         wrong.extend(r.id for r in client.pids([pid] * 3000) if r.ac_pid != pid)
 
     pids = [1, os.getpid(), os.getppid(), 2]
@@ -188,7 +186,7 @@ def test_without_the_capability() -> None:
         os.setuid(child.NOBODY)
         Client()
 
-    with pytest.raises(AccessDenied, match="CAP_NET_ADMIN.*setpriv") as caught:
+    with pytest.raises(AccessDenied, match=r"CAP_NET_ADMIN.*setpriv") as caught:
         child.run(as_nobody)
     assert caught.value.errno == errno.EPERM
 

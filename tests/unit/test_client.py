@@ -62,7 +62,7 @@ def test_kernel_without_taskstats() -> None:
 
 def test_no_privilege() -> None:
     with FakeKernel(lambda r: [fake_kernel.error(r, errno.EPERM)]) as kernel:
-        with pytest.raises(AccessDenied, match="CAP_NET_ADMIN.*setpriv") as caught:
+        with pytest.raises(AccessDenied, match=r"CAP_NET_ADMIN.*setpriv") as caught:
             answering(kernel)
     assert isinstance(caught.value, PermissionError)
     assert caught.value.errno == errno.EPERM
@@ -205,9 +205,7 @@ def test_many_threads_get_their_own_answers() -> None:
     wrong: list[int] = []
 
     def ask(first: int) -> None:
-        for id_ in range(first, first + 200):
-            if client.pid(id_).ac_pid != id_:
-                wrong.append(id_)
+        wrong.extend(i for i in range(first, first + 200) if client.pid(i).ac_pid != i)
         batch = client.pids(range(first, first + 1000))
         wrong.extend(r.id for i, r in enumerate(batch) if r.id != first + i)
 
