@@ -17,7 +17,9 @@ SOURCES = [
     "csrc/decode.c",
     "csrc/memory.c",
     "csrc/socket.c",
+    "csrc/sequence.c",
     "csrc/query.c",
+    "csrc/cgroup.c",
     "csrc/exits.c",
 ]
 

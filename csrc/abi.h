@@ -40,6 +40,6 @@
 
 /* Copies a struct of `size` bytes, up to its last whole member, to the newest
  * layout; the rest of `to` becomes zero. */
-void ts_layout_bring(struct ts_stats *to, const void *from, size_t size, unsigned version);
+void ts_layout_convert(struct ts_stats *to, const void *from, size_t size, unsigned version);
 
 #endif

@@ -70,12 +70,16 @@ static int find_aggregates(const struct nl_message *message, struct aggregate *t
     return more == 0 && (task->stats || group->stats) ? 0 : -EBADMSG;
 }
 
+/* Without an elapsed time (cut off, or not summed for a group) there is nothing
+ * to judge by. */
 static int delay_exceeds(const struct ts_stats *stats)
 {
     /* ac_etime is whole microseconds, rounded down. */
     uint64_t limit =
         stats->ac_etime < UINT64_MAX / 1000 - 1 ? (stats->ac_etime + 1) * 1000 : UINT64_MAX;
 
+    if (stats->ac_etime == 0)
+        return 0;
     return stats->cpu_delay_total > limit || stats->blkio_delay_total > limit ||
            stats->swapin_delay_total > limit || stats->freepages_delay_total > limit ||
            stats->thrashing_delay_total > limit || stats->compact_delay_total > limit ||
@@ -105,7 +109,7 @@ static struct ts_record *append(struct ts_record *row, const struct aggregate *f
     row->lost_before = 0;
     row->row = TS_NO_ROW;
     row->received_ns = 0;
-    ts_layout_bring(&row->stats, from->stats, from->size, version);
+    ts_layout_convert(&row->stats, from->stats, from->size, version);
     return row;
 }
 
@@ -143,7 +147,7 @@ int ts_decode_message(const struct nl_message *message, struct ts_sink *sink)
         group_row->flags = (uint8_t)(exit | group_flags(&group_row->stats));
         /* A live group's elapsed time may leave out threads that are dead while
          * its delays count them, so only a finished one can be judged. */
-        if (exit && group_row->stats.ac_etime && delay_exceeds(&group_row->stats))
+        if (exit && delay_exceeds(&group_row->stats))
             group_row->flags |= TS_DELAY_EXCEEDS;
     }
     if (task_row && group_row) {

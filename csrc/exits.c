@@ -4,7 +4,7 @@
  * only while sockets are read or changed, so that stop and stats never wait for
  * an exit. Taken in that order. */
 #include <errno.h>
-#include <linux/netlink.h>
+#include <linux/filter.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,62 +12,55 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "abi.h"
 #include "decode.h"
+#include "sequence.h"
 #include "socket.h"
 
-#define SLOTS 64u       /* datagrams a recvmmsg */
 #define EVENTS 64       /* ready sockets an epoll_wait */
 #define WAKE UINT32_MAX /* the eventfd's mark in the epoll set */
-
-/* A CPU's records overtake each other by a few. A jump beyond that, after which
- * the numbers go on as before, was a record of another CPU's stream. */
-#define MOST_OVERTAKEN 64u
 
 /* Numbers of the requests on a listener's sockets. */
 enum { SEQ_REGISTER = 1001, SEQ_DEREGISTER = 1002 };
 
 struct cpu_socket {
     int fd;
-    uint32_t next_seq;   /* the number that the next record should have */
-    uint32_t resume_seq; /* next_seq before the last jump, */
-    uint32_t jumped;     /* and how many numbers that jump left unexplained */
-    int started;         /* a record was seen, so next_seq means something */
-    uint32_t drops;      /* the socket's counter when it was last read */
-    uint64_t placed;     /* drops that a hole in the numbers has accounted for */
-    uint32_t owed;       /* of those, not yet told: the next record's lost_before */
+    uint32_t drops;   /* the socket's counter when it was last read */
+    uint32_t to_tell; /* lost records not yet told: the next one's lost_before */
+    struct ts_sequence sequence;
     struct ts_cpu_stats stats;
 };
 
 struct ts_exits {
     struct ts_endpoint endpoint;
+    pid_t owner;
     pthread_mutex_t consumer;
     pthread_mutex_t state;
-    unsigned generation;
     uint16_t family;
     int epoll;
     int event;
     atomic_int stopped; /* these two change under `state`, */
     atomic_int closed;  /* and are read without */
-    int hurry;          /* the last drain left records, or found a queue filling up */
-    int failure;        /* a registration that the kernel refused: told once */
+    int hurry;          /* the last drain left records behind */
+    int failure;        /* a request that the kernel refused, not yet told */
     uint64_t wakeups;
-    struct mmsghdr messages[SLOTS];
-    struct iovec vectors[SLOTS];
-    struct sockaddr_nl sources[SLOTS];
-    uint8_t slots[SLOTS][TS_SLOT];
+    struct ts_receiver receiver;
     uint32_t n;
     struct cpu_socket cpus[];
 };
 
+static int is_inherited(const struct ts_exits *exits)
+{
+    return exits->owner != getpid();
+}
+
 /* ---- open ---- */
 
-static int tell_cpu(struct ts_exits *exits, const struct cpu_socket *cpu, uint16_t attribute,
-                    uint16_t flags, uint32_t seq)
+static int send_request(struct ts_exits *exits, const struct cpu_socket *cpu,
+                        uint16_t attribute, uint16_t flags, uint32_t seq)
 {
     char list[8];
     int length = snprintf(list, sizeof(list), "%u", cpu->stats.cpu);
@@ -80,7 +73,7 @@ static int tell_cpu(struct ts_exits *exits, const struct cpu_socket *cpu, uint16
         .size = (size_t)length + 1,
     };
 
-    return ts_socket_tell(cpu->fd, &request, seq);
+    return ts_socket_send(cpu->fd, &request, seq);
 }
 
 static int watch(struct ts_exits *exits, int fd, uint32_t mark)
@@ -133,23 +126,10 @@ static int open_all(struct ts_exits *exits, uint32_t rcvbuf, struct ts_opened *o
      * ACK is taken by the drain: records may stand before it. */
     for (uint32_t i = 0; rc == 0 && i < exits->n; i++) {
         opened->step = TS_STEP_REGISTER;
-        rc = tell_cpu(exits, &exits->cpus[i], TS_ATTR_REGISTER, NLM_F_ACK, SEQ_REGISTER);
+        rc = send_request(exits, &exits->cpus[i], TS_ATTR_REGISTER, NLM_F_ACK, SEQ_REGISTER);
     }
     opened->fileno = exits->epoll;
     return rc;
-}
-
-static void prepare_slots(struct ts_exits *exits)
-{
-    for (unsigned i = 0; i < SLOTS; i++) {
-        exits->vectors[i] = (struct iovec){exits->slots[i], TS_SLOT};
-        exits->messages[i].msg_hdr = (struct msghdr){
-            .msg_name = &exits->sources[i],
-            .msg_namelen = sizeof(exits->sources[i]),
-            .msg_iov = &exits->vectors[i],
-            .msg_iovlen = 1,
-        };
-    }
 }
 
 int ts_exits_open(const struct ts_endpoint *endpoint, const uint16_t *cpus, uint32_t n,
@@ -163,7 +143,7 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const uint16_t *cpus, uint
         return -ENOMEM;
     memset(made, 0, size);
     made->endpoint = *endpoint;
-    made->generation = ts_fork_generation();
+    made->owner = getpid();
     made->epoll = made->event = -1;
     made->n = n;
     for (uint32_t i = 0; i < n; i++) {
@@ -172,7 +152,7 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const uint16_t *cpus, uint
     }
     pthread_mutex_init(&made->consumer, NULL);
     pthread_mutex_init(&made->state, NULL);
-    prepare_slots(made);
+    ts_receiver_prepare(&made->receiver);
     rc = open_all(made, rcvbuf, opened);
     made->endpoint.cpus = NULL; /* the caller's, and not needed again */
     if (rc < 0) {
@@ -186,11 +166,6 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const uint16_t *cpus, uint
 
 /* ---- counting ---- */
 
-static int is_inherited(const struct ts_exits *exits)
-{
-    return exits->generation != ts_fork_generation();
-}
-
 static void read_counters(struct cpu_socket *cpu)
 {
     uint32_t drops;
@@ -201,44 +176,34 @@ static void read_counters(struct cpu_socket *cpu)
     cpu->drops = drops;
 }
 
-/* Follows the CPU's numbers. Only drops are losses: as many of them as fit the
- * hole go before this record. A number missing beyond them is unexplained: the
- * record may come late, or on the socket of the CPU that its task has left. */
+/* Holes in the numbers only tell where the losses were; how many there are, the
+ * socket's drops say. */
 static void follow(struct cpu_socket *cpu, uint32_t seq)
 {
-    uint32_t gap = cpu->started ? seq - cpu->next_seq : 0;
-
-    cpu->started = 1;
-    if (gap >= UINT32_C(1) << 31) { /* behind: it was counted as missing */
-        if (seq == cpu->resume_seq && cpu->jumped > MOST_OVERTAKEN) {
-            cpu->stats.unexplained -= cpu->jumped; /* the jump was a stray's */
-            cpu->jumped = 0;
-            cpu->next_seq = seq + 1;
-        } else if (cpu->stats.unexplained) {
-            cpu->stats.unexplained--;
-        }
-        return;
-    }
-    if (gap) {
+    if (!ts_sequence_expects(&cpu->sequence, seq))
         read_counters(cpu);
-        uint64_t unplaced = cpu->stats.lost - cpu->placed;
-        uint32_t lost = gap < unplaced ? gap : (uint32_t)unplaced;
-        cpu->placed += lost;
-        cpu->owed += lost;
-        cpu->resume_seq = cpu->next_seq;
-        cpu->jumped = gap - lost;
-        cpu->stats.unexplained += cpu->jumped;
-    }
-    cpu->next_seq = seq + 1;
+    cpu->to_tell += ts_sequence_follow(&cpu->sequence, seq, cpu->stats.lost);
+    cpu->stats.unexplained = cpu->sequence.unexplained;
 }
 
 /* ---- draining ---- */
 
-/* A request's answer: the ACK of the registration, or a refusal. */
+/* A request's answer: the ACK of a registration, or a refusal. */
 static void take_answer(struct ts_exits *exits, const struct nl_message *message)
 {
-    if (message->error < 0 && message->seq == SEQ_REGISTER)
+    if (message->error < 0)
         exits->failure = message->error;
+}
+
+static void finish_task(struct cpu_socket *cpu, uint64_t now, struct ts_record *task)
+{
+    task->cpu = (uint16_t)cpu->stats.cpu;
+    task->received_ns = now;
+    task->lost_before = cpu->to_tell;
+    if (cpu->to_tell)
+        task->flags |= TS_LOST_BEFORE;
+    cpu->to_tell = 0;
+    cpu->stats.received++;
 }
 
 static void take_message(struct ts_exits *exits, struct cpu_socket *cpu,
@@ -251,7 +216,7 @@ static void take_message(struct ts_exits *exits, struct cpu_socket *cpu,
         take_answer(exits, message);
         return;
     }
-    if (message->port != 0) {
+    if (message->type != exits->family || message->port != 0) {
         cpu->stats.refused[TS_UNEXPECTED]++; /* a reply, and nobody asked */
         return;
     }
@@ -264,66 +229,62 @@ static void take_message(struct ts_exits *exits, struct cpu_socket *cpu,
         sink->groups[group].cpu = (uint16_t)cpu->stats.cpu;
         sink->groups[group].received_ns = now;
     }
-    for (; task < sink->n_tasks; task++) {
-        struct ts_record *record = &sink->tasks[task];
-        record->cpu = (uint16_t)cpu->stats.cpu;
-        record->received_ns = now;
-        if (cpu->owed) {
-            record->lost_before = cpu->owed;
-            record->flags |= TS_LOST_BEFORE;
-            cpu->owed = 0;
-        }
-        cpu->stats.received++;
-    }
+    for (; task < sink->n_tasks; task++)
+        finish_task(cpu, now, &sink->tasks[task]);
+}
+
+/* Counts a datagram that cannot be read. Its number, if it shows one, is not
+ * missing. */
+static void refuse(struct ts_exits *exits, struct cpu_socket *cpu, const uint8_t *at,
+                   size_t left, enum ts_reason reason)
+{
+    struct nlmsghdr header;
+
+    cpu->stats.refused[reason]++;
+    if (reason == TS_FOREIGN || left < sizeof(header))
+        return;
+    memcpy(&header, at, sizeof(header));
+    if (header.nlmsg_type == exits->family && header.nlmsg_pid == 0)
+        follow(cpu, header.nlmsg_seq);
 }
 
 static void take_datagram(struct ts_exits *exits, struct cpu_socket *cpu, unsigned slot,
                           uint64_t now, struct ts_sink *sink)
 {
-    const uint8_t *at = exits->slots[slot];
-    size_t left = exits->messages[slot].msg_len;
+    const uint8_t *at;
+    size_t left;
     struct nl_message message;
-    enum ts_reason reason;
-    int more;
+    enum ts_reason reason =
+        ts_receiver_datagram(&exits->receiver, slot, exits->endpoint.port, &at, &left);
+    int more = reason == TS_ACCEPTED ? 1 : -EBADMSG;
 
-    if (exits->sources[slot].nl_pid != exits->endpoint.port) {
-        cpu->stats.refused[TS_FOREIGN]++;
-        return;
-    }
-    if (exits->messages[slot].msg_hdr.msg_flags & MSG_TRUNC) {
-        cpu->stats.refused[TS_CUT]++;
-        return;
-    }
-    while ((more = nl_message_next(&at, &left, &message, &reason)) == 1)
+    while (more == 1 && (more = nl_message_next(&at, &left, &message, &reason)) == 1)
         take_message(exits, cpu, &message, now, sink);
     if (more < 0)
-        cpu->stats.refused[reason]++;
+        refuse(exits, cpu, at, left, reason);
 }
 
 /* Reads one socket until it is empty or the sink is full. */
 static int drain_cpu(struct ts_exits *exits, struct cpu_socket *cpu, uint64_t now,
                      struct ts_sink *sink)
 {
-    cpu->stats.wakeups++;
-    for (;;) {
-        uint32_t room = sink->capacity - sink->n_tasks;
-        unsigned want = room < SLOTS ? room : SLOTS;
-        int n;
+    unsigned want;
+    int n;
 
+    cpu->stats.wakeups++;
+    do {
+        uint32_t room = sink->capacity - sink->n_tasks;
+
+        want = room < TS_SLOTS ? room : TS_SLOTS;
         if (want == 0) {
             exits->hurry = 1;
             return 0;
         }
-        n = recvmmsg(cpu->fd, exits->messages, want, MSG_DONTWAIT, NULL);
-        if (n < 0 && errno == EAGAIN)
-            return 0;
-        if (n < 0 && errno != EINTR && errno != ENOBUFS)
-            return -errno;
+        n = ts_receiver_take(&exits->receiver, cpu->fd, want);
         for (int i = 0; i < n; i++)
             take_datagram(exits, cpu, (unsigned)i, now, sink);
-        if (n >= 0 && (unsigned)n < want)
-            return 0;
-    }
+    } while (n == (int)want);
+    return n < 0 && n != -EAGAIN ? n : 0;
 }
 
 static uint64_t realtime(void)
@@ -377,16 +338,18 @@ static int filling_up(struct ts_exits *exits, const struct epoll_event *events, 
 }
 
 /* Lets records gather, on the eventfd alone: the epoll set is ready already. */
-static void gather(const struct ts_exits *exits, int64_t latency_ns)
+static void gather(const struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns)
 {
     struct pollfd wake = {.fd = exits->event, .events = POLLIN};
-    struct timespec time = {.tv_sec = latency_ns / 1000000000,
-                            .tv_nsec = latency_ns % 1000000000};
+    int64_t left = deadline_ns < 0 ? latency_ns : deadline_ns - ts_now();
+    int64_t wait = left < latency_ns ? left : latency_ns;
+    struct timespec time = {.tv_sec = wait / 1000000000, .tv_nsec = wait % 1000000000};
 
-    ppoll(&wake, 1, &time, NULL);
+    if (wait > 0)
+        ppoll(&wake, 1, &time, NULL);
 }
 
-/* epoll_wait's milliseconds, never short of the deadline. */
+/* epoll_wait's milliseconds, never short of the deadline, a day at most. */
 static int milliseconds_until(int64_t deadline_ns)
 {
     int64_t left;
@@ -401,21 +364,35 @@ static int milliseconds_until(int64_t deadline_ns)
 static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns)
 {
     struct epoll_event events[EVENTS];
+    int hurry;
     int n;
 
-    if (exits->hurry || exits->stopped)
+    if (exits->hurry || exits->stopped || exits->failure)
         return 1;
-    n = epoll_wait(exits->epoll, events, EVENTS, milliseconds_until(deadline_ns));
+    do
+        n = epoll_wait(exits->epoll, events, EVENTS, milliseconds_until(deadline_ns));
+    while (n == 0 && (deadline_ns < 0 || ts_now() < deadline_ns));
     if (n <= 0)
         return n < 0 ? -errno : 0;
     if (latency_ns > 0) {
         pthread_mutex_lock(&exits->state);
-        int hurry = exits->closed || exits->stopped || filling_up(exits, events, n);
+        hurry = exits->closed || exits->stopped || filling_up(exits, events, n);
         pthread_mutex_unlock(&exits->state);
         if (!hurry)
-            gather(exits, latency_ns);
+            gather(exits, latency_ns, deadline_ns);
     }
     return 1;
+}
+
+/* A refused request is told when no record stands before it. */
+static int outcome(struct ts_exits *exits, uint32_t rows)
+{
+    int failure = exits->failure;
+
+    if (rows)
+        return (int)rows;
+    exits->failure = 0;
+    return failure ? failure : exits->stopped ? -ESHUTDOWN : 0;
 }
 
 static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
@@ -431,20 +408,12 @@ static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns
         if (rc <= 0)
             return rc;
         pthread_mutex_lock(&exits->state);
-        if (exits->closed) {
-            rc = -EBADF;
-        } else {
-            rc = drain_ready(exits, sink);
-            if (rc == 0 && exits->failure) {
-                rc = exits->failure;
-                exits->failure = 0;
-            }
-            if (rc == 0 && exits->stopped && sink->n_tasks == before)
-                rc = -ESHUTDOWN;
-        }
+        rc = exits->closed ? -EBADF : drain_ready(exits, sink);
+        if (rc == 0)
+            rc = outcome(exits, sink->n_tasks - before);
         pthread_mutex_unlock(&exits->state);
-    } while (rc == 0 && sink->n_tasks == before); /* an ACK alone is nothing to tell */
-    return sink->n_tasks > before ? (int)(sink->n_tasks - before) : rc;
+    } while (rc == 0); /* an ACK alone is nothing to tell */
+    return rc;
 }
 
 int ts_exits_drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
@@ -481,15 +450,56 @@ int ts_exits_stats(struct ts_exits *exits, struct ts_cpu_stats *cpus, uint64_t *
     return (int)exits->n;
 }
 
-/* With the state locked. No ACK is asked for: on a full socket it would be
+/* Asked on a socket of its own: a refusal on a full queue would be dropped, and
+ * counted as a record. Without CAP_NET_ADMIN even the question is refused. */
+static int may_deregister(const struct ts_exits *exits)
+{
+    static const uint32_t nobody = 0;
+    struct nl_request request = {
+        .family = exits->family,
+        .command = TS_CMD_GET,
+        .attribute = TS_ATTR_PID,
+        .value = &nobody,
+        .size = sizeof(nobody),
+    };
+    uint8_t slot[TS_SLOT];
+    struct nl_message reply;
+    struct ts_opened opened;
+    int fd = ts_socket_open(&exits->endpoint, 64 << 10, &opened);
+    int rc;
+
+    if (fd < 0)
+        return 1;
+    rc = ts_socket_request(fd, &exits->endpoint, &request, slot, &reply);
+    close(fd);
+    return rc != -EPERM;
+}
+
+/* Lets nothing more into the queue. It needs no right, and what it keeps out is
+ * not counted as dropped. The registration ends when the socket is closed. */
+static void shut(const struct cpu_socket *cpu)
+{
+    struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+    struct sock_fprog program = {.len = 1, .filter = &nothing};
+
+    setsockopt(cpu->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+}
+
+/* With the state locked. No ACK is asked for: on a full queue it would be
  * dropped, and counted as a record. On the kernel, send's return is completion. */
 static void deregister(struct ts_exits *exits)
 {
     uint64_t one = 1;
+    int may = may_deregister(exits);
 
-    for (uint32_t i = 0; i < exits->n; i++)
-        if (exits->cpus[i].fd >= 0)
-            tell_cpu(exits, &exits->cpus[i], TS_ATTR_DEREGISTER, 0, SEQ_DEREGISTER);
+    for (uint32_t i = 0; i < exits->n; i++) {
+        if (exits->cpus[i].fd < 0)
+            continue;
+        if (may)
+            send_request(exits, &exits->cpus[i], TS_ATTR_DEREGISTER, 0, SEQ_DEREGISTER);
+        else
+            shut(&exits->cpus[i]);
+    }
     exits->stopped = 1;
     if (exits->event >= 0)
         (void)!write(exits->event, &one, sizeof(one)); /* the first of 2^64 - 2 it takes */
@@ -506,15 +516,16 @@ int ts_exits_stop(struct ts_exits *exits)
     return 0;
 }
 
-/* Out of the epoll set first: a child may hold the sockets open, and an open
- * socket in the set keeps waking. */
-static void close_all(struct ts_exits *exits, int unwatch)
+/* A listener's own sockets go out of the epoll set first: a child of fork may
+ * hold them open, and an open socket in the set keeps waking. In the child, to
+ * change the set would change the parent's. */
+static void close_all(struct ts_exits *exits)
 {
     for (uint32_t i = 0; i < exits->n; i++) {
         struct cpu_socket *cpu = &exits->cpus[i];
         if (cpu->fd < 0)
             continue;
-        if (unwatch)
+        if (!is_inherited(exits))
             epoll_ctl(exits->epoll, EPOLL_CTL_DEL, cpu->fd, NULL);
         close(cpu->fd);
         cpu->fd = -1;
@@ -529,10 +540,9 @@ static void close_all(struct ts_exits *exits, int unwatch)
 
 int ts_exits_close(struct ts_exits *exits)
 {
-    /* In a child of fork only close: to deregister here would end the parent's
-     * registration, and to change the epoll set would change the parent's. */
+    /* To deregister in a child of fork would end the parent's registration. */
     if (is_inherited(exits)) {
-        close_all(exits, 0);
+        close_all(exits);
         return 0;
     }
     ts_exits_stop(exits);
@@ -540,9 +550,8 @@ int ts_exits_close(struct ts_exits *exits)
     pthread_mutex_lock(&exits->state);
     if (!exits->closed) {
         for (uint32_t i = 0; i < exits->n; i++)
-            if (exits->cpus[i].fd >= 0)
-                read_counters(&exits->cpus[i]);
-        close_all(exits, 1);
+            read_counters(&exits->cpus[i]);
+        close_all(exits);
     }
     pthread_mutex_unlock(&exits->state);
     pthread_mutex_unlock(&exits->consumer);

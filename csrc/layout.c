@@ -135,14 +135,27 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-void ts_layout_bring(struct ts_stats *to, const void *from, size_t size, unsigned version)
+/* Bytes of the struct of each version from 4 on. What a kernel sends beyond
+ * that is no member that its version names. */
+static const uint16_t version_size[] = {272, 288, 312, 328, 328, 344, 352,
+                                        368, 400, 416, 432, 560, 560, 688};
+
+static size_t size_of_version(unsigned version)
+{
+    size_t i = version - TS_OLDEST_VERSION;
+    size_t known = sizeof(version_size) / sizeof(version_size[0]);
+
+    return version_size[smaller(i, known - 1)];
+}
+
+void ts_layout_convert(struct ts_stats *to, const void *from, size_t size, unsigned version)
 {
     const uint8_t *next = from;
     uint8_t *out = (uint8_t *)to;
     size_t extremes = extremes_inside(size, version);
 
     if (extremes == 0) {
-        size_t whole = size >= sizeof(*to) ? sizeof(*to) : whole_members(size);
+        size_t whole = whole_members(smaller(size, size_of_version(version)));
         memcpy(out, next, whole);
         memset(out + whole, 0, sizeof(*to) - whole);
         return;

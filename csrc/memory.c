@@ -1,9 +1,8 @@
-/* Memory for records: not cleared, and blocks of a size much used are kept, so
- * that a listener in its steady state asks nothing of the allocator. */
-#include <errno.h>
+/* Memory for records: not cleared, and a listener's blocks are kept for the
+ * next batch, so that in its steady state it asks nothing of the allocator. */
 #include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "taskstats_shim.h"
 
@@ -14,12 +13,14 @@ struct block {
     char pad[64 - sizeof(size_t) - sizeof(struct block *)];
 };
 
-#define KEEP_FROM ((size_t)256 << 10) /* smaller ones malloc keeps well itself */
+/* A batch of 4,096 records has 2.8 MiB. What is smaller malloc keeps well
+ * itself; what is larger is a bulk query's, and goes back at once. */
+#define KEEP_FROM ((size_t)256 << 10)
+#define KEEP_TO ((size_t)4 << 20)
 #define KEEP_BLOCKS 8
 
 static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct block *kept;
-static unsigned n_kept;
+static struct block *kept; /* the newest first */
 
 /* trylock: a child of fork may find the lock held by a thread it does not have. */
 static struct block *take_kept(size_t size)
@@ -32,32 +33,38 @@ static struct block *take_kept(size_t size)
         if ((*at)->size == size) {
             found = *at;
             *at = found->next;
-            n_kept--;
             break;
         }
     pthread_mutex_unlock(&kept_lock);
     return found;
 }
 
-static int keep(struct block *block)
+/* Keeps the block in place of the oldest, which is returned to be freed. */
+static struct block *keep(struct block *block)
 {
-    int kept_it = 0;
+    struct block **at = &kept;
+    struct block *oldest;
 
     if (pthread_mutex_trylock(&kept_lock))
-        return 0;
-    if (n_kept < KEEP_BLOCKS) {
-        block->next = kept;
-        kept = block;
-        n_kept++;
-        kept_it = 1;
-    }
+        return block;
+    block->next = kept;
+    kept = block;
+    for (unsigned n = 0; *at && n < KEEP_BLOCKS; n++)
+        at = &(*at)->next;
+    oldest = *at;
+    *at = NULL;
     pthread_mutex_unlock(&kept_lock);
-    return kept_it;
+    return oldest;
+}
+
+static int is_kept(size_t size)
+{
+    return size >= KEEP_FROM && size <= KEEP_TO;
 }
 
 void *ts_alloc(size_t size)
 {
-    struct block *block = size >= KEEP_FROM ? take_kept(size) : NULL;
+    struct block *block = is_kept(size) ? take_kept(size) : NULL;
 
     if (!block) {
         block = size <= SIZE_MAX - sizeof(*block) ? malloc(sizeof(*block) + size) : NULL;
@@ -72,6 +79,7 @@ void ts_free(void *memory)
 {
     struct block *block = memory ? (struct block *)memory - 1 : NULL;
 
-    if (block && (block->size < KEEP_FROM || !keep(block)))
-        free(block);
+    if (block && is_kept(block->size))
+        block = keep(block);
+    free(block);
 }

@@ -59,7 +59,7 @@ int nl_message_next(const uint8_t **at, size_t *left, struct nl_message *message
                     enum ts_reason *reason)
 {
     struct nlmsghdr header;
-    const uint8_t *body = *at + MESSAGE_HEADER;
+    const uint8_t *body;
 
     if (*left == 0)
         return 0;
@@ -73,6 +73,7 @@ int nl_message_next(const uint8_t **at, size_t *left, struct nl_message *message
     }
 
     size_t size = header.nlmsg_len - MESSAGE_HEADER;
+    body = *at + MESSAGE_HEADER;
     *message = (struct nl_message){
         .type = header.nlmsg_type,
         .seq = header.nlmsg_seq,

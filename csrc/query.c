@@ -1,40 +1,33 @@
-/* Questions: many GETs in one send, every id answered; a cgroup's counts. */
+/* Queries: many GETs in one send, and every id answered. */
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "abi.h"
 #include "decode.h"
 #include "socket.h"
 
-#define SLOTS 32u          /* datagrams a recvmmsg */
 #define MOST_REQUESTS 512u /* a send; 14 KB, well under the default send buffer */
+#define REQUEST_SIZE 28u
+#define FIRST_SEQ 1000u /* clear of what opening used */
 
 /* What one reply costs the receive buffer at most: its 2 KiB allocation and the
  * kernel's overhead. Replies of version 16 cost 1,280, of version 17 2,304. */
 #define REPLY_COST 2304u
 
-#define REQUEST_SIZE 28u
-
 struct ts_client {
     struct ts_endpoint endpoint;
-    pthread_mutex_t lock; /* all that follows, but for the fork check */
-    unsigned generation;
+    pid_t owner;
+    pthread_mutex_t lock; /* all that follows */
     int fd;
     uint16_t family;
     uint32_t seq;
     uint32_t window; /* requests whose replies fit the receive buffer */
     uint8_t answered[MOST_REQUESTS];
     uint8_t requests[MOST_REQUESTS * REQUEST_SIZE];
-    struct mmsghdr messages[SLOTS];
-    struct iovec vectors[SLOTS];
-    struct sockaddr_nl sources[SLOTS];
-    uint8_t slots[SLOTS][TS_SLOT];
+    struct ts_receiver receiver;
 };
 
 /* One send's worth of ids, and what has come back for it. */
@@ -49,6 +42,8 @@ struct window {
     int disordered;
 };
 
+/* ---- open and close ---- */
+
 static uint32_t window_for(uint32_t rcvbuf)
 {
     uint32_t fit = rcvbuf / REPLY_COST;
@@ -56,61 +51,53 @@ static uint32_t window_for(uint32_t rcvbuf)
     return fit < 1 ? 1 : fit > MOST_REQUESTS ? MOST_REQUESTS : fit;
 }
 
-static void prepare_slots(struct ts_client *client)
+static int prepare_socket(int fd, const struct ts_endpoint *endpoint, struct ts_opened *opened)
 {
-    for (unsigned i = 0; i < SLOTS; i++) {
-        client->vectors[i] = (struct iovec){client->slots[i], TS_SLOT};
-        client->messages[i].msg_hdr = (struct msghdr){
-            .msg_name = &client->sources[i],
-            .msg_namelen = sizeof(client->sources[i]),
-            .msg_iov = &client->vectors[i],
-            .msg_iovlen = 1,
-        };
-    }
+    int rc = ts_socket_family(fd, endpoint, opened);
+
+    if (rc < 0 || !endpoint->cpus)
+        return rc;
+    opened->step = TS_STEP_CLEAN;
+    rc = ts_socket_clean(fd, endpoint, (uint16_t)opened->family);
+    /* Refused in a PID namespace; exit records that come all the same are told
+     * from answers by their port and number. */
+    return rc == -EINVAL ? 0 : rc;
 }
 
 int ts_client_open(const struct ts_endpoint *endpoint, uint32_t rcvbuf,
                    struct ts_client **client, struct ts_opened *opened)
 {
-    unsigned generation = ts_fork_generation();
+    struct ts_client *made;
     int fd = ts_socket_open(endpoint, rcvbuf, opened);
-    int rc = fd;
+    int rc = fd < 0 ? fd : prepare_socket(fd, endpoint, opened);
 
-    if (fd >= 0)
-        rc = ts_socket_family(fd, endpoint, opened);
-    if (rc == 0) {
-        opened->step = TS_STEP_CLEAN;
-        rc = ts_socket_clean(fd, endpoint, (uint16_t)opened->family);
-        /* A PID namespace can have no registration, so there is none to end. */
-        if (rc == -EINVAL)
-            rc = 0;
+    if (rc < 0) {
+        if (fd >= 0)
+            close(fd);
+        return rc;
     }
-    if (rc == 0) {
-        struct ts_client *made = ts_alloc(sizeof(*made));
-        rc = -ENOMEM;
-        if (made) {
-            memset(made, 0, sizeof(*made));
-            made->endpoint = *endpoint;
-            made->endpoint.cpus = NULL; /* the caller's, and not needed again */
-            made->generation = generation;
-            made->fd = fd;
-            made->family = (uint16_t)opened->family;
-            made->seq = 1000; /* clear of what opening used */
-            made->window = window_for(opened->rcvbuf);
-            pthread_mutex_init(&made->lock, NULL);
-            prepare_slots(made);
-            *client = made;
-            return 0;
-        }
-    }
-    if (fd >= 0)
+    made = ts_alloc(sizeof(*made));
+    if (!made) {
         close(fd);
-    return rc;
+        return -ENOMEM;
+    }
+    memset(made, 0, sizeof(*made));
+    made->endpoint = *endpoint;
+    made->endpoint.cpus = NULL; /* the caller's, and not needed again */
+    made->owner = getpid();
+    made->fd = fd;
+    made->family = (uint16_t)opened->family;
+    made->seq = FIRST_SEQ;
+    made->window = window_for(opened->rcvbuf);
+    pthread_mutex_init(&made->lock, NULL);
+    ts_receiver_prepare(&made->receiver);
+    *client = made;
+    return 0;
 }
 
 int ts_client_close(struct ts_client *client)
 {
-    int inherited = client->generation != ts_fork_generation();
+    int inherited = client->owner != getpid();
 
     if (!inherited) /* in a child the lock may be held by a thread that is not there */
         pthread_mutex_lock(&client->lock);
@@ -190,69 +177,106 @@ static int is_awaited(const struct ts_client *client, const struct window *windo
     return i < window->n && !client->answered[i];
 }
 
+static int take_message(struct ts_client *client, struct window *window,
+                        const struct nl_message *message)
+{
+    uint32_t i = message->seq - window->first_seq;
+
+    if (!is_awaited(client, window, i))
+        return 0;
+    if (message->type == NLMSG_ERROR && message->error < 0)
+        return settle(client, window, i, message->error);
+    if (message->type != NLMSG_ERROR && message->port != 0)
+        return settle(client, window, i, take_record(window, i, message));
+    return 0; /* an ACK, or an exit record: port 0, and a number of its own */
+}
+
+/* A damaged datagram answers the request whose number it carries. */
+static int take_damaged(struct ts_client *client, struct window *window, const uint8_t *at,
+                        size_t left, enum ts_reason reason)
+{
+    struct nlmsghdr header;
+
+    if (left < sizeof(header))
+        return 0;
+    memcpy(&header, at, sizeof(header));
+    uint32_t i = header.nlmsg_seq - window->first_seq;
+    if (!is_awaited(client, window, i))
+        return 0;
+    window->sink->reason = reason;
+    return settle(client, window, i, -EBADMSG);
+}
+
 static int take_datagram(struct ts_client *client, struct window *window, unsigned slot)
 {
-    const uint8_t *at = client->slots[slot];
-    size_t left = client->messages[slot].msg_len;
-    int cut = client->messages[slot].msg_hdr.msg_flags & MSG_TRUNC;
-    enum ts_reason reason = TS_CUT;
+    const uint8_t *at;
+    size_t left;
     struct nl_message message;
-    int more = -EBADMSG;
+    enum ts_reason reason =
+        ts_receiver_datagram(&client->receiver, slot, client->endpoint.port, &at, &left);
+    int more;
 
-    if (client->sources[slot].nl_pid != client->endpoint.port)
+    if (reason == TS_FOREIGN)
         return 0;
-    while (!cut && (more = nl_message_next(&at, &left, &message, &reason)) == 1) {
-        uint32_t i = message.seq - window->first_seq;
-        int rc = 0;
-
-        if (!is_awaited(client, window, i))
-            continue;
-        if (message.type != NLMSG_ERROR && message.port != 0)
-            rc = settle(client, window, i, take_record(window, i, &message));
-        else if (message.type == NLMSG_ERROR && message.error < 0)
-            rc = settle(client, window, i, message.error);
-        /* else an exit record (port 0, a number of its own), or an ACK */
+    if (reason == TS_TRUNCATED)
+        return take_damaged(client, window, at, left, reason);
+    while ((more = nl_message_next(&at, &left, &message, &reason)) == 1) {
+        int rc = take_message(client, window, &message);
         if (rc < 0)
             return rc;
     }
-    if (more < 0 && left >= sizeof(struct nlmsghdr)) {
-        struct nlmsghdr header;
-        memcpy(&header, at, sizeof(header));
-        uint32_t i = header.nlmsg_seq - window->first_seq;
-        window->sink->reason = reason;
-        return is_awaited(client, window, i) ? settle(client, window, i, -EBADMSG) : 0;
-    }
-    return 0;
+    return more < 0 ? take_damaged(client, window, at, left, reason) : 0;
 }
 
 /* Takes what has come for the `expected` requests just sent. On the kernel all
  * of it is queued already: an empty queue with answers missing is a loss. */
 static int collect(struct ts_client *client, struct window *window, uint32_t expected)
 {
-    int64_t deadline = 0;
+    int64_t deadline = ts_answer_deadline(&client->endpoint);
     uint32_t target = window->answered + expected;
 
     while (window->answered < target) {
-        uint32_t missing = target - window->answered;
-        int n = recvmmsg(client->fd, client->messages, missing < SLOTS ? missing : SLOTS,
-                         MSG_DONTWAIT, NULL);
+        int n = ts_receiver_take(&client->receiver, client->fd, target - window->answered);
 
         for (int i = 0; i < n; i++) {
             int rc = take_datagram(client, window, (unsigned)i);
             if (rc < 0)
                 return rc;
         }
-        if (n >= 0 || errno == EINTR || errno == ENOBUFS)
-            continue;
-        if (errno != EAGAIN)
-            return -errno;
-        if (client->endpoint.synchronous)
+        if (n == -EAGAIN && !client->endpoint.synchronous)
+            n = ts_wait_readable(client->fd, deadline);
+        else if (n > 0 && ts_now() > deadline)
+            n = -ETIMEDOUT; /* much came, and not what was asked for */
+        if (n == -EAGAIN || n == -ETIMEDOUT)
             return 0;
-        if (deadline == 0)
-            deadline = ts_now() + (int64_t)client->endpoint.timeout_ms * 1000000;
-        int rc = ts_wait_readable(client->fd, deadline);
-        if (rc < 0)
-            return rc == -ETIMEDOUT ? 0 : rc;
+        if (n < 0)
+            return n;
+    }
+    return 0;
+}
+
+/* Asks until every id of the window is answered, three times in vain at most. */
+static int run_window(struct ts_client *client, struct window *window)
+{
+    uint32_t most = client->window;
+    int in_vain = 0;
+
+    memset(client->answered, 0, window->n);
+    while (window->answered < window->n) {
+        uint32_t before = window->answered;
+        int n = send_requests(client, window, most);
+        int rc = n < 0 ? n : collect(client, window, (uint32_t)n);
+
+        if (rc < 0 && !(n == -EMSGSIZE && most > 1))
+            return rc;
+        if (n >= 0 && window->answered >= before + (uint32_t)n)
+            continue;
+        /* Some did not fit, the replies or already the requests: ask for fewer. */
+        if (most > 1)
+            most /= 2;
+        in_vain = n >= 0 && window->answered == before ? in_vain + 1 : 0;
+        if (in_vain == 3)
+            return client->endpoint.synchronous ? -ENOBUFS : -ETIMEDOUT;
     }
     return 0;
 }
@@ -265,41 +289,14 @@ static int by_seq(const void *a, const void *b)
     return (int32_t)(left->seq - right->seq) < 0 ? -1 : left->seq != right->seq;
 }
 
-/* Asks until every id of the window is answered, three times in vain at most. */
-static int run_window(struct ts_client *client, struct window *window)
-{
-    int in_vain = 0;
-
-    memset(client->answered, 0, window->n);
-    while (window->answered < window->n) {
-        uint32_t before = window->answered;
-        int n = send_requests(client, window, client->window);
-        int rc = n < 0 ? n : collect(client, window, (uint32_t)n);
-
-        if (rc < 0)
-            return rc;
-        if (window->answered == before + (uint32_t)n)
-            continue;
-        /* Replies were lost although they should have fitted: ask for fewer. */
-        if (client->window > 1)
-            client->window /= 2;
-        in_vain = window->answered == before ? in_vain + 1 : 0;
-        if (in_vain == 3)
-            return client->endpoint.synchronous ? -ENOBUFS : -ETIMEDOUT;
-    }
-    return 0;
-}
-
 static int query_window(struct ts_client *client, struct window *window)
 {
     struct ts_sink *sink = window->sink;
     uint32_t row = window->kind == TS_TASK ? sink->n_tasks : sink->n_groups;
-    int rc;
+    int rc = -EBADF;
 
     pthread_mutex_lock(&client->lock);
-    if (client->fd < 0) {
-        rc = -EBADF;
-    } else {
+    if (client->fd >= 0) {
         if (window->n > client->window)
             window->n = client->window;
         window->first_seq = client->seq;
@@ -319,7 +316,7 @@ static int query_window(struct ts_client *client, struct window *window)
 int ts_client_query(struct ts_client *client, uint32_t kind, const uint32_t *ids, uint32_t n,
                     struct ts_sink *sink, int32_t *errors)
 {
-    if (client->generation != ts_fork_generation())
+    if (client->owner != getpid())
         return -EOWNERDEAD;
     for (uint32_t done = 0; done < n;) {
         struct window window = {
@@ -335,58 +332,4 @@ int ts_client_query(struct ts_client *client, uint32_t kind, const uint32_t *ids
         done += window.n;
     }
     return 0;
-}
-
-/* ---- cgroups ---- */
-
-#define CGROUP2_MAGIC 0x63677270 /* statfs(2) of a cgroup v2 */
-
-static int read_counts(const struct nl_message *reply, struct ts_cgroup *counts)
-{
-    const uint8_t *at = reply->attrs;
-    size_t left = reply->size;
-    struct nl_attribute attribute;
-
-    while (at && nl_attribute_next(&at, &left, &attribute) == 1)
-        if (attribute.type == TS_CGROUP_TYPE_STATS && attribute.size >= sizeof(*counts) &&
-            reply->command == TS_CMD_CGROUP_NEW) {
-            memcpy(counts, attribute.value, sizeof(*counts));
-            return 0;
-        }
-    return -EBADMSG;
-}
-
-int ts_cgroup(const struct ts_endpoint *endpoint, int fd, struct ts_cgroup *counts,
-              struct ts_opened *opened)
-{
-    uint32_t value = (uint32_t)fd;
-    struct nl_request request = {
-        .command = TS_CMD_CGROUP_GET,
-        .attribute = TS_CGROUP_ATTR_FD,
-        .value = &value,
-        .size = sizeof(value),
-    };
-    uint8_t slot[TS_SLOT];
-    struct nl_message reply;
-    struct statfs where;
-    int s;
-    int rc;
-
-    if (fcntl(fd, F_GETFD) < 0) /* before the socket can take a closed number */
-        return -EBADF;
-    rc = s = ts_socket_open(endpoint, 64 << 10, opened);
-
-    if (s >= 0)
-        rc = ts_socket_family(s, endpoint, opened);
-    if (rc == 0) {
-        request.family = (uint16_t)opened->family;
-        rc = ts_socket_ask(s, endpoint, &request, slot, &reply);
-        if (rc == 0)
-            rc = reply.attrs ? read_counts(&reply, counts) : -EBADF;
-        else if (rc == -EINVAL && fstatfs(fd, &where) == 0 && where.f_type == CGROUP2_MAGIC)
-            rc = -EMEDIUMTYPE;
-    }
-    if (s >= 0)
-        close(s);
-    return rc;
 }

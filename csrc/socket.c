@@ -1,12 +1,10 @@
-/* One netlink socket: open it connected, ask one thing, read its counters. */
+/* One netlink socket: open it connected, request one thing, receive many. */
 #include "socket.h"
 
 #include <errno.h>
 #include <linux/sock_diag.h>
 #include <poll.h>
-#include <pthread.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,28 +14,6 @@
 #define SOL_NETLINK 270
 #endif
 
-/* ---- fork ---- */
-
-static unsigned generation = 1;
-
-static void in_child(void)
-{
-    generation++;
-}
-
-static void watch_forks(void)
-{
-    pthread_atfork(NULL, NULL, in_child);
-}
-
-unsigned ts_fork_generation(void)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-    pthread_once(&once, watch_forks);
-    return generation;
-}
-
 /* ---- time ---- */
 
 int64_t ts_now(void)
@@ -46,6 +22,11 @@ int64_t ts_now(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t ts_answer_deadline(const struct ts_endpoint *endpoint)
+{
+    return ts_now() + (int64_t)endpoint->timeout_ms * 1000000;
 }
 
 int ts_wait_readable(int fd, int64_t deadline_ns)
@@ -123,9 +104,8 @@ int ts_socket_open(const struct ts_endpoint *endpoint, uint32_t rcvbuf,
     /* Without it one overflow drops everything until the queue is empty. */
     if (rc == 0)
         rc = set_option(fd, NETLINK_NO_ENOBUFS);
-    if (rc == 0)
-        rc = set_option(fd, NETLINK_CAP_ACK);
     if (rc == 0) {
+        (void)set_option(fd, NETLINK_CAP_ACK); /* since 4.3; only makes errors shorter */
         opened->step = TS_STEP_CONNECT;
         rc = connect_to(fd, endpoint->port, &opened->port);
     }
@@ -136,11 +116,47 @@ int ts_socket_open(const struct ts_endpoint *endpoint, uint32_t rcvbuf,
     return fd;
 }
 
+/* ---- many datagrams ---- */
+
+void ts_receiver_prepare(struct ts_receiver *receiver)
+{
+    for (unsigned i = 0; i < TS_SLOTS; i++) {
+        receiver->vectors[i] = (struct iovec){receiver->slots[i], TS_SLOT};
+        receiver->messages[i].msg_hdr = (struct msghdr){
+            .msg_name = &receiver->sources[i],
+            .msg_namelen = sizeof(receiver->sources[i]),
+            .msg_iov = &receiver->vectors[i],
+            .msg_iovlen = 1,
+        };
+    }
+}
+
+int ts_receiver_take(struct ts_receiver *receiver, int fd, unsigned most)
+{
+    int n;
+
+    do
+        n = recvmmsg(fd, receiver->messages, most < TS_SLOTS ? most : TS_SLOTS, MSG_DONTWAIT,
+                     NULL);
+    while (n < 0 && (errno == EINTR || errno == ENOBUFS));
+    return n < 0 ? -errno : n;
+}
+
+enum ts_reason ts_receiver_datagram(const struct ts_receiver *receiver, unsigned i,
+                                    uint32_t port, const uint8_t **at, size_t *size)
+{
+    *at = receiver->slots[i];
+    *size = receiver->messages[i].msg_len;
+    if (receiver->sources[i].nl_pid != port)
+        return TS_FOREIGN;
+    return receiver->messages[i].msg_hdr.msg_flags & MSG_TRUNC ? TS_TRUNCATED : TS_ACCEPTED;
+}
+
 /* ---- one request, one answer ---- */
 
-int ts_socket_tell(int fd, const struct nl_request *request, uint32_t seq)
+int ts_socket_send(int fd, const struct nl_request *request, uint32_t seq)
 {
-    uint8_t message[256];
+    uint8_t message[TS_SLOT]; /* a CPU list may be long */
     size_t size = nl_request_size(request->size);
     ssize_t sent;
 
@@ -153,11 +169,12 @@ int ts_socket_tell(int fd, const struct nl_request *request, uint32_t seq)
     return sent < 0 ? -errno : 0;
 }
 
-/* The next datagram from the endpoint into `slot`; others are skipped. */
+/* The next datagram from the endpoint into `slot`; others are skipped. On the
+ * kernel an answer is queued when send returns: an empty queue means a loss. */
 static ssize_t receive(int fd, const struct ts_endpoint *endpoint, uint8_t *slot,
                        int64_t deadline_ns)
 {
-    for (;;) {
+    while (ts_now() < deadline_ns) {
         struct sockaddr_nl from;
         socklen_t size = sizeof(from);
         ssize_t n = recvfrom(fd, slot, TS_SLOT, MSG_DONTWAIT, (struct sockaddr *)&from, &size);
@@ -172,12 +189,13 @@ static ssize_t receive(int fd, const struct ts_endpoint *endpoint, uint8_t *slot
             return -errno;
         }
     }
+    return -ETIMEDOUT;
 }
 
 static int await_ack(int fd, const struct ts_endpoint *endpoint, uint32_t seq, uint8_t *slot,
                      struct nl_message *reply)
 {
-    int64_t deadline = ts_now() + (int64_t)endpoint->timeout_ms * 1000000;
+    int64_t deadline = ts_answer_deadline(endpoint);
     uint8_t other[TS_SLOT];
 
     for (;;) {
@@ -201,8 +219,8 @@ static int await_ack(int fd, const struct ts_endpoint *endpoint, uint32_t seq, u
     }
 }
 
-int ts_socket_ask(int fd, const struct ts_endpoint *endpoint, const struct nl_request *request,
-                  uint8_t *slot, struct nl_message *reply)
+int ts_socket_request(int fd, const struct ts_endpoint *endpoint,
+                      const struct nl_request *request, uint8_t *slot, struct nl_message *reply)
 {
     struct nl_request asked = *request;
     uint32_t seq = 1;
@@ -213,7 +231,7 @@ int ts_socket_ask(int fd, const struct ts_endpoint *endpoint, const struct nl_re
      * by the time that is noticed the queue is empty. */
     do {
         memset(reply, 0, sizeof(*reply));
-        rc = ts_socket_tell(fd, &asked, seq);
+        rc = ts_socket_send(fd, &asked, seq);
         if (rc == 0)
             rc = await_ack(fd, endpoint, seq, slot, reply);
     } while (rc == -EAGAIN && seq++ < 8);
@@ -237,7 +255,7 @@ int ts_socket_family(int fd, const struct ts_endpoint *endpoint, struct ts_opene
     opened->step = TS_STEP_FAMILY;
     opened->family = endpoint->family;
     if (opened->family == 0) {
-        rc = ts_socket_ask(fd, endpoint, &request, slot, &reply);
+        rc = ts_socket_request(fd, endpoint, &request, slot, &reply);
         if (rc == 0)
             opened->family = nl_family_id(&reply);
         if (rc == 0 && opened->family == 0)
@@ -258,7 +276,7 @@ int ts_socket_clean(int fd, const struct ts_endpoint *endpoint, uint16_t family)
     };
     uint8_t slot[TS_SLOT];
     struct nl_message reply;
-    int rc = ts_socket_ask(fd, endpoint, &request, slot, &reply);
+    int rc = ts_socket_request(fd, endpoint, &request, slot, &reply);
 
     while (rc == 0) {
         if (recv(fd, slot, sizeof(slot), MSG_DONTWAIT) < 0 && errno != EINTR)

@@ -1,7 +1,8 @@
 /* The whole public surface of the shim: ask the kernel for task accounting,
  * hear every exit, decode a datagram. Builds without Python.
  *
- * Every function returns >= 0, or a negative errno. None logs. */
+ * A function that returns int returns >= 0, or a negative errno. None logs. What
+ * was opened before a fork may only be closed in the child: -EOWNERDEAD. */
 #ifndef TASKSTATS_SHIM_H
 #define TASKSTATS_SHIM_H
 
@@ -138,7 +139,7 @@ struct ts_record {
 enum ts_reason {
     TS_ACCEPTED,
     TS_FOREIGN,    /* not from the endpoint's port */
-    TS_CUT,        /* longer than a receive slot (MSG_TRUNC) */
+    TS_TRUNCATED,  /* longer than a receive slot (MSG_TRUNC) */
     TS_BYTE_ORDER, /* written by a machine of the other byte order */
     TS_LENGTH,     /* a message's length does not fit its datagram */
     TS_UNEXPECTED, /* not a message of this service */
@@ -166,7 +167,8 @@ struct ts_endpoint {
     uint16_t family;      /* genetlink family id; 0: look it up */
     uint16_t synchronous; /* answers are queued when send returns */
     int32_t timeout_ms;   /* longest wait for one answer */
-    const char *cpus;     /* the possible CPUs, as a list ("0-7") */
+    const char *cpus;     /* the possible CPUs, as a list ("0-7"); NULL: registrations that a
+                             new query socket's port inherited are left alone */
 };
 
 enum ts_step {
@@ -205,14 +207,14 @@ struct ts_cpu_stats {
     uint64_t received;            /* records taken off this CPU's socket */
     uint64_t lost;                /* records the kernel could not queue */
     uint64_t unexplained;         /* numbers missing beyond those */
-    uint64_t wakeups;             /* drains that found something here */
+    uint64_t wakeups;             /* drains that read this socket */
     uint64_t refused[TS_REASONS]; /* datagrams by enum ts_reason */
 };
 
 struct ts_client;
 struct ts_exits;
 
-/* Memory for records: not cleared; blocks of a size much used are kept. */
+/* Memory for records, not cleared; also frees a closed client or listener. */
 void *ts_alloc(size_t size);
 void ts_free(void *memory);
 
@@ -227,6 +229,7 @@ int ts_client_open(const struct ts_endpoint *endpoint, uint32_t rcvbuf,
  * the records found are appended in the order of ids. */
 int ts_client_query(struct ts_client *client, uint32_t kind, const uint32_t *ids, uint32_t n,
                     struct ts_sink *sink, int32_t *errors);
+/* A query under way in another thread fails with -EBADF, or ends well. */
 int ts_client_close(struct ts_client *client);
 
 /* Counts a cgroup's tasks by state. -EBADF where the kernel says nothing,
@@ -238,9 +241,9 @@ int ts_cgroup(const struct ts_endpoint *endpoint, int fd, struct ts_cgroup *coun
 int ts_exits_open(const struct ts_endpoint *endpoint, const uint16_t *cpus, uint32_t n,
                   uint32_t rcvbuf, struct ts_exits **exits, struct ts_opened *opened);
 /* Waits for exits until `deadline_ns` (CLOCK_MONOTONIC; < 0: for ever), lets
- * them gather for `latency_ns`, appends what is queued. Returns the rows added,
- * 0 at the deadline, -EINTR, -EBUSY while another thread drains, -ESHUTDOWN
- * when stopped and empty. */
+ * them gather for `latency_ns` but not past the deadline, appends what is
+ * queued. Returns the rows added, 0 at the deadline, -EINTR, -EBUSY while
+ * another thread drains, -ESHUTDOWN when stopped and empty. */
 int ts_exits_drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
                    struct ts_sink *sink);
 int ts_exits_stats(struct ts_exits *exits, struct ts_cpu_stats *cpus, uint64_t *wakeups);

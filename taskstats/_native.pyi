@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 class _FFI:
+    NULL: Any
+
     def new(self, cdecl: str, init: Any = ...) -> Any: ...
     def new_allocator(
         self, alloc: Callable[[int], Any], free: Any, should_clear_after_alloc: bool

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from taskstats._native import ffi, lib
-from taskstats.endpoint import KERNEL, Endpoint, opening_error
-from taskstats.errors import TaskstatsError
+from taskstats.endpoint import KERNEL, Endpoint
+from taskstats.errors import from_errno
+from taskstats.shim import opening_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,19 @@ def cgroup_stats(
 
     Raises:
         OSError: The path cannot be opened.
-        TaskstatsError: Not the directory of a cgroup, or not an open descriptor.
-        Unavailable: The kernel has no TASKSTATS.
+        TaskstatsError: Not the directory of a cgroup, one that was removed, or not an open
+            descriptor.
+        Unavailable: The kernel has no TASKSTATS; or, version 2, threads that /proc hides.
     """
     if isinstance(cgroup, int):
         return _of_descriptor(cgroup, f"fd {cgroup}", endpoint)
-    fd = os.open(cgroup, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    about = str(os.fspath(cgroup))
     try:
-        return _of_descriptor(fd, os.fspath(cgroup), endpoint)
+        fd = os.open(cgroup, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    except NotADirectoryError:
+        raise from_errno("cgroup", errno.ENOTDIR, about=about) from None
+    try:
+        return _of_descriptor(fd, about, endpoint)
     finally:
         os.close(fd)
 
@@ -78,23 +84,34 @@ def _of_descriptor(fd: int, about: str, endpoint: Endpoint) -> CgroupStats:
     )
 
 
+# ---- version 2 -------------------------------------------------------------------------------
+
+
 def _from_proc(fd: int, about: str) -> CgroupStats:
+    states = {tid: _state(tid) for tid in _threads(fd, about)}
+    unseen = {tid for tid, state in states.items() if not state}
+    # One that has ended is no longer listed; what still is, /proc hides from us. A thread of
+    # another PID namespace is listed as 0.
+    if unseen and unseen & set(_threads(fd, about)):
+        raise from_errno("cgroup", errno.ESRCH, "threads", about)
+    count = Counter(states.values())
+    return CgroupStats(count["S"], count["R"], count["T"], count["D"], None, "proc")
+
+
+def _threads(fd: int, about: str) -> list[int]:
+    """The cgroup's threads, by id."""
     try:
         threads = os.open("cgroup.threads", os.O_RDONLY | os.O_CLOEXEC, dir_fd=fd)
-    except NotADirectoryError:
-        raise TaskstatsError(
-            f"cgroup {about}",
-            "not the directory of a cgroup",
-            "Pass the directory that the file is in",
-            errno.ENOTDIR,
-        ) from None
-    with open(threads, encoding="ascii") as lines:  # noqa: PTH123 - it is a descriptor
-        states = Counter(_state(int(tid)) for tid in lines)
-    return CgroupStats(states["S"], states["R"], states["T"], states["D"], None, "proc")
+        with open(threads, encoding="ascii") as lines:  # noqa: PTH123 - it is a descriptor
+            return [int(tid) for tid in lines]
+    except FileNotFoundError:
+        raise from_errno("cgroup", errno.ENODEV, about=about) from None
+    except OSError as error:
+        raise from_errno("cgroup", error.errno or errno.EIO, about=about) from None
 
 
 def _state(tid: int) -> str:
-    """The state letter in /proc/TID/stat, after the name in parentheses; "" if it is gone."""
+    """The state letter in /proc/TID/stat, after the name in parentheses; "" if it is not there."""
     try:
         stat = Path(f"/proc/{tid}/stat").read_bytes()
     except OSError:

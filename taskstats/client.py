@@ -9,14 +9,17 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
+from taskstats import host
 from taskstats._native import ffi, lib
-from taskstats.endpoint import KERNEL, Endpoint, new_rows, opening_error, owned
+from taskstats.endpoint import KERNEL, Endpoint
 from taskstats.errors import from_errno, from_reason
 from taskstats.records import Batch, Record
 from taskstats.rows import ROW, Kind
+from taskstats.shim import new_cell, new_rows, opening_error
 
 _CODES: dict[Kind, int] = {"task": lib.TS_TASK, "group": lib.TS_GROUP}
 _ID_NAMES: dict[Kind, str] = {"task": "pid", "group": "tgid"}
+_SLICE = 8192  # ids a call of the shim, some 30 ms
 
 
 class Client:
@@ -32,20 +35,24 @@ class Client:
     Raises:
         AccessDenied: CAP_NET_ADMIN is missing.
         Unavailable: The kernel has no TASKSTATS.
+
+    Attributes:
+        closed: Whether `close` was called.
+        rcvbuf: Bytes granted.
     """
+
+    closed = True  # until it is open
 
     def __init__(self, *, rcvbuf: int = 4 << 20, endpoint: Endpoint = KERNEL) -> None:
         self._pid = os.getpid()
-        self._handle: Any = None
+        self._cell = new_cell("ts_client", lib.ts_client_close)
         opened = ffi.new("struct ts_opened *")
-        handle = ffi.new("struct ts_client **")
-        native, _cpus = endpoint.native()
-        rc = lib.ts_client_open(native, rcvbuf, handle, opened)
+        native, _cpus = endpoint.native(clean=_may_clean(endpoint))
+        rc = lib.ts_client_open(native, rcvbuf, self._cell, opened)
         if rc < 0:
             raise opening_error("query", rc, opened)
-        self._handle = owned(handle[0])
-        self.closed = False
         self.rcvbuf: int = opened.rcvbuf
+        self.closed = False
 
     # -- one
 
@@ -134,19 +141,23 @@ class Client:
             sink.tasks = rows
         else:
             sink.groups = rows
-        rc = lib.ts_client_query(self._handle, _CODES[kind], ids, n, sink, errors)
-        if rc < 0:
-            raise from_errno("query", -rc)
+        for start in range(0, n, _SLICE):  # between slices, Ctrl-C is heard
+            end = min(start + _SLICE, n)
+            rc = lib.ts_client_query(
+                self._cell[0], _CODES[kind], ids + start, end - start, sink, errors + start
+            )
+            if rc < 0:
+                raise from_errno("query", -rc)
         found = sink.n_tasks if is_task else sink.n_groups
         return Batch(ffi.buffer(rows, found * ROW), kind=kind), errors, sink.reason
 
     # -- lifecycle
 
     def close(self) -> None:
-        """Closes the socket. A query under way in another thread ends first."""
+        """Closes the socket. A query under way in another thread fails, or ends well."""
         if not self.closed:
             self.closed = True
-            lib.ts_client_close(self._handle)
+            lib.ts_client_close(self._cell[0])
 
     def __enter__(self) -> Self:
         return self
@@ -160,7 +171,7 @@ class Client:
         self.close()
 
     def __del__(self) -> None:
-        if self._handle is not None and not self.closed:
+        if not self.closed:
             if self._pid == os.getpid():
                 warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             self.close()
@@ -168,6 +179,15 @@ class Client:
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"rcvbuf {self.rcvbuf}"
         return f"<taskstats.Client {state}>"
+
+
+def _may_clean(endpoint: Endpoint) -> bool:
+    """Whether a new socket may end the registrations that its port inherited.
+
+    Ports are numbered anew in every network namespace, registrations are not: from another than
+    the initial one it would end those of a living listener that has the same port there.
+    """
+    return not endpoint.is_kernel or host.in_initial_network_namespace() is True
 
 
 def _ids(ids: Iterable[int]) -> Any:
@@ -180,7 +200,7 @@ def _ids(ids: Iterable[int]) -> Any:
         view = memoryview(ids)  # type: ignore[arg-type]
     except TypeError:
         view = None
-    if view is not None and view.format in ("I", "=I", "@I") and view.c_contiguous:
+    if view is not None and view.format in ("I", "=I", "@I") and view.ndim == 1 and view.contiguous:
         return view
     try:
         return array("I", ids)

@@ -1,6 +1,11 @@
-"""CPU lists, in the kernel's notation (lib/bitmap-str.c): 0-3,8 and 0-31:2/4."""
+"""CPU lists, in ranges and strides as the kernel writes them: 0-3,8 or 0-31:2/4.
+
+Not all that lib/bitmap-str.c takes: a list has no empty parts here, and neither "all" nor "N".
+"""
 
 from collections.abc import Iterable
+
+_HIGHEST = 0xFFFE  # a record keeps its CPU in 16 bits, all ones for none
 
 
 def parse(text: str) -> list[int]:
@@ -24,7 +29,7 @@ def _range(part: str, text: str) -> Iterable[int]:
         start = _number(first)
         end = _number(last) if dash else start
         used, group = (_number(n) for n in stride.split("/")) if stride else (1, 1)
-        if start > end or not 0 < used <= group or (":" in part and not stride):
+        if end > _HIGHEST or start > end or not 0 < used <= group or (":" in part and not stride):
             raise ValueError
     except ValueError:
         raise ValueError(f"not a CPU list: {part!r} in {text!r}") from None

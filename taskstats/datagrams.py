@@ -3,10 +3,10 @@
 from typing import Any
 
 from taskstats._native import ffi, lib
-from taskstats.endpoint import new_rows
 from taskstats.errors import from_errno, from_reason
 from taskstats.records import Batch
 from taskstats.rows import ROW
+from taskstats.shim import new_rows
 
 _LEAST_MESSAGE = 40  # bytes of the smallest message with a record in it
 

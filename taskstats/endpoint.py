@@ -4,13 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskstats import host
-from taskstats._native import ffi, lib
-from taskstats.errors import TaskstatsError, from_errno
+from taskstats._native import ffi
 
 NETLINK_USERSOCK = 2
 NETLINK_GENERIC = 16
-
-_STEPS = ("socket", "buffer", "connect", "family", "clean", "register", "epoll")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +41,13 @@ class Endpoint:
         """Whether it is the kernel of this machine."""
         return self.protocol == NETLINK_GENERIC and self.port == 0
 
-    def native(self) -> tuple[Any, Any]:
-        """The C struct, and the text that it points to: keep both while it is used."""
-        cpus = ffi.new("char[]", self.possible_cpus.encode("ascii"))
+    def native(self, clean: bool = True) -> tuple[Any, Any]:
+        """The C struct, and the text that it points to: keep both while it is used.
+
+        Args:
+            clean: Let a new socket end the registrations that its port inherited.
+        """
+        cpus = ffi.new("char[]", self.possible_cpus.encode("ascii")) if clean else ffi.NULL
         made = ffi.new(
             "struct ts_endpoint *",
             {
@@ -63,17 +64,3 @@ class Endpoint:
 
 #: The kernel of this machine.
 KERNEL = Endpoint()
-
-
-def opening_error(operation: str, rc: int, opened: Any, about: str = "") -> TaskstatsError:
-    """The error for an open that failed."""
-    return from_errno(operation, -rc, _STEPS[opened.step], about)
-
-
-def owned(handle: Any) -> Any:
-    """A handle made by the shim, whose memory is freed with the Python object."""
-    return ffi.gc(handle, lib.ts_free)
-
-
-#: Makes arrays of rows from the shim's memory, not cleared.
-new_rows = ffi.new_allocator(lib.ts_alloc, lib.ts_free, should_clear_after_alloc=False)

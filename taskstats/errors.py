@@ -18,6 +18,9 @@ REASONS = (
     "answer",
 )
 
+#: enum ts_step there: where an open failed.
+STEPS = ("socket", "buffer", "connect", "family", "clean", "register", "epoll")
+
 _REASON_TEXTS = {
     "truncated": "the datagram is longer than a receive slot",
     "byte-order": "the datagram was written by a machine of the other byte order",
@@ -101,8 +104,20 @@ _KEPT = (
     "of the one that uses it"
 )
 
-# (operation, step or "", errno) -> (class, what, mend). "" stands for any.
 _Entry = tuple[type[TaskstatsError], str, str]
+_SANDBOX: _Entry = (
+    Unavailable,
+    "netlink sockets are refused here",
+    "Allow AF_NETLINK in the service's or container's sandbox",
+)
+
+_NO_CGROUP: _Entry = (
+    TaskstatsError,
+    "not the directory of a cgroup",
+    "Pass a directory below a cgroup mount, for instance /sys/fs/cgroup/…",
+)
+
+# (operation, step or "", errno) -> (class, what, mend). "" stands for any.
 _TABLE: dict[tuple[str, str, int], _Entry] = {
     ("", "family", codes.ENOENT): (
         Unavailable,
@@ -114,10 +129,13 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
         "this kernel has no generic netlink",
         "Use a kernel built with CONFIG_NET=y and CONFIG_TASKSTATS=y",
     ),
-    ("", "socket", codes.EAFNOSUPPORT): (
+    ("", "socket", codes.EAFNOSUPPORT): _SANDBOX,
+    ("", "socket", codes.EPERM): _SANDBOX,
+    ("", "socket", codes.EACCES): _SANDBOX,
+    ("listen", "clean", codes.ENOPROTOOPT): (
         Unavailable,
-        "netlink sockets are refused here",
-        "Allow AF_NETLINK in the service's or container's sandbox",
+        "this kernel does not tell how many records it dropped (SO_MEMINFO)",
+        "Listen on Linux 4.12 or later",
     ),
     ("", "clean", codes.EPERM): (AccessDenied, _NEEDED, _GRANT),
     ("listen", "clean", codes.EINVAL): (
@@ -128,8 +146,18 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
     ("listen", "", codes.EPERM): (AccessDenied, _NEEDED, _GRANT),
     ("listen", "", codes.EBUSY): (
         TaskstatsError,
-        "another thread is reading this listener",
-        "Read from one thread, or open a listener for each",
+        "it is being read already, by another thread or further up in this one",
+        "Read from one place, or open a listener for each",
+    ),
+    ("listen", "limit", codes.EMFILE): (
+        TaskstatsError,
+        "too few file descriptors for a socket on each CPU",
+        "Raise the limit: ulimit -n, or LimitNOFILE= of the service",
+    ),
+    ("listen", "namespace", codes.EINVAL): (
+        Unavailable,
+        "the kernel sends exits to the initial network namespace only, and this is another",
+        "Run in the host's network namespace (docker run --network=host, nsenter -t 1 -n)",
     ),
     ("query", "", codes.EPERM): (
         AccessDenied,
@@ -149,10 +177,17 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
         "not an open directory (the descriptor is closed, or was opened with O_PATH)",
         "Pass a path, or a descriptor opened with O_RDONLY",
     ),
-    ("cgroup", "", codes.EINVAL): (
+    ("cgroup", "", codes.EINVAL): _NO_CGROUP,
+    ("cgroup", "", codes.ENOTDIR): _NO_CGROUP,
+    ("cgroup", "", codes.ENODEV): (
         TaskstatsError,
-        "not the directory of a cgroup",
-        "Pass a directory below a cgroup mount, for instance /sys/fs/cgroup/…",
+        "the cgroup has been removed",
+        "",
+    ),
+    ("cgroup", "threads", codes.ESRCH): (
+        Unavailable,
+        "some of its threads cannot be seen from here, so they cannot be counted",
+        "Run in the host's PID namespace, with /proc not mounted hidepid",
     ),
     ("", "", codes.EMFILE): (
         TaskstatsError,
@@ -189,7 +224,7 @@ def from_errno(operation: str, errno: int, step: str = "", about: str = "") -> T
     Args:
         operation: "query", "listen", "cgroup" or "decode".
         errno: A positive errno.
-        step: Where opening failed: socket, buffer, connect, family, clean, register, epoll.
+        step: Where it failed: one of STEPS, or a check of our own.
         about: What it was about, for instance "pid 42".
     """
     steps = (step, "") if step else ("",)

@@ -12,10 +12,11 @@ from typing import Any, Self
 
 from taskstats import cpulist, host
 from taskstats._native import ffi, lib
-from taskstats.endpoint import KERNEL, Endpoint, new_rows, opening_error, owned
-from taskstats.errors import REASONS, TaskstatsError, Unavailable, from_errno
+from taskstats.endpoint import KERNEL, Endpoint
+from taskstats.errors import REASONS, TaskstatsError, from_errno
 from taskstats.records import Batch, Record
 from taskstats.rows import ROW
+from taskstats.shim import new_cell, new_rows, opening_error
 
 #: The most records of one batch.
 BATCH_ROWS = 4096
@@ -24,6 +25,7 @@ _RCVBUF = 32 << 20  # half a second of threaded exits at 20,000/s is 23 MB
 _LEAST_RCVBUF = 1 << 20
 _SHARE_OF_MEMORY = 50  # by default all CPUs together take at most 1/50
 _SPARE_DESCRIPTORS = 3  # epoll, eventfd, and one to look
+_LONGEST = 1_000_000_000  # seconds; what is meant to be for ever is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +35,14 @@ class CpuStats:
     Attributes:
         cpu: The CPU.
         received: Records taken off its queue.
-        lost: Records that the kernel built and could not queue. Together with `received` and
-            `queued` ones that is every exit there.
+        lost: Records that the kernel built and could not queue. Once the queue is read empty,
+            received + lost is every exit there.
         unexplained: Sequence numbers missing beyond `lost`: a record may come late, or on the
             socket of the CPU that its task has left. Never part of `lost`.
         foreign: Datagrams from another sender than the kernel.
         truncated: Datagrams longer than a receive slot.
         malformed: Datagrams that could not be decoded.
-        wakeups: Drains that found something here.
+        wakeups: Drains that read this socket.
         rcvbuf: Bytes granted for the queue.
         queued: Bytes of it in use now.
         refused: Datagrams refused, by reason (errors.REASONS).
@@ -104,12 +106,22 @@ class ExitListener:
             memory.
         endpoint: Whom to listen to.
 
+    Attributes:
+        closed: Whether it is closed.
+        cpus: The CPUs it listens on, ascending.
+
     Raises:
         AccessDenied: CAP_NET_ADMIN in the initial user namespace is missing.
         Unavailable: No TASKSTATS in the kernel, or a PID or network namespace in the way.
         ValueError: A CPU that does not exist.
         TaskstatsError: Too few file descriptors, and whatever else the system refuses.
     """
+
+    # Signal handlers and other threads run between two bytecodes, at calls and at the end of a
+    # loop's turn. So what must happen at one stroke (a batch made and the sink emptied, a batch
+    # taken off the queue and handed out) is one statement that calls nothing.
+
+    closed = True  # until it is open
 
     def __init__(
         self,
@@ -121,39 +133,37 @@ class ExitListener:
         endpoint: Endpoint = KERNEL,
     ) -> None:
         self._pid = os.getpid()
-        self._handle: Any = None
-        self.closed = False
+        self._cell = new_cell("ts_exits", lib.ts_exits_close)
         self.cpus = tuple(cpulist.chosen(cpus, endpoint.possible_cpus))
-        if endpoint.is_kernel:
-            _check_network_namespace()
-        _check_descriptors(len(self.cpus))
-        self._max_latency_ns = int(max_latency * 1e9)
-        self._consumer = threading.RLock()  # re-entrant: a signal handler may call close
-        self._stopped = False
+        self._max_latency_ns = _nanoseconds("max_latency", max_latency)
         self._sink = ffi.new("struct ts_sink *")
         self._sink.capacity = BATCH_ROWS
-        self._tasks: Any = None
-        self._groups: Any = None
-        self._renew_rows()
-        self._ready: Batch | None = None  # filled, and not yet handed out
-        self._left: list[Batch] = []  # what close() found queued
+        self._tasks, self._groups = _new_arrays()
+        self._sink.tasks, self._sink.groups = self._tasks, self._groups
+        self._queue: tuple[Batch, ...] = ()  # drained, and not yet handed out
+        self._batch, self._row = Batch(b""), 0  # what iteration has come to
+        self._busy = 0  # the thread that drains
+        self._closing = False
+        self._finished = threading.Event()
         self._final_stats: ExitStats | None = None
 
-        everywhere = list(self.cpus) == cpulist.parse(endpoint.possible_cpus)
+        if endpoint.is_kernel and host.in_initial_network_namespace() is False:
+            raise from_errno("listen", errno.EINVAL, "namespace")
+        if host.free_descriptors() < len(self.cpus) + _SPARE_DESCRIPTORS:
+            raise from_errno("listen", errno.EMFILE, "limit", f"on {len(self.cpus)} CPUs")
         self._books: int | None = None
-        if everywhere and endpoint.is_kernel:
+        if endpoint.is_kernel and list(self.cpus) == cpulist.parse(endpoint.possible_cpus):
             self._books = host.exits_by_the_books()
         self._open(endpoint, _rcvbuf_each(rcvbuf, rcvbuf_total, len(self.cpus)))
+        self.closed = False
 
     def _open(self, endpoint: Endpoint, rcvbuf: int) -> None:
         opened = ffi.new("struct ts_opened *")
-        handle = ffi.new("struct ts_exits **")
         native, _cpus = endpoint.native()
         cpus = ffi.new("uint16_t[]", list(self.cpus))
-        rc = lib.ts_exits_open(native, cpus, len(self.cpus), rcvbuf, handle, opened)
+        rc = lib.ts_exits_open(native, cpus, len(self.cpus), rcvbuf, self._cell, opened)
         if rc < 0:
             raise opening_error("listen", rc, opened)
-        self._handle = owned(handle[0])
         self._fileno: int = opened.fileno
 
     # -- reading
@@ -161,83 +171,94 @@ class ExitListener:
     def batches(self, timeout: float | None = None) -> Iterator[Batch]:
         """Batches of at most 4,096 task records, as they come; ends after `stop` or `close`.
 
-        Ctrl-C and other signals are handled while it waits; nothing that was read is lost by an
-        exception, the next call hands it out.
+        Ctrl-C and other signals are handled while it waits; what was read then is handed out by
+        the next call.
 
         Args:
-            timeout: Seconds after which an empty batch is given; None to wait for ever.
+            timeout: Seconds after which an empty batch is given; 0 not to wait, None to wait for
+                ever.
 
         Raises:
-            TaskstatsError: Another thread is reading, or this is a child of fork.
+            TaskstatsError: It is being read already, or this is a child of fork.
+            ValueError: No such time.
         """
-        while self._fill(timeout):
-            batch, self._ready = self._ready, None
-            if batch is not None:
+        wait = None if timeout is None else _nanoseconds("timeout", timeout)
+        if self._row < len(self._batch):
+            rest = self._batch[self._row :]
+            self._batch, self._row = Batch(b""), 0
+            yield rest
+        while True:
+            if self._queue:
+                batch, self._queue = self._queue[0], self._queue[1:]
                 yield batch
+            elif not self._fill(wait):
+                return
 
     def __iter__(self) -> Iterator[Record]:
-        """Every record, as it comes."""
-        for batch in self.batches():
-            yield from batch
+        """Every record, as it comes. A loop that was left is taken up again by the next."""
+        while True:
+            if self._row < len(self._batch):
+                record = Record(self._batch, self._row)
+                self._row += 1
+                yield record
+            elif self._queue:
+                self._batch, self._row, self._queue = self._queue[0], 0, self._queue[1:]
+            elif not self._fill(None):
+                return
 
-    def _fill(self, timeout: float | None) -> bool:
-        """Leaves the next batch in `_ready`; False at the end of the stream."""
-        if not self._consumer.acquire(blocking=self._stopped):
+    def _fill(self, wait: int | None) -> bool:
+        """Puts one more batch on the queue; False at the end of the stream."""
+        if self._pid != os.getpid():
+            raise from_errno("listen", errno.EOWNERDEAD)
+        me = threading.get_ident()
+        if self._closing and self._busy not in (0, me):
+            self._finished.wait()
+        if self._busy:
             raise from_errno("listen", errno.EBUSY)
         try:
-            deadline = -1 if timeout is None else time.monotonic_ns() + int(timeout * 1e9)
-            while self._ready is None:
-                if self._left:
-                    self._ready = self._left.pop(0)
-                elif self.closed:
-                    return False
-                else:
-                    rc = self._drain(deadline)
-                    if rc == -errno.ESHUTDOWN:
-                        return False
-                    if rc == 0:
-                        self._ready = Batch(b"")
-            return True
+            self._busy = me
+            more = not self.closed and self._drain(wait)
         finally:
-            self._consumer.release()
+            self._busy = 0
+            if self._closing:
+                self._finish()
+        return more or bool(self._queue)
 
-    def _drain(self, deadline: int) -> int:
-        """One drain into `_ready`. Returns 1, 0 at the deadline, or -ESHUTDOWN at the end."""
+    def _drain(self, wait: int | None) -> bool:
+        """One drain, put on the queue: an empty batch at the deadline. False at the end."""
+        deadline = -1 if wait is None else time.monotonic_ns() + wait
+        rc = 0
         while not self._sink.n_tasks:
-            rc: int = lib.ts_exits_drain(self._handle, self._max_latency_ns, deadline, self._sink)
-            if rc == -errno.EINTR:
-                continue  # Python's signal handlers run here
-            if rc in (0, -errno.ESHUTDOWN) or (rc == -errno.EBADF and self.closed):
-                return rc if rc != -errno.EBADF else -errno.ESHUTDOWN
-            if rc < 0:
+            rc = lib.ts_exits_drain(self._cell[0], self._max_latency_ns, deadline, self._sink)
+            if rc == -errno.ESHUTDOWN:
+                return False
+            if rc < 0 and rc != -errno.EINTR:  # after EINTR Python runs its signal handlers
                 raise from_errno("listen", -rc)
+            if rc == 0:
+                break
         self._take()
-        return 1
+        return True
 
     def _take(self) -> None:
-        """Moves the sink's rows to `_ready`, at one stroke as far as signal handlers can tell.
+        """Moves the sink's rows to the queue.
 
-        An array that is at least half full is handed out itself, so that most records are copied
-        once; of a smaller batch a copy is, so that keeping it does not keep the whole array.
+        Arrays that are at least half full are handed out themselves, so that most records are
+        copied once; of a smaller batch a copy is, so that keeping it does not keep the arrays.
         """
         sink = self._sink
-        tasks, groups = sink.n_tasks, sink.n_groups
-        made = Batch(
-            self._rows(self._tasks, tasks),
-            Batch(self._rows(self._groups, groups), kind="group") if groups else None,
-        )
-        if 2 * tasks >= BATCH_ROWS:
-            self._renew_rows()
-        self._ready, sink.n_tasks, sink.n_groups = made, 0, 0
-
-    def _rows(self, rows: Any, n: int) -> Any:
-        whole = ffi.buffer(rows, n * ROW)
-        return whole if 2 * self._sink.n_tasks >= BATCH_ROWS else bytes(whole)
-
-    def _renew_rows(self) -> None:
-        self._tasks = new_rows("struct ts_record[]", BATCH_ROWS)
-        self._groups = new_rows("struct ts_record[]", BATCH_ROWS)
-        self._sink.tasks, self._sink.groups = self._tasks, self._groups
+        tasks = ffi.buffer(self._tasks, sink.n_tasks * ROW)
+        groups = ffi.buffer(self._groups, sink.n_groups * ROW)
+        if 2 * sink.n_tasks < BATCH_ROWS:
+            made = _batch(bytes(tasks), bytes(groups))
+            self._queue, sink.n_tasks, sink.n_groups = (*self._queue, made), 0, 0
+            return
+        made, arrays = _batch(tasks, groups), _new_arrays()
+        # fmt: off
+        (
+            self._queue, self._tasks, self._groups,
+            sink.tasks, sink.groups, sink.n_tasks, sink.n_groups,
+        ) = (*self._queue, made), *arrays, *arrays, 0, 0
+        # fmt: on
 
     # -- counting
 
@@ -245,19 +266,25 @@ class ExitListener:
         """What was received and lost so far, read from the sockets now.
 
         After `close` it stays as it was then.
+
+        Raises:
+            TaskstatsError: This is a child of fork.
         """
         if self._final_stats is not None:
             return self._final_stats
         rows = ffi.new("struct ts_cpu_stats[]", len(self.cpus))
         wakeups = ffi.new("uint64_t *")
-        rc = lib.ts_exits_stats(self._handle, rows, wakeups)
+        rc = lib.ts_exits_stats(self._cell[0], rows, wakeups)
         if rc < 0:
             raise from_errno("listen", -rc)
         witness = None if self._books is None else host.exits_by_the_books() - self._books
         return _total([_cpu_stats(row) for row in rows], wakeups[0], witness)
 
     def fileno(self) -> int:
-        """A descriptor for select, poll and event loops: readable when `batches` would not wait.
+        """A descriptor for select, poll and event loops, readable when there is work.
+
+        Read with `batches(timeout=0)` then: the work may be the kernel's answer to the
+        registration, and no record.
 
         Raises:
             TaskstatsError: The listener is closed.
@@ -269,36 +296,56 @@ class ExitListener:
     # -- lifecycle
 
     def stop(self) -> None:
-        """Deregisters. What is queued can still be read: iteration gives it, then ends."""
+        """Deregisters. What is queued can still be read: iteration gives it, then ends.
+
+        Where CAP_NET_ADMIN was dropped meanwhile, the kernel refuses that; then the sockets let
+        nothing more in, and the registration ends when they are closed.
+        """
         if not self.closed:
-            rc = lib.ts_exits_stop(self._handle)
+            rc = lib.ts_exits_stop(self._cell[0])
             if rc < 0:
                 raise from_errno("listen", -rc)
-            self._stopped = True
 
     def close(self) -> None:
         """Stops, takes what is queued, and gives the sockets back.
 
-        What was taken can still be read with `batches`. In a child of fork it only closes: the
-        parent goes on listening.
+        What was taken can still be read with `batches`. While somebody reads (another thread, or
+        the code that a signal handler interrupts), the reader does the rest as it leaves. In a
+        child of fork it only closes: the parent goes on listening.
         """
         if self.closed:
             return
-        if self._pid == os.getpid():
-            self.stop()
-            with self._consumer:  # a drain that waits has been woken
-                self._finish()
-        self.closed = True
-        lib.ts_exits_close(self._handle)
+        if self._pid != os.getpid():
+            self.closed = True
+            lib.ts_exits_close(self._cell[0])
+            return
+        self.stop()
+        self._closing = True
+        self._finish()
 
     def _finish(self) -> None:
-        if self._ready is not None:
-            self._left.append(self._ready)
-            self._ready = None
-        while self._drain(-1) == 1 and self._ready is not None:
-            self._left.append(self._ready)
-            self._ready = None
-        self._final_stats = self.stats()
+        """Ends the closing, unless somebody drains: then that one does."""
+        me = threading.get_ident()
+        if self._busy or self.closed:
+            return
+        try:
+            self._busy = me
+            self._drain_all()
+            self._final_stats = self.stats()
+            self.closed = True
+            lib.ts_exits_close(self._cell[0])
+        finally:
+            self._busy = 0
+            self._finished.set()
+
+    def _drain_all(self) -> None:
+        try:
+            while self._drain(None):
+                pass
+        except TaskstatsError:
+            # A refusal that nobody has read before; what is queued behind it still counts.
+            while self._drain(None):
+                pass
 
     def __enter__(self) -> Self:
         return self
@@ -312,43 +359,34 @@ class ExitListener:
         self.close()
 
     def __del__(self) -> None:
-        if self._handle is not None and not self.closed:
-            if self._pid == os.getpid():
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self.closed = True
-            lib.ts_exits_close(self._handle)
+        if not self.closed and self._pid == os.getpid():
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "stopped" if self._stopped else "open"
+        state = "closed" if self.closed else "open"
         return f"<taskstats.ExitListener {len(self.cpus)} CPUs, {state}>"
 
 
-# ---- before opening --------------------------------------------------------------------------
+def _new_arrays() -> tuple[Any, Any]:
+    return new_rows("struct ts_record[]", BATCH_ROWS), new_rows("struct ts_record[]", BATCH_ROWS)
 
 
-def _check_network_namespace() -> None:
-    """The kernel acknowledges a listener elsewhere, and then sends it nothing."""
-    if host.in_initial_network_namespace() is False:
-        raise Unavailable(
-            "listen",
-            "the kernel sends exits to the initial network namespace only, and this is another",
-            "Run in the host's network namespace (docker run --network=host, nsenter -t 1 -n)",
-        )
+def _batch(tasks: Any, groups: Any) -> Batch:
+    return Batch(tasks, Batch(groups, kind="group") if groups else None)
 
 
-def _check_descriptors(cpus: int) -> None:
-    needed = cpus + _SPARE_DESCRIPTORS
-    free = host.free_descriptors()
-    if free < needed:
-        raise TaskstatsError(
-            "listen",
-            f"{needed} file descriptors are needed for {cpus} CPUs, and {free} are left",
-            "Raise the limit: ulimit -n, or LimitNOFILE= of the service",
-            errno.EMFILE,
-        )
+# ---- arguments -------------------------------------------------------------------------------
+
+
+def _nanoseconds(name: str, seconds: float) -> int:
+    if not 0 <= seconds <= _LONGEST:
+        raise ValueError(f"{name} is a number of seconds from 0 to {_LONGEST:,}, not {seconds}")
+    return int(seconds * 1e9)
 
 
 def _rcvbuf_each(rcvbuf: int, total: int | None, cpus: int) -> int:
+    if not 0 < rcvbuf < 2**31:
+        raise ValueError(f"rcvbuf is a number of bytes from 1 to 2**31 - 1, not {rcvbuf}")
     if total is None:
         total = host.memory_bytes() // _SHARE_OF_MEMORY
     return min(rcvbuf, max(total // cpus, _LEAST_RCVBUF))

@@ -26,13 +26,13 @@ def free_descriptors() -> int:
 
 
 def in_initial_network_namespace() -> bool | None:
-    """Whether this is the only network namespace that hears exits; None if it cannot be told.
+    """Whether this thread is where exits are heard; None if it cannot be told.
 
     Compares with process 1, which in the initial PID namespace (elsewhere the kernel refuses
     listeners anyhow) is in the initial one. Its namespace link needs rights; the inode of its
     /proc/PID/net is as good and needs none, but may be hidden (hidepid).
     """
-    own = Path("/proc/self/ns/net").stat().st_ino
+    own = Path("/proc/thread-self/ns/net").stat().st_ino
     if own == INITIAL_NET_INODE:
         return True
     try:
@@ -40,7 +40,7 @@ def in_initial_network_namespace() -> bool | None:
     except OSError:
         pass
     try:
-        return Path("/proc/self/net/dev").samefile("/proc/1/net/dev")
+        return Path("/proc/thread-self/net/dev").samefile("/proc/1/net/dev")
     except OSError:
         return None
 

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-#: Units whose sum over records means something.
-_SUMMED_UNITS = {"ns", "us", "bytes", "events", "faults", "calls", "switches", "MB*us"}
+#: The fields whose sum over records means something: no ids, no moments, no extremes.
+_SUMMED = {
+    name
+    for name, field in FIELDS.items()
+    if field.unit in {"ns", "us", "bytes", "events", "faults", "calls", "switches", "MB*us"}
+    and not name.endswith(("_delay_max", "_delay_min"))
+}
 
 
 def text_of(raw: bytes) -> str:
@@ -147,7 +152,7 @@ class Record(KernelFields):
     @property
     def group(self) -> "Record | None":
         """The group's record that came with this one: the last thread's, of several."""
-        if self.kind == "group" or not self._flags & PAIRED:
+        if self.kind == "group" or not self._flags & PAIRED or not self._batch.groups:
             return None
         row: int = self._batch.columns["row"][self._row]
         return self._batch.groups[row]
@@ -222,14 +227,15 @@ class Record(KernelFields):
             return getattr(self, field) if count and field in fields else None
 
         max_ts = extreme("max_ts")
-        judged = "ac_etime" in fields and (self.kind == "task" or self.is_exit)
+        elapsed = self.ac_etime if "ac_etime" in fields else 0
+        judged = elapsed and (self.kind == "task" or self.is_exit)
         return Delay(
             count=count,
             total_ns=total,
             max_ns=extreme("max"),
             min_ns=extreme("min"),
             max_at=_moment(max_ts) if max_ts else None,
-            exceeds_elapsed=total > (self.ac_etime + 1) * 1000 if judged else None,
+            exceeds_elapsed=total > (elapsed + 1) * 1000 if judged else None,
             measured=True if name == "cpu" or count else None,
         )
 
@@ -292,8 +298,11 @@ class Record(KernelFields):
 # ---- many ------------------------------------------------------------------------------------
 
 
-class Batch(Sequence[Record]):
+class Batch:
     """A read-only sequence of records of one kind, in one buffer.
+
+    It behaves as a sequence, and is none by its class: polars would take a Sequence row by row,
+    and not look at the Arrow interface.
 
     What comes from the exit stream are task records; the group records among them stand in
     `groups`, a batch of its own, so that no sum counts anything twice. A slice is a copy, and
@@ -433,7 +442,7 @@ class Batch(Sequence[Record]):
         keys: Iterable[Any] = [None] * len(self) if by is None else self._keys(by)
         for row, key in enumerate(keys):
             rows_of[key].append(row)
-        names = [n for n, f in FIELDS.items() if f.unit in _SUMMED_UNITS and n in self.fields]
+        names = [name for name in FIELDS if name in _SUMMED and name in self.fields]
         flags = self.columns["flags"]
         return {
             key: {

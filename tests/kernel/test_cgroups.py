@@ -13,7 +13,7 @@ import pytest
 from support import child
 from support.requirements import skip
 
-from taskstats import TaskstatsError, cgroup_stats
+from taskstats import TaskstatsError, Unavailable, cgroup_stats
 
 
 def mount_of(kind: str) -> Path:
@@ -113,7 +113,39 @@ def test_a_file_of_a_cgroup(cgroup: Path) -> None:
 def test_no_cgroup_at_all(path: str) -> None:
     with pytest.raises(TaskstatsError, match="not the directory of a cgroup") as caught:
         cgroup_stats(path)
-    assert caught.value.errno == errno.EINVAL
+    assert caught.value.errno == (errno.EINVAL if Path(path).is_dir() else errno.ENOTDIR)
+
+
+@pytest.mark.parametrize("cgroup", ["cgroup2"], indirect=True)
+@pytest.mark.usefixtures("member")
+def test_threads_that_proc_hides_are_not_counted_as_none(cgroup: Path) -> None:
+    def as_nobody_with_hidden_processes() -> None:
+        child.unshare(child.CLONE_NEWNS)
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        subprocess.run(["mount", "-t", "proc", "-o", "hidepid=2", "proc", "/proc"], check=True)
+        os.setgroups([])
+        os.setgid(child.NOBODY)  # hidepid spares group 0
+        os.setuid(child.NOBODY)
+        cgroup_stats(fd)
+
+    fd = os.open(cgroup, os.O_RDONLY)
+    try:
+        with pytest.raises(Unavailable, match="cannot be seen from here"):
+            child.run(as_nobody_with_hidden_processes)
+    finally:
+        os.close(fd)
+
+
+def test_a_cgroup_that_was_removed() -> None:
+    path = mount_of("cgroup2") / f"taskstats-{uuid.uuid4().hex}"
+    path.mkdir()
+    fd = os.open(path, os.O_RDONLY)
+    path.rmdir()
+    try:
+        with pytest.raises(TaskstatsError, match="has been removed"):
+            cgroup_stats(fd)
+    finally:
+        os.close(fd)
 
 
 def test_a_path_that_is_not_there() -> None:

@@ -274,6 +274,31 @@ def test_ctrl_c_while_exits_come() -> None:
     assert stats.lost == 0
 
 
+STORM = """
+import _thread, time
+while True:
+    _thread.start_new_thread(int, ())
+    time.sleep(0)
+"""
+
+
+def test_closing_from_a_signal_handler_in_a_storm_keeps_every_record() -> None:
+    storm = subprocess.Popen([sys.executable, "-c", STORM])
+    try:
+        for milliseconds in range(1, 21):
+            listener = ExitListener(max_latency=0)
+            previous = signal.signal(signal.SIGALRM, lambda *_: listener.close())  # noqa: B023
+            signal.setitimer(signal.ITIMER_REAL, milliseconds / 1e3)
+            seen = [(r.cpu, r.seq) for batch in listener.batches() for r in batch]
+            signal.signal(signal.SIGALRM, previous)
+            stats = listener.stats()
+            assert listener.closed
+            assert len(seen) == len(set(seen)) == stats.received
+    finally:
+        storm.kill()
+        storm.wait()
+
+
 # ---- rights and namespaces -------------------------------------------------------------------
 
 
@@ -312,3 +337,55 @@ def test_in_a_user_namespace() -> None:
 
     with pytest.raises(AccessDenied, match="initial user namespace"):
         child.run(enter)
+
+
+def test_a_client_of_another_network_namespace_does_not_end_the_registration() -> None:
+    """Ports are numbered anew there, and a process's first one is its pid again."""
+
+    def in_a_thread() -> None:
+        child.unshare(child.CLONE_NEWNET)
+        with Client() as client:
+            client.pid(os.getpid())
+
+    def listen() -> bool:
+        with ExitListener() as listener:
+            thread = threading.Thread(target=in_a_thread)
+            thread.start()
+            thread.join()
+            pids = {child.spawn_and_reap() for _ in range(20)}
+            return pids <= set(own(heard(listener)))
+
+    assert child.run(listen)
+
+
+def test_a_thread_in_another_network_namespace() -> None:
+    def enter() -> None:
+        caught: list[BaseException] = []
+
+        def in_a_thread() -> None:
+            child.unshare(child.CLONE_NEWNET)
+            try:
+                ExitListener().close()
+            except Unavailable as error:
+                caught.append(error)
+
+        thread = threading.Thread(target=in_a_thread)
+        thread.start()
+        thread.join()
+        raise caught[0]
+
+    with pytest.raises(Unavailable, match="initial network namespace only"):
+        child.run(enter)
+
+
+def test_stop_without_the_capability_stops_all_the_same() -> None:
+    def drop_and_stop() -> tuple[bool, bool]:
+        with ExitListener() as listener:
+            during = child.spawn_and_reap()
+            os.setuid(child.NOBODY)
+            listener.stop()
+            after = child.spawn_and_reap()
+            mine = {r.ac_pid for batch in listener.batches() for r in batch}
+        return during in mine, after in mine
+
+    assert child.run(drop_and_stop) == (True, False)

@@ -228,6 +228,14 @@ def test_an_id_that_is_none(ids: list[int]) -> None:
                 client.pid(ids[0])
 
 
+def test_an_array_of_ids_that_is_no_row() -> None:
+    with FakeKernel() as kernel, answering(kernel) as client:
+        with pytest.raises(ValueError, match="a pid is an integer"):
+            client.pids(np.zeros((2, 2), "u4"))  # type: ignore[arg-type]
+        strided = np.arange(20, dtype="u4")[::2]
+        assert [r.id for r in client.pids(strided)] == list(range(0, 20, 2))
+
+
 def test_no_ids() -> None:
     with FakeKernel() as kernel, answering(kernel) as client:
         batch = client.pids([])

@@ -51,6 +51,12 @@ def wait_for_registration(kernel: FakeKernel, cpus: int) -> None:
         select.select([], [], [], 0.001)
 
 
+def wait_for_answers(kernel: FakeKernel) -> None:
+    """Until the peer has sent all that its last request calls for: it answers in order."""
+    with ExitListener("0", endpoint=kernel.endpoint()):
+        pass
+
+
 def read(listener: ExitListener, n: int) -> list[int]:
     """The ids of the next n records."""
     ids: list[int] = []
@@ -129,11 +135,31 @@ def test_records_that_overtake_each_other_leave_no_hole(listener: ExitListener, 
     assert listener.stats().unexplained == 0
 
 
-def test_a_stray_number_of_another_cpu_is_no_hole(listener: ExitListener, send: Send) -> None:
-    for seq in (10, 11, 5000, 12, 13):
+@pytest.mark.parametrize(
+    ("numbers", "unexplained"),
+    [
+        ((10, 11, 5000, 12, 13), 0),
+        ((10, 11, 5000, 9000, 12, 13), 0),
+        ((10, 11, 5000, 13, 14), 1),
+        ((10, 11, 5000, 13, 12, 14), 0),
+        ((10, 11, 5000), 0),
+        ((10, 11, 12, 3, 13), 0),
+    ],
+)
+def test_a_stray_number_of_another_cpu_is_no_hole(
+    listener: ExitListener, send: Send, numbers: tuple[int, ...], unexplained: int
+) -> None:
+    for seq in numbers:
         send(fake_kernel.exit_record(seq, seq))
-    assert read(listener, 5) == [10, 11, 5000, 12, 13]
-    assert listener.stats().unexplained == 0
+    assert read(listener, len(numbers)) == list(numbers)
+    assert listener.stats().unexplained == unexplained
+
+
+def test_a_jump_after_which_the_numbers_go_on_is_a_hole(listener: ExitListener, send: Send) -> None:
+    for seq in (10, 5000, 5001, 5002, 11):  # 11 comes late
+        send(fake_kernel.exit_record(seq, seq))
+    read(listener, 5)
+    assert listener.stats().unexplained == 5000 - 11 - 1
 
 
 BAD = {
@@ -210,18 +236,29 @@ def test_another_sender_is_refused_by_the_source_check(kernel: FakeKernel) -> No
     assert (stats.foreign, stats.received, stats.malformed) == (1, 1, 0)
 
 
-def test_a_refused_registration_is_told(kernel: FakeKernel) -> None:
-    def refuse(request: fake_kernel.Request) -> Iterator[bytes]:
-        if request.attribute == fake_kernel.REGISTER:
-            yield fake_kernel.error(request, errno.ENOMEM)
-        else:
-            yield from fake_kernel.behave(request)
+def refuse_to_register(request: fake_kernel.Request) -> Iterator[bytes]:
+    if request.attribute == fake_kernel.REGISTER:
+        yield fake_kernel.error(request, errno.ENOMEM)
+        yield fake_kernel.exit_record(1, 10)
+    else:
+        yield from fake_kernel.behave(request)
 
-    kernel.answer = refuse
+
+def test_a_refused_registration_is_told_after_what_was_received(kernel: FakeKernel) -> None:
+    kernel.answer = refuse_to_register
     with ExitListener("0", endpoint=kernel.endpoint()) as listener:
+        assert read(listener, 1) == [10]
         with pytest.raises(TaskstatsError) as caught:
             next(listener.batches(timeout=5))
     assert caught.value.errno == errno.ENOMEM
+
+
+def test_a_refused_registration_does_not_keep_it_from_closing(kernel: FakeKernel) -> None:
+    kernel.answer = refuse_to_register
+    with ExitListener("0", endpoint=kernel.endpoint()) as listener:
+        wait_for_answers(kernel)
+    assert listener.closed
+    assert [r.id for r in listener] == [10]
 
 
 # ---- waiting, stopping, closing --------------------------------------------------------------
@@ -279,15 +316,62 @@ def test_ending_from_another_thread_wakes_a_reader(listener: ExitListener, end: 
 
 
 @pytest.mark.parametrize("end", ["stop", "close"])
-def test_ending_from_a_signal_handler(listener: ExitListener, end: str) -> None:
-    previous = signal.signal(signal.SIGUSR1, lambda *_: getattr(listener, end)())
+def test_ending_from_a_signal_handler(listener: ExitListener, send: Send, end: str) -> None:
+    """The handler runs while the reader waits; what came in between is still read."""
+
+    def handler(*_: object) -> None:
+        for seq in range(5):
+            send(fake_kernel.exit_record(seq, seq))
+        getattr(listener, end)()
+
+    previous = signal.signal(signal.SIGUSR1, handler)
     try:
         timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGUSR1))
         timer.start()
-        assert list(listener.batches()) == []
+        assert [r.id for batch in listener.batches() for r in batch] == list(range(5))
         timer.join()
     finally:
         signal.signal(signal.SIGUSR1, previous)
+    assert listener.closed == (end == "close")
+
+
+def test_closing_in_a_loop_over_batches(listener: ExitListener, send: Send) -> None:
+    send(fake_kernel.exit_record(0, 0))
+    ids: list[int] = []
+    for batch in listener.batches():
+        ids += [r.id for r in batch]
+        if not listener.closed:
+            send(fake_kernel.exit_record(1, 1))
+            listener.close()
+    assert ids == [0, 1]
+
+
+def test_a_loop_that_was_left_is_taken_up_again(listener: ExitListener, send: Send) -> None:
+    for seq in range(10):
+        send(fake_kernel.exit_record(seq, seq))
+    listener.stop()
+    ids: list[int] = []
+    for until in (3, 5):
+        for record in listener:
+            ids.append(record.id)
+            if len(ids) == until:
+                break
+    ids += [r.id for batch in listener.batches() for r in batch]
+    assert ids == list(range(10))
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_latency": -1}, {"max_latency": float("nan")}, {"rcvbuf": 0}]
+)
+def test_arguments_that_make_no_sense(kernel: FakeKernel, options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"is a number of (seconds|bytes) from"):
+        ExitListener(endpoint=kernel.endpoint(), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("timeout", [-1, float("inf"), float("nan")])
+def test_a_timeout_that_makes_no_sense(listener: ExitListener, timeout: float) -> None:
+    with pytest.raises(ValueError, match="timeout is a number of seconds from 0"):
+        next(listener.batches(timeout))
 
 
 def test_ctrl_c_loses_nothing(listener: ExitListener, send: Send) -> None:
@@ -369,6 +453,37 @@ def test_a_child_of_fork_only_closes(
     assert len(kernel.seen) == asked, "the child sent nothing"
 
 
+def test_a_child_forked_while_another_thread_reads(listener: ExitListener) -> None:
+    reader = threading.Thread(target=list, args=(listener.batches(),))
+    reader.start()
+    child = os.fork()
+    if child == 0:
+        try:
+            next(listener.batches())
+        except TaskstatsError as error:
+            os._exit(0 if error.errno == errno.EOWNERDEAD else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    listener.stop()
+    reader.join()
+
+
+def test_an_open_that_is_interrupted_leaks_nothing(kernel: FakeKernel) -> None:
+    """Ctrl-C arrives while the shim waits for an ACK, and is heard on its return."""
+
+    def interrupt(request: fake_kernel.Request) -> Iterator[bytes]:
+        kernel.answer = fake_kernel.behave
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from fake_kernel.behave(request)
+
+    before = len(os.listdir("/proc/self/fd"))
+    kernel.answer = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        ExitListener("0", endpoint=kernel.endpoint())
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_failed_open_leaks_nothing() -> None:
     with FakeKernel(lambda r: [fake_kernel.error(r, errno.EPERM)]) as kernel:
         before = len(os.listdir("/proc/self/fd"))
@@ -379,9 +494,7 @@ def test_a_failed_open_leaks_nothing() -> None:
 
 
 def test_too_few_descriptors(kernel: FakeKernel) -> None:
-    with pytest.raises(
-        TaskstatsError, match="file descriptors are needed for 65000 CPUs"
-    ) as caught:
+    with pytest.raises(TaskstatsError, match="on 65000 CPUs: too few file descriptors") as caught:
         ExitListener(endpoint=kernel.endpoint(cpus="0-64999"))
     assert caught.value.errno == errno.EMFILE
 

@@ -20,11 +20,12 @@ MAY_IMPORT = {
     "rows": {"errors", "fields", "presence"},
     "records": {"errors", "fields", "presence", "rows", "tables"},
     "tables": {"fields", "presence", "records", "rows"},
-    "endpoint": {"_native", "errors", "host"},
-    "datagrams": {"_native", "endpoint", "errors", "records", "rows"},
-    "client": {"_native", "endpoint", "errors", "records", "rows"},
-    "exits": {"_native", "cpulist", "endpoint", "errors", "host", "records", "rows"},
-    "cgroups": {"_native", "endpoint", "errors"},
+    "endpoint": {"_native", "host"},
+    "shim": {"_native", "errors"},
+    "datagrams": {"_native", "errors", "records", "rows", "shim"},
+    "client": {"_native", "endpoint", "errors", "host", "records", "rows", "shim"},
+    "exits": {"_native", "cpulist", "endpoint", "errors", "host", "records", "rows", "shim"},
+    "cgroups": {"_native", "endpoint", "errors", "shim"},
     "cli": {"cli", "client", "errors", "exits", "records"},
 }
 
@@ -35,14 +36,16 @@ MAY_INCLUDE = {
     "layout": {"abi"},
     "netlink": {"taskstats_shim"},
     "decode": {"abi", "netlink"},
+    "sequence": set(),
     "memory": {"taskstats_shim"},
     "socket": {"abi", "netlink"},
     "query": {"abi", "decode", "socket"},
-    "exits": {"abi", "decode", "socket"},
+    "exits": {"abi", "decode", "sequence", "socket"},
+    "cgroup": {"abi", "socket"},
 }
 
 #: The files that make no system call.
-PURE = ["layout", "netlink", "decode"]
+PURE = ["layout", "netlink", "decode", "sequence"]
 IMPURE_HEADERS = {"unistd.h", "poll.h", "pthread.h", "time.h", "stdio.h", "stdlib.h"}
 
 
