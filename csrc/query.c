@@ -37,7 +37,8 @@ struct window {
     uint32_t kind;
     uint32_t first_seq;
     uint32_t answered;
-    struct ts_sink *sink;
+    struct ts_record *rows;
+    uint32_t found;
     int32_t *errors;
     int disordered;
 };
@@ -138,25 +139,23 @@ static int send_requests(struct ts_client *client, const struct window *window, 
     return sent < 0 ? -errno : (int)n;
 }
 
-/* The record must be of the id that was asked for. */
+/* Returns 0, or why there is no record in this reply. It must hold one, of the
+ * id and kind that was asked for. */
 static int take_record(struct window *window, uint32_t i, const struct nl_message *message)
 {
-    struct ts_sink *sink = window->sink;
-    uint32_t n_tasks = sink->n_tasks;
-    uint32_t n_groups = sink->n_groups;
-    int rc = ts_decode_message(message, sink);
+    struct ts_record *row = window->rows + window->found;
+    struct ts_sink sink = {.capacity = 1};
 
-    if (rc < 0)
-        return rc;
-    if (rc == 1 &&
-        (window->kind == TS_TASK
-             ? sink->n_tasks > n_tasks && sink->tasks[n_tasks].id == window->ids[i]
-             : sink->n_groups > n_groups && sink->groups[n_groups].id == window->ids[i]))
-        return 0;
-    sink->n_tasks = n_tasks;
-    sink->n_groups = n_groups;
-    sink->reason = TS_UNEXPECTED;
-    return -EBADMSG;
+    if (window->kind == TS_TASK)
+        sink.tasks = row;
+    else
+        sink.groups = row;
+    if (ts_decode_message(message, &sink) < 0)
+        return -(TS_REFUSED + (int)sink.reason);
+    if (row->id != window->ids[i])
+        return -(TS_REFUSED + TS_UNEXPECTED);
+    window->found++;
+    return 0;
 }
 
 /* Writes down an answer. -EPERM is the answer to all; anything else is to an id. */
@@ -203,8 +202,7 @@ static int take_damaged(struct ts_client *client, struct window *window, const u
     uint32_t i = header.nlmsg_seq - window->first_seq;
     if (!is_awaited(client, window, i))
         return 0;
-    window->sink->reason = reason;
-    return settle(client, window, i, -EBADMSG);
+    return settle(client, window, i, -(TS_REFUSED + (int)reason));
 }
 
 static int take_datagram(struct ts_client *client, struct window *window, unsigned slot)
@@ -291,8 +289,6 @@ static int by_seq(const void *a, const void *b)
 
 static int query_window(struct ts_client *client, struct window *window)
 {
-    struct ts_sink *sink = window->sink;
-    uint32_t row = window->kind == TS_TASK ? sink->n_tasks : sink->n_groups;
     int rc = -EBADF;
 
     pthread_mutex_lock(&client->lock);
@@ -305,31 +301,34 @@ static int query_window(struct ts_client *client, struct window *window)
     }
     pthread_mutex_unlock(&client->lock);
 
-    if (window->disordered) {
-        struct ts_record *rows = window->kind == TS_TASK ? sink->tasks : sink->groups;
-        uint32_t end = window->kind == TS_TASK ? sink->n_tasks : sink->n_groups;
-        qsort(rows + row, end - row, sizeof(*rows), by_seq);
-    }
+    if (window->disordered)
+        qsort(window->rows, window->found, sizeof(*window->rows), by_seq);
     return rc;
 }
 
 int ts_client_query(struct ts_client *client, uint32_t kind, const uint32_t *ids, uint32_t n,
-                    struct ts_sink *sink, int32_t *errors)
+                    struct ts_record *rows, int32_t *errors)
 {
+    int32_t error = 0;
+    uint32_t found = 0;
+
     if (client->owner != getpid())
         return -EOWNERDEAD;
+    if (!errors && n != 1)
+        return -EINVAL;
     for (uint32_t done = 0; done < n;) {
         struct window window = {
             .ids = ids + done,
             .n = n - done,
             .kind = kind,
-            .sink = sink,
-            .errors = errors + done,
+            .rows = rows + found,
+            .errors = errors ? errors + done : &error,
         };
         int rc = query_window(client, &window);
         if (rc < 0)
             return rc;
         done += window.n;
+        found += window.found;
     }
-    return 0;
+    return error ? error : (int)found;
 }

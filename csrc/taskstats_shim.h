@@ -150,6 +150,8 @@ enum ts_reason {
     TS_REASONS
 };
 
+enum { TS_REFUSED = 0x10000 };
+
 /* Where decoded records go: two arrays of `capacity` rows, either may be NULL. */
 struct ts_sink {
     struct ts_record *tasks;
@@ -225,10 +227,12 @@ int ts_decode(const void *datagram, size_t size, struct ts_sink *sink);
 /* A query socket. Any number of threads may share it. */
 int ts_client_open(const struct ts_endpoint *endpoint, uint32_t rcvbuf,
                    struct ts_client **client, struct ts_opened *opened);
-/* Asks for n ids of one kind. errors[i] becomes 0 or the -errno of ids[i];
- * the records found are appended in the order of ids. */
+/* Asks for n ids of one kind. The records found go to `rows` (room for n) in the
+ * order of ids; returns how many. errors[i] becomes 0, the -errno of ids[i], or
+ * -(TS_REFUSED + enum ts_reason) if its reply could not be decoded. For a single
+ * id `errors` may be NULL: then that is returned. */
 int ts_client_query(struct ts_client *client, uint32_t kind, const uint32_t *ids, uint32_t n,
-                    struct ts_sink *sink, int32_t *errors);
+                    struct ts_record *rows, int32_t *errors);
 /* A query under way in another thread fails with -EBADF, or ends well. */
 int ts_client_close(struct ts_client *client);
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 from taskstats import host
 from taskstats._native import ffi, lib
 from taskstats.endpoint import KERNEL, Endpoint
-from taskstats.errors import from_errno, from_reason
+from taskstats.errors import TaskstatsError, from_errno, from_reason
 from taskstats.records import Batch, Record
 from taskstats.rows import ROW, Kind
 from taskstats.shim import new_cell, new_rows, opening_error
@@ -20,6 +20,8 @@ from taskstats.shim import new_cell, new_rows, opening_error
 _CODES: dict[Kind, int] = {"task": lib.TS_TASK, "group": lib.TS_GROUP}
 _ID_NAMES: dict[Kind, str] = {"task": "pid", "group": "tgid"}
 _SLICE = 8192  # ids a call of the shim, some 30 ms
+
+_new_row = ffi.new_allocator(should_clear_after_alloc=False)
 
 
 class Client:
@@ -84,17 +86,16 @@ class Client:
         return self._one("group", os.getpid() if tgid is None else tgid)
 
     def _one(self, kind: Kind, id_: int) -> Record:
+        if self.closed:
+            raise from_errno("query", errno.EBADF)
+        row = _new_row("struct ts_record *")
         try:
-            ids = ffi.new("uint32_t[1]", (id_,))
+            rc = lib.ts_client_query(self._cell[0], _CODES[kind], (id_,), 1, row, ffi.NULL)
         except (OverflowError, TypeError) as error:
             raise _not_an_id(error) from None
-        batch, errors, reason = self._query(kind, ids, 1)
-        if errors[0]:
-            about = f"{_ID_NAMES[kind]} {id_}"
-            if errors[0] == -errno.EBADMSG:
-                raise from_reason("query", reason, about)
-            raise from_errno("query", -errors[0], about=about)
-        return Record(batch, 0)
+        if rc < 0:
+            raise _error(-rc, f"{_ID_NAMES[kind]} {id_}")
+        return Record(Batch(ffi.buffer(row), kind=kind), 0)
 
     # -- many
 
@@ -121,35 +122,34 @@ class Client:
         return self._many("group", tgids)
 
     def _many(self, kind: Kind, ids: Iterable[int]) -> Batch:
-        wanted = _ids(ids)
-        n = len(wanted)
-        batch, errors, _ = self._query(kind, ffi.from_buffer("uint32_t[]", wanted), n)
-        if len(batch) < n:
-            batch.errors = {id_: -error for id_, error in zip(wanted, errors, strict=True) if error}
-        return batch
-
-    def _query(self, kind: Kind, ids: Any, n: int) -> tuple[Batch, Any, int]:
-        """The records found, the -errno of each id (0 if found), and why the last was refused."""
         if self.closed:
             raise from_errno("query", errno.EBADF)
+        wanted = _ids(ids)
+        n = len(wanted)
+        native_ids = ffi.from_buffer("uint32_t[]", wanted)
         rows = new_rows("struct ts_record[]", n)
         errors = ffi.new("int32_t[]", n)
-        is_task = kind == "task"
-        sink = ffi.new("struct ts_sink *")
-        sink.capacity = n
-        if is_task:
-            sink.tasks = rows
-        else:
-            sink.groups = rows
+        found = 0
         for start in range(0, n, _SLICE):  # between slices, Ctrl-C is heard
-            end = min(start + _SLICE, n)
             rc = lib.ts_client_query(
-                self._cell[0], _CODES[kind], ids + start, end - start, sink, errors + start
+                self._cell[0],
+                _CODES[kind],
+                native_ids + start,
+                min(_SLICE, n - start),
+                rows + found,
+                errors + start,
             )
             if rc < 0:
-                raise from_errno("query", -rc)
-        found = sink.n_tasks if is_task else sink.n_groups
-        return Batch(ffi.buffer(rows, found * ROW), kind=kind), errors, sink.reason
+                raise _error(-rc)
+            found += rc
+        batch = Batch(ffi.buffer(rows, found * ROW), kind=kind)
+        if found < n:
+            batch.errors = {
+                id_: errno.EBADMSG if -error >= lib.TS_REFUSED else -error
+                for id_, error in zip(wanted, errors, strict=True)
+                if error
+            }
+        return batch
 
     # -- lifecycle
 
@@ -206,6 +206,12 @@ def _ids(ids: Iterable[int]) -> Any:
         return array("I", ids)
     except (OverflowError, TypeError) as error:
         raise _not_an_id(error) from None
+
+
+def _error(code: int, about: str = "") -> TaskstatsError:
+    if code >= lib.TS_REFUSED:
+        return from_reason("query", code - lib.TS_REFUSED, about)
+    return from_errno("query", code, about=about)
 
 
 def _not_an_id(error: Exception) -> ValueError:

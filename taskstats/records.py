@@ -325,7 +325,7 @@ class Batch:
         view = memoryview(data).toreadonly()
         self.data = view if view.format == "B" else view.cast("B")
         self.kind = kind
-        self.errors: Mapping[int, int] = errors or {}
+        self.errors = errors or {}
         self._groups = groups
         self.columns = Columns(self.data, kind)
 
