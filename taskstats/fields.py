@@ -164,14 +164,14 @@ class KernelFields:
     wpcopy_delay_min          = Field[int](536,  "Q",   15, "ns",             "wpcopy",    TASK, "Shortest of the waits for copies of write-protected pages")
     irq_delay_max             = Field[int](544,  "Q",   15, "ns",             "irq",       TASK, "Longest of the interruptions by IRQs")
     irq_delay_min             = Field[int](552,  "Q",   15, "ns",             "irq",       TASK, "Shortest of the interruptions by IRQs")
-    cpu_delay_max_ts          = Field[int](560,  "qq",  17, "ns since epoch", "cpu",       TASK, "When the longest of the waits for a CPU ended, by CLOCK_REALTIME")
-    blkio_delay_max_ts        = Field[int](576,  "qq",  17, "ns since epoch", "blkio",     TASK, "When the longest of the waits for block I/O ended, by CLOCK_REALTIME")
-    swapin_delay_max_ts       = Field[int](592,  "qq",  17, "ns since epoch", "swapin",    TASK, "When the longest of the waits for swap-in ended, by CLOCK_REALTIME")
-    freepages_delay_max_ts    = Field[int](608,  "qq",  17, "ns since epoch", "freepages", TASK, "When the longest of the waits for memory reclaim ended, by CLOCK_REALTIME")
-    thrashing_delay_max_ts    = Field[int](624,  "qq",  17, "ns since epoch", "thrashing", TASK, "When the longest of the waits for thrashing pages ended, by CLOCK_REALTIME")
-    compact_delay_max_ts      = Field[int](640,  "qq",  17, "ns since epoch", "compact",   TASK, "When the longest of the waits for memory compaction ended, by CLOCK_REALTIME")
-    wpcopy_delay_max_ts       = Field[int](656,  "qq",  17, "ns since epoch", "wpcopy",    TASK, "When the longest of the waits for copies of write-protected pages ended, by CLOCK_REALTIME")
-    irq_delay_max_ts          = Field[int](672,  "qq",  17, "ns since epoch", "irq",       TASK, "When the longest of the interruptions by IRQs ended, by CLOCK_REALTIME")
+    cpu_delay_max_ts          = Field[int](560,  "qq",  17, "ns since epoch", "cpu",       TASK, "When the longest of the waits for a CPU ended, by CLOCK_REALTIME; 0 if there was none")
+    blkio_delay_max_ts        = Field[int](576,  "qq",  17, "ns since epoch", "blkio",     TASK, "When the longest of the waits for block I/O ended, by CLOCK_REALTIME; 0 if there was none")
+    swapin_delay_max_ts       = Field[int](592,  "qq",  17, "ns since epoch", "swapin",    TASK, "When the longest of the waits for swap-in ended, by CLOCK_REALTIME; 0 if there was none")
+    freepages_delay_max_ts    = Field[int](608,  "qq",  17, "ns since epoch", "freepages", TASK, "When the longest of the waits for memory reclaim ended, by CLOCK_REALTIME; 0 if there was none")
+    thrashing_delay_max_ts    = Field[int](624,  "qq",  17, "ns since epoch", "thrashing", TASK, "When the longest of the waits for thrashing pages ended, by CLOCK_REALTIME; 0 if there was none")
+    compact_delay_max_ts      = Field[int](640,  "qq",  17, "ns since epoch", "compact",   TASK, "When the longest of the waits for memory compaction ended, by CLOCK_REALTIME; 0 if there was none")
+    wpcopy_delay_max_ts       = Field[int](656,  "qq",  17, "ns since epoch", "wpcopy",    TASK, "When the longest of the waits for copies of write-protected pages ended, by CLOCK_REALTIME; 0 if there was none")
+    irq_delay_max_ts          = Field[int](672,  "qq",  17, "ns since epoch", "irq",       TASK, "When the longest of the interruptions by IRQs ended, by CLOCK_REALTIME; 0 if there was none")
     # fmt: on
 
 

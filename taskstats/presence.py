@@ -74,6 +74,7 @@ def present(version: int, size: int, kind: str, flags: int) -> frozenset[str]:
     return frozenset(filled - _not_summed(flags) if kind == "group" else filled)
 
 
+@cache
 def why_absent(name: str, version: int, size: int, kind: str, flags: int) -> str:
     """The reason, for a person, why a record of this shape lacks the field."""
     field = FIELDS[name]

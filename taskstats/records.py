@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-#: The fields whose sum over records means something: no ids, no moments, no extremes.
+#: The fields whose sum over records means something: no ids, no moments, no extremes, and not the
+#: age of the group, which each of its threads repeats.
 _SUMMED = {
     name
     for name, field in FIELDS.items()
     if field.unit in {"ns", "us", "bytes", "events", "faults", "calls", "switches", "MB*us"}
     and not name.endswith(("_delay_max", "_delay_min"))
-}
+} - {"ac_tgetime"}
 
 
 def text_of(raw: bytes) -> str:
@@ -62,10 +63,13 @@ class Delay:
     measured: bool | None
 
 
-def _moment(ns: int) -> datetime:
-    return datetime.fromtimestamp(ns // 1_000_000_000, UTC).replace(
-        microsecond=ns % 1_000_000_000 // 1000
-    )
+def _moment(name: str, ns: int) -> datetime:
+    """A moment in UTC, to the microsecond; FieldUnavailable if no calendar has it."""
+    try:
+        whole = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
+    except (OverflowError, ValueError, OSError):
+        raise field_unavailable(name, f"{ns} ns since the epoch is no date") from None
+    return whole.replace(microsecond=ns % 1_000_000_000 // 1000)
 
 
 class Record(KernelFields):
@@ -124,7 +128,7 @@ class Record(KernelFields):
     def received_at(self) -> datetime | None:
         """When the drain that took it began, in UTC; None for a query."""
         ns = self._batch.columns["received_ns"][self._row]
-        return _moment(ns) if ns else None
+        return _moment("received_at", ns) if ns else None
 
     @property
     def _flags(self) -> int:
@@ -183,9 +187,9 @@ class Record(KernelFields):
     @property
     def started_at(self) -> datetime:
         """When it began, to the second, in UTC. Made anew at each query: not an identity."""
-        if "ac_btime64" in self._batch.columns.fields_of(self._row):
-            return datetime.fromtimestamp(self.ac_btime64, UTC)
-        return datetime.fromtimestamp(self.ac_btime, UTC)
+        has64 = "ac_btime64" in self._batch.columns.fields_of(self._row)
+        seconds = self.ac_btime64 if has64 else self.ac_btime
+        return _moment("started_at", seconds * 1_000_000_000)
 
     @property
     def elapsed_seconds(self) -> float:
@@ -234,7 +238,7 @@ class Record(KernelFields):
             total_ns=total,
             max_ns=extreme("max"),
             min_ns=extreme("min"),
-            max_at=_moment(max_ts) if max_ts else None,
+            max_at=_moment(f"{name}_delay_max_ts", max_ts) if max_ts else None,
             exceeds_elapsed=total > (elapsed + 1) * 1000 if judged else None,
             measured=True if name == "cpu" or count else None,
         )
@@ -324,6 +328,8 @@ class Batch:
     ) -> None:
         view = memoryview(data).toreadonly()
         self.data = view if view.format == "B" else view.cast("B")
+        if len(self.data) % ROW:
+            raise ValueError(f"a batch is rows of {ROW} bytes, not {len(self.data)} bytes")
         self.kind = kind
         self.errors = errors or {}
         self._groups = groups

@@ -121,6 +121,7 @@ class Columns(dict[str, Sequence[Any]]):
             FieldUnavailable: It does not.
         """
         if name not in self.fields_of(row):
-            raise field_unavailable(name, presence.why_absent(name, *self._shape_of(row)))
+            why = presence.why_absent(name, *self._shape_of(row))
+            raise field_unavailable(name, why) from None
         field = FIELDS[name]
         return _column(self._data, STATS_AT + field.offset, field.format)
