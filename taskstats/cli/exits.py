@@ -1,5 +1,6 @@
 """`taskstats exits`: a line for every task that ends."""
 
+import signal
 import time
 from collections.abc import Iterator
 
@@ -20,29 +21,40 @@ def exits(as_json: bool, seconds: float | None) -> None:
     """
     line = json_line if as_json else text_line
     with ExitListener() as listener:
+        _stop_at_signals(listener)
         click.echo(f"listening on {len(listener.cpus)} CPUs; Ctrl-C ends", err=True)
-        try:
-            for batch in _batches(listener, seconds):
-                if batch:
-                    click.echo("\n".join(map(line, _records(batch))))
-        except KeyboardInterrupt:
-            pass
-        finally:
-            listener.stop()
-        for batch in listener.batches():
-            click.echo("\n".join(map(line, _records(batch))))
+        for batch in _batches(listener, seconds):
+            if batch:
+                click.echo("\n".join(map(line, _records(batch))))
         stats = listener.stats()
     click.echo(f"received {stats.received}, lost {stats.lost}", err=True)
 
 
+def _stop_at_signals(listener: ExitListener) -> None:
+    """Ctrl-C and SIGTERM end the stream, not the program: what was heard is still written.
+
+    A second one ends the program, should nobody read what it writes.
+    """
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        listener.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
 def _batches(listener: ExitListener, seconds: float | None) -> Iterator[Batch]:
-    """The listener's batches until so many seconds have passed."""
-    if seconds is None:
-        yield from listener.batches()
-        return
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        yield next(listener.batches(timeout=left))
+    """The listener's batches until it is stopped, here after so many seconds."""
+    if seconds is not None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            batch = next(listener.batches(timeout=left), None)
+            if batch is None:
+                break
+            yield batch
+        listener.stop()
+    yield from listener.batches()
 
 
 def _records(batch: Batch) -> Iterator[Record]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from support import child
 
 TASKSTATS = str(Path(sys.executable).parent / "taskstats")
@@ -38,10 +39,12 @@ def test_exits_hears_200_of_200() -> None:
     assert f"received {len([r for r in records if r['kind'] == 'task'])}, lost 0" in errors
 
 
-def test_exits_ends_quietly_at_ctrl_c() -> None:
-    with listening() as process:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("options", [(), ("--for", "1000")])
+def test_exits_ends_quietly_at_a_signal(options: tuple[str, ...], number: signal.Signals) -> None:
+    with listening(*options) as process:
         pid = child.spawn_and_reap(1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         output, errors = process.communicate()
     assert process.returncode == 0
     assert any(line.split()[:2] == ["task", str(pid)] for line in output.splitlines())
