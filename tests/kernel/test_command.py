@@ -27,8 +27,9 @@ def listening(*options: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_exits_hears_200_of_200() -> None:
-    with listening("--json", "--for", "3") as process:
+    with listening("--json", "--for", "1000") as process:
         made = [(child.spawn_and_reap(i, uid=child.NOBODY), i) for i in range(200)]
+        process.terminate()
         output, errors = process.communicate()
     records = [json.loads(line) for line in output.splitlines()]
     mine = [r for r in records if r.get("ac_ppid") == os.getpid()]
@@ -37,6 +38,13 @@ def test_exits_hears_200_of_200() -> None:
     assert {r["ac_uid"] for r in mine} == {child.NOBODY}
     assert {"id", "kind", "cpu", "seq", "ac_pid", "ac_exitcode"} <= set(records[0])
     assert f"received {len([r for r in records if r['kind'] == 'task'])}, lost 0" in errors
+
+
+def test_exits_ends_by_itself() -> None:
+    with listening("--for", "0.1") as process:
+        _, errors = process.communicate()
+    assert process.returncode == 0
+    assert errors.startswith("received ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
