@@ -6,7 +6,6 @@ import threading
 import warnings
 from array import array
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Any, Self
 
 from taskstats import host
@@ -162,12 +161,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:

@@ -7,7 +7,7 @@ kernel/tsacct.c, kernel/delayacct.c.
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -24,12 +24,7 @@ class _Columns(Protocol):
     def of_row(self, name: str, row: int) -> Sequence[Any]: ...
 
 
-class _Batch(Protocol):
-    @property
-    def columns(self) -> _Columns: ...
-
-
-class Field(Generic[T]):
+class Field(property, Generic[T]):
     """One field. Read on a record it is the value; read on the class it is this description.
 
     Attributes:
@@ -61,24 +56,30 @@ class Field(Generic[T]):
         self.unit = unit
         self.group = group
         self.kinds = kinds
-        self.doc = self.__doc__ = doc
+        self.doc = doc
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    @overload
-    def __get__(self, record: None, owner: type) -> "Field[T]": ...
-    @overload
-    def __get__(self, record: "KernelFields", owner: type) -> T: ...
-    def __get__(self, record: "KernelFields | None", owner: type) -> "Field[T] | T":
-        if record is None:
-            return self
-        row = record._row
-        try:
-            value: T = record._batch.columns[self.name][row]
-        except KeyError:
-            value = record._batch.columns.of_row(self.name, row)[row]
-        return value
+        # A property's getter is called straight from C, which a __get__ of ours would not be.
+        def read(record: "KernelFields") -> T:
+            columns, row = record._columns, record._row
+            try:
+                value: T = columns[name][row]
+            except KeyError:
+                value = columns.of_row(name, row)[row]
+            return value
+
+        super().__init__(read)
+        self.__doc__ = self.doc
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, record: None, owner: type | None = None) -> "Field[T]": ...
+        @overload
+        def __get__(self, record: "KernelFields", owner: type | None = None) -> T: ...
+        def __get__(self, record: Any, owner: type | None = None) -> Any: ...
 
     def __repr__(self) -> str:
         return f"<Field {self.name} [{self.unit}] since version {self.since}>"
@@ -87,9 +88,9 @@ class Field(Generic[T]):
 class KernelFields:
     """The table. Times named ac_* are in microseconds, delays and cpu_run_* in nanoseconds."""
 
-    __slots__ = ("_batch", "_row")
+    __slots__ = ("_columns", "_row")
 
-    _batch: _Batch
+    _columns: _Columns
     _row: int
 
     # fmt: off

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 from taskstats.errors import field_unavailable
 from taskstats.fields import DELAYS, FIELDS, KernelFields
 from taskstats.presence import DELAY_EXCEEDS, EXIT, LAST, PAIRED
-from taskstats.rows import HEADER, NO_CPU, ROW, Columns, Kind
+from taskstats.rows import HEADER, NO_CPU, ROW, Columns, Kind, text_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,11 +27,6 @@ _SUMMED = {
     if field.unit in {"ns", "us", "bytes", "events", "faults", "calls", "switches", "MB*us"}
     and not name.endswith(("_delay_max", "_delay_min"))
 } - {"ac_tgetime"}
-
-
-def text_of(raw: bytes) -> str:
-    r"""A command name as text: bytes that are not UTF-8 become \xNN."""
-    return raw.decode("utf-8", "backslashreplace")
 
 
 # ---- one record ------------------------------------------------------------------------------
@@ -80,10 +75,13 @@ class Record(KernelFields):
     carries its unit in its name. A record is a view: it keeps its batch alive.
     """
 
-    __slots__ = ()
+    __slots__ = ("_batch",)
+
+    _columns: Columns
 
     def __init__(self, batch: "Batch", row: int) -> None:
-        self._batch: Batch = batch
+        self._batch = batch
+        self._columns = batch.columns
         self._row = row
 
     # -- the header
@@ -91,7 +89,7 @@ class Record(KernelFields):
     @property
     def id(self) -> int:
         """The pid of a task (a thread, in the kernel's words), the tgid of a group."""
-        return self._batch.columns["id"][self._row]  # type: ignore[no-any-return]
+        return self._columns["id"][self._row]  # type: ignore[no-any-return]
 
     @property
     def kind(self) -> Kind:
@@ -101,38 +99,38 @@ class Record(KernelFields):
     @property
     def version(self) -> int:
         """The struct's version, of the datagram's AGGR_PID part where it has one."""
-        return self._batch.columns["version"][self._row]  # type: ignore[no-any-return]
+        return self._columns["version"][self._row]  # type: ignore[no-any-return]
 
     @property
     def size(self) -> int:
         """Bytes of struct that the kernel sent."""
-        return self._batch.columns["size"][self._row]  # type: ignore[no-any-return]
+        return self._columns["size"][self._row]  # type: ignore[no-any-return]
 
     @property
     def cpu(self) -> int | None:
         """The CPU of the listener's socket that it came by; None for a query."""
-        cpu = self._batch.columns["cpu"][self._row]
+        cpu = self._columns["cpu"][self._row]
         return None if cpu == NO_CPU else cpu
 
     @property
     def seq(self) -> int:
         """The kernel's number on that CPU, or the request's."""
-        return self._batch.columns["seq"][self._row]  # type: ignore[no-any-return]
+        return self._columns["seq"][self._row]  # type: ignore[no-any-return]
 
     @property
     def lost_before(self) -> int:
         """Records lost on this CPU since its previous record."""
-        return self._batch.columns["lost_before"][self._row]  # type: ignore[no-any-return]
+        return self._columns["lost_before"][self._row]  # type: ignore[no-any-return]
 
     @property
     def received_at(self) -> datetime | None:
         """When the drain that took it began, in UTC; None for a query."""
-        ns = self._batch.columns["received_ns"][self._row]
+        ns = self._columns["received_ns"][self._row]
         return _moment("received_at", ns) if ns else None
 
     @property
     def _flags(self) -> int:
-        return self._batch.columns["flags"][self._row]  # type: ignore[no-any-return]
+        return self._columns["flags"][self._row]  # type: ignore[no-any-return]
 
     @property
     def is_exit(self) -> bool:
@@ -158,7 +156,7 @@ class Record(KernelFields):
         """The group's record that came with this one: the last thread's, of several."""
         if self.kind == "group" or not self._flags & PAIRED or not self._batch.groups:
             return None
-        row: int = self._batch.columns["row"][self._row]
+        row: int = self._columns["row"][self._row]
         return self._batch.groups[row]
 
     # -- derived
@@ -187,7 +185,7 @@ class Record(KernelFields):
     @property
     def started_at(self) -> datetime:
         """When it began, to the second, in UTC. Made anew at each query: not an identity."""
-        has64 = "ac_btime64" in self._batch.columns.fields_of(self._row)
+        has64 = "ac_btime64" in self._columns.fields_of(self._row)
         seconds = self.ac_btime64 if has64 else self.ac_btime
         return _moment("started_at", seconds * 1_000_000_000)
 
@@ -219,7 +217,7 @@ class Record(KernelFields):
     @property
     def delays(self) -> dict[str, Delay]:
         """The delays that the record has, by name (fields.DELAYS)."""
-        fields = self._batch.columns.fields_of(self._row)
+        fields = self._columns.fields_of(self._row)
         return {name: self._delay(name, fields) for name in DELAYS if f"{name}_count" in fields}
 
     def _delay(self, name: str, fields: frozenset[str]) -> Delay:
@@ -249,7 +247,7 @@ class Record(KernelFields):
         Integers in the kernel's units; `ac_comm` as text; a field that is absent has no key, and
         so have `cpu` and `received_ns` of a query.
         """
-        columns = self._batch.columns
+        columns = self._columns
         made: dict[str, Any] = {"id": self.id, "kind": self.kind, "version": self.version}
         if self.cpu is not None:
             made["cpu"] = self.cpu
@@ -260,7 +258,7 @@ class Record(KernelFields):
         made["exit"] = self.is_exit
         made["last"] = self.is_last
         made["delay_exceeds_elapsed"] = self.delay_exceeds_elapsed
-        fields = self._batch.columns.fields_of(self._row)
+        fields = self._columns.fields_of(self._row)
         made.update((name, getattr(self, name)) for name in FIELDS if name in fields)
         if "ac_comm" in made:
             made["ac_comm"] = self.comm
@@ -290,9 +288,7 @@ class Record(KernelFields):
         return Record, (self._batch[self._row : self._row + 1], 0)
 
     def __dir__(self) -> Iterable[str]:
-        return sorted(
-            {*super().__dir__()} - (set(FIELDS) - self._batch.columns.fields_of(self._row))
-        )
+        return sorted({*super().__dir__()} - (set(FIELDS) - self._columns.fields_of(self._row)))
 
     def __repr__(self) -> str:
         name = f" {self.comm!r}" if self.kind == "task" else ""

@@ -35,6 +35,11 @@ HEADER = {
 _SHAPE = struct.Struct("=HHBB")  # version, size, kind, flags
 
 
+def text_of(raw: bytes) -> str:
+    r"""A command name as text: bytes that are not UTF-8 become \xNN."""
+    return raw.decode("utf-8", "backslashreplace")
+
+
 class _Texts(Sequence[bytes]):
     """A NUL-padded text field."""
 
@@ -97,13 +102,17 @@ class Columns(dict[str, Sequence[Any]]):
         return column
 
     @cached_property
-    def fields(self) -> frozenset[str]:
-        """The names of the fields that every row has."""
-        pairs = zip(self["version"], self["size"], strict=True)
+    def shapes(self) -> frozenset[tuple[int, int, int]]:
+        """The (version, size, flags) on which fields depend: one, but for replayed datagrams."""
         # A task's fields do not depend on its flags; of groups there are few.
         flags = self["flags"] if self._kind == "group" else [0] * len(self["flags"])
-        shapes = set(zip(pairs, flags, strict=True))
-        sets = [presence.present(*pair, self._kind, f & presence.SHAPE_FLAGS) for pair, f in shapes]
+        rows = set(zip(self["version"], self["size"], flags, strict=True))
+        return frozenset((v, size, f & presence.SHAPE_FLAGS) for v, size, f in rows)
+
+    @cached_property
+    def fields(self) -> frozenset[str]:
+        """The names of the fields that every row has."""
+        sets = [presence.present(v, size, self._kind, f) for v, size, f in self.shapes]
         return frozenset.intersection(*sets) if sets else frozenset()
 
     def fields_of(self, row: int) -> frozenset[str]:

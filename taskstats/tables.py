@@ -1,5 +1,6 @@
 """A batch as NumPy and Arrow columns. Imported when used: needs the extras."""
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,8 +8,7 @@ import numpy as np
 from taskstats import presence
 from taskstats.fields import FIELDS, Field
 from taskstats.presence import DELAY_EXCEEDS, EXIT, LAST, SHAPE_FLAGS
-from taskstats.records import text_of
-from taskstats.rows import HEADER, NO_CPU, ROW, STATS_AT
+from taskstats.rows import HEADER, NO_CPU, ROW, STATS_AT, text_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,6 +62,7 @@ def _field_type(name: str, field: Field[Any]) -> "pa.DataType":
     return pa.uint64() if name in _UNSIGNED else pa.int64()
 
 
+@cache
 def schema() -> "pa.Schema":
     """The columns of every batch: the header's, then the fields of FIELDS."""
     import pyarrow as pa
@@ -100,8 +101,8 @@ def _texts(raw: "np.ndarray[Any, Any]", mask: Any) -> "pa.Array":
 
 def _absent(batch: "Batch", rows: "np.ndarray[Any, Any]") -> dict[str, Any]:
     """name -> which rows lack the field: None for no row, True for all, else a mask."""
-    if batch.fields == frozenset(FIELDS) or not len(batch):
-        return {name: None if len(batch) else True for name in FIELDS}
+    if len(batch.columns.shapes) <= 1:
+        return {name: None if name in batch.fields else True for name in FIELDS}
     flags = rows["flags"] & (SHAPE_FLAGS if batch.kind == "group" else 0)
     keys = rows["version"].astype("u8") << 32 | rows["size"].astype("u8") << 8 | flags
     shapes, which = np.unique(keys, return_inverse=True)
