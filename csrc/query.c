@@ -183,6 +183,8 @@ static int take_message(struct ts_client *client, struct window *window,
 
     if (!is_awaited(client, window, i))
         return 0;
+    if (message->error == -EAGAIN) /* the reply did not fit, but word of that did: ask again */
+        return 0;
     if (message->type == NLMSG_ERROR && message->error < 0)
         return settle(client, window, i, message->error);
     if (message->type != NLMSG_ERROR && message->port != 0)

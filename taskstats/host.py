@@ -32,7 +32,10 @@ def in_initial_network_namespace() -> bool | None:
     listeners anyhow) is in the initial one. Its namespace link needs rights; the inode of its
     /proc/PID/net is as good and needs none, but may be hidden (hidepid).
     """
-    own = Path("/proc/thread-self/ns/net").stat().st_ino
+    try:
+        own = Path("/proc/thread-self/ns/net").stat().st_ino
+    except FileNotFoundError:  # a kernel without network namespaces has but one
+        return True if Path("/proc/thread-self").exists() else None
     if own == INITIAL_NET_INODE:
         return True
     try:

@@ -131,6 +131,24 @@ def test_a_lost_reply_is_asked_again() -> None:
     assert lost == set(range(0, 100, 3))
 
 
+def test_word_that_a_reply_did_not_fit_is_no_answer() -> None:
+    """The kernel sends it when a reply finds the queue full, and it may fit where that did not."""
+    told: set[int] = set()
+
+    def full_once(request: Request) -> Iterable[bytes]:
+        if request.id % 3 == 0 and request.id not in told:
+            told.add(request.id)
+            return [fake_kernel.error(request, errno.EAGAIN)]
+        return [fake_kernel.record(request)]
+
+    with FakeKernel(only_ids(full_once)) as kernel:  # type: ignore[arg-type]
+        with answering(kernel, timeout=0.05) as client:
+            batch = client.pids(range(30))
+    assert [record.id for record in batch] == list(range(30))
+    assert not batch.errors
+    assert told == set(range(0, 30, 3))
+
+
 def test_disorder_and_duplicates_do_no_harm() -> None:
     held: list[Request] = []
 
