@@ -59,8 +59,10 @@ int ts_cgroup(const struct ts_endpoint *endpoint, int fd, struct ts_cgroup *coun
     if (s < 0)
         return s;
     rc = ts_socket_family(s, endpoint, opened);
-    if (rc == 0)
+    if (rc == 0) {
+        opened->step = TS_STEP_REQUEST;
         rc = request_counts(s, (uint16_t)opened->family, endpoint, (uint32_t)fd, counts);
+    }
     close(s);
     if (rc == -EINVAL && fstatfs(fd, &where) == 0 && where.f_type == CGROUP2_MAGIC)
         return -EMEDIUMTYPE;

@@ -44,7 +44,8 @@ struct ts_exits {
     int event;
     atomic_int stopped; /* these two change under `state`, */
     atomic_int closed;  /* and are read without */
-    int hurry;          /* the last drain left records behind */
+    int hurry;          /* the last drain left records behind, */
+    uint32_t filled;    /* full at this socket: the next one starts after it */
     int failure;        /* a request that the kernel refused, not yet told */
     uint64_t wakeups;
     struct ts_receiver receiver;
@@ -271,12 +272,15 @@ static int drain_cpu(struct ts_exits *exits, struct cpu_socket *cpu, uint64_t no
     unsigned want;
     int n;
 
-    cpu->stats.wakeups++;
+    if (sink->n_tasks < sink->capacity)
+        cpu->stats.wakeups++;
     do {
         uint32_t room = sink->capacity - sink->n_tasks;
 
         want = room < TS_SLOTS ? room : TS_SLOTS;
         if (want == 0) {
+            if (!exits->hurry)
+                exits->filled = (uint32_t)(cpu - exits->cpus);
             exits->hurry = 1;
             return 0;
         }
@@ -295,12 +299,28 @@ static uint64_t realtime(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* Reads the sockets that are ready. After a stop: all, once more. */
+/* Reads those of the sockets that come after, or up to, the one that filled the
+ * sink last time: a busy CPU must not keep the others from being read. */
+static int drain_events(struct ts_exits *exits, const struct epoll_event *events, int n,
+                        int after, uint64_t now, struct ts_sink *sink)
+{
+    int rc = 0;
+
+    for (int i = 0; rc == 0 && i < n; i++) {
+        uint32_t mark = events[i].data.u32;
+        if (mark != WAKE && (mark > exits->filled) == after)
+            rc = drain_cpu(exits, &exits->cpus[mark], now, sink);
+    }
+    return rc;
+}
+
+/* Reads the sockets that are ready. After a stop: all, until they are empty. */
 static int drain_ready(struct ts_exits *exits, struct ts_sink *sink)
 {
     struct epoll_event events[EVENTS];
     uint64_t now = realtime();
     int rc = 0;
+    int n;
 
     exits->hurry = 0;
     exits->wakeups++;
@@ -309,12 +329,12 @@ static int drain_ready(struct ts_exits *exits, struct ts_sink *sink)
             rc = drain_cpu(exits, &exits->cpus[i], now, sink);
         return rc;
     }
-    int n;
     do {
+        uint32_t filled = exits->filled;
         n = epoll_wait(exits->epoll, events, EVENTS, 0);
-        for (int i = 0; rc == 0 && i < n; i++)
-            if (events[i].data.u32 != WAKE)
-                rc = drain_cpu(exits, &exits->cpus[events[i].data.u32], now, sink);
+        rc = drain_events(exits, events, n, 1, now, sink);
+        if (rc == 0 && exits->filled == filled)
+            rc = drain_events(exits, events, n, 0, now, sink);
     } while (rc == 0 && n == EVENTS && !exits->hurry); /* those read are no longer ready */
     return rc;
 }
@@ -338,15 +358,14 @@ static int filling_up(struct ts_exits *exits, const struct epoll_event *events, 
 }
 
 /* Lets records gather, on the eventfd alone: the epoll set is ready already. */
-static void gather(const struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns)
+static int gather(const struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns)
 {
     struct pollfd wake = {.fd = exits->event, .events = POLLIN};
     int64_t left = deadline_ns < 0 ? latency_ns : deadline_ns - ts_now();
     int64_t wait = left < latency_ns ? left : latency_ns;
     struct timespec time = {.tv_sec = wait / 1000000000, .tv_nsec = wait % 1000000000};
 
-    if (wait > 0)
-        ppoll(&wake, 1, &time, NULL);
+    return wait > 0 && ppoll(&wake, 1, &time, NULL) < 0 ? -errno : 0;
 }
 
 /* epoll_wait's milliseconds, never short of the deadline, a day at most. */
@@ -360,8 +379,10 @@ static int milliseconds_until(int64_t deadline_ns)
     return left <= 0 ? 0 : left > 86400000 ? 86400000 : (int)left;
 }
 
-/* Returns 1 when there is something to read, 0 at the deadline. */
-static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns)
+/* Returns 1 when there is something to read, 0 at the deadline. A signal while
+ * records gather ends that early, and is told if nothing came of it. */
+static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
+                          int *interrupted)
 {
     struct epoll_event events[EVENTS];
     int hurry;
@@ -379,7 +400,7 @@ static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t de
         hurry = exits->closed || exits->stopped || filling_up(exits, events, n);
         pthread_mutex_unlock(&exits->state);
         if (!hurry)
-            gather(exits, latency_ns, deadline_ns);
+            *interrupted = gather(exits, latency_ns, deadline_ns) == -EINTR;
     }
     return 1;
 }
@@ -399,12 +420,13 @@ static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns
                  struct ts_sink *sink)
 {
     uint32_t before = sink->n_tasks;
+    int interrupted = 0;
     int rc;
 
     if (before == sink->capacity)
         return -ENOSPC;
     do {
-        rc = wait_for_exits(exits, latency_ns, deadline_ns);
+        rc = wait_for_exits(exits, latency_ns, deadline_ns, &interrupted);
         if (rc <= 0)
             return rc;
         pthread_mutex_lock(&exits->state);
@@ -412,8 +434,8 @@ static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns
         if (rc == 0)
             rc = outcome(exits, sink->n_tasks - before);
         pthread_mutex_unlock(&exits->state);
-    } while (rc == 0); /* an ACK alone is nothing to tell */
-    return rc;
+    } while (rc == 0 && !interrupted); /* an ACK alone is nothing to tell */
+    return rc == 0 ? -EINTR : rc;
 }
 
 int ts_exits_drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
@@ -469,7 +491,7 @@ static int may_deregister(const struct ts_exits *exits)
     int rc;
 
     if (fd < 0)
-        return 1;
+        return 0;
     rc = ts_socket_request(fd, &exits->endpoint, &request, slot, &reply);
     close(fd);
     return rc != -EPERM;
@@ -495,9 +517,8 @@ static void deregister(struct ts_exits *exits)
     for (uint32_t i = 0; i < exits->n; i++) {
         if (exits->cpus[i].fd < 0)
             continue;
-        if (may)
-            send_request(exits, &exits->cpus[i], TS_ATTR_DEREGISTER, 0, SEQ_DEREGISTER);
-        else
+        if (!may ||
+            send_request(exits, &exits->cpus[i], TS_ATTR_DEREGISTER, 0, SEQ_DEREGISTER) < 0)
             shut(&exits->cpus[i]);
     }
     exits->stopped = 1;

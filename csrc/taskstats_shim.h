@@ -180,7 +180,8 @@ enum ts_step {
     TS_STEP_FAMILY,
     TS_STEP_CLEAN,
     TS_STEP_REGISTER,
-    TS_STEP_EPOLL
+    TS_STEP_EPOLL,
+    TS_STEP_REQUEST
 };
 
 /* What an open got or, where it failed, at which step. */

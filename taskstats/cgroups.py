@@ -48,11 +48,13 @@ def cgroup_stats(
 
     Raises:
         OSError: The path cannot be opened.
-        TaskstatsError: Not the directory of a cgroup, one that was removed, or not an open
-            descriptor.
+        TaskstatsError: Not the directory of a cgroup, or not an open descriptor; or it was
+            removed (of version 1, the kernel says so some time after; before, all counts are 0).
         Unavailable: The kernel has no TASKSTATS; or, version 2, threads that /proc hides.
     """
     if isinstance(cgroup, int):
+        if not 0 <= cgroup < 2**31:
+            raise from_errno("cgroup", errno.EBADF, about=f"fd {cgroup}")
         return _of_descriptor(cgroup, f"fd {cgroup}", endpoint)
     about = str(os.fspath(cgroup))
     try:
@@ -68,7 +70,7 @@ def cgroup_stats(
 def _of_descriptor(fd: int, about: str, endpoint: Endpoint) -> CgroupStats:
     counts = ffi.new("struct ts_cgroup *")
     opened = ffi.new("struct ts_opened *")
-    native, _cpus = endpoint.native()
+    native, _cpus = endpoint.native(clean=False)
     rc = lib.ts_cgroup(native, fd, counts, opened)
     if rc == -errno.EMEDIUMTYPE:
         return _from_proc(fd, about)

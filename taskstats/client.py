@@ -45,6 +45,8 @@ class Client:
     closed = True  # until it is open
 
     def __init__(self, *, rcvbuf: int = 4 << 20, endpoint: Endpoint = KERNEL) -> None:
+        if not 0 < rcvbuf < 2**31:
+            raise ValueError(f"rcvbuf is a number of bytes from 1 to 2**31 - 1, not {rcvbuf}")
         self._pid = os.getpid()
         self._cell = new_cell("ts_client", lib.ts_client_close)
         opened = ffi.new("struct ts_opened *")

@@ -19,7 +19,7 @@ REASONS = (
 )
 
 #: enum ts_step there: where an open failed.
-STEPS = ("socket", "buffer", "connect", "family", "clean", "register", "epoll")
+STEPS = ("socket", "buffer", "connect", "family", "clean", "register", "epoll", "request")
 
 _REASON_TEXTS = {
     "truncated": "the datagram is longer than a receive slot",
@@ -95,8 +95,8 @@ class FieldUnavailable(TaskstatsError, AttributeError):
 
 
 _GRANT = (
-    "Run as root, or give the capability: "
-    "setpriv --inh-caps=+net_admin --ambient-caps=+net_admin COMMAND"
+    "Run as root, or as another user with just that capability: sudo setpriv --reuid=USER "
+    "--regid=GROUP --init-groups --inh-caps=+net_admin --ambient-caps=+net_admin COMMAND"
 )
 _NEEDED = "CAP_NET_ADMIN in the initial user namespace is needed"
 _KEPT = (
@@ -111,6 +111,7 @@ _SANDBOX: _Entry = (
     "Allow AF_NETLINK in the service's or container's sandbox",
 )
 
+_REMOVED: _Entry = (TaskstatsError, "the cgroup has been removed", "")
 _NO_CGROUP: _Entry = (
     TaskstatsError,
     "not the directory of a cgroup",
@@ -179,11 +180,8 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
     ),
     ("cgroup", "", codes.EINVAL): _NO_CGROUP,
     ("cgroup", "", codes.ENOTDIR): _NO_CGROUP,
-    ("cgroup", "", codes.ENODEV): (
-        TaskstatsError,
-        "the cgroup has been removed",
-        "",
-    ),
+    ("cgroup", "request", codes.ENOENT): _REMOVED,
+    ("cgroup", "", codes.ENODEV): _REMOVED,
     ("cgroup", "threads", codes.ESRCH): (
         Unavailable,
         "some of its threads cannot be seen from here, so they cannot be counted",

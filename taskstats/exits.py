@@ -116,9 +116,11 @@ class ExitListener:
         TaskstatsError: Too few file descriptors, and whatever else the system refuses.
     """
 
-    # Signal handlers and other threads run between two bytecodes, at calls and at the end of a
-    # loop's turn. So what must happen at one stroke (a batch made and the sink emptied, a batch
-    # taken off the queue and handed out) is one statement that calls nothing.
+    # Signal handlers run between two bytecodes, at calls and at the end of a loop's turn. So what
+    # must happen at one stroke (a batch made and the sink emptied, a batch taken off the queue and
+    # handed out) is one statement that calls nothing. Other threads may run even within it, when it
+    # drops the last reference to an array; so each of `_queue` and `_tail` has one writer: whoever
+    # reads, and whoever closes.
 
     closed = True  # until it is open
 
@@ -140,10 +142,10 @@ class ExitListener:
         self._tasks, self._groups = _new_arrays()
         self._sink.tasks, self._sink.groups = self._tasks, self._groups
         self._queue: tuple[Batch, ...] = ()  # drained, and not yet handed out
+        self._tail: tuple[Batch, ...] = ()  # what closing found
         self._batch, self._row = Batch(b""), 0  # what iteration has come to
         self._busy = 0  # the thread that drains
         self._closing = False
-        self._finished = threading.Event()
         self._final_stats: ExitStats | None = None
 
         if endpoint.is_kernel and host.in_initial_network_namespace() is False:
@@ -171,7 +173,8 @@ class ExitListener:
         """Batches of at most 4,096 task records, as they come; ends after `stop` or `close`.
 
         Ctrl-C and other signals are handled while it waits; what was read then is handed out by
-        the next call.
+        the next call. A batch that was handed out is the caller's: a handler that raises between
+        `next(...)` and the use of its result loses it, as a `for` loop does not.
 
         Args:
             timeout: Seconds after which an empty batch is given; 0 not to wait, None to wait for
@@ -188,7 +191,10 @@ class ExitListener:
             yield rest
         while True:
             if self._queue:
-                batch, self._queue = self._queue[0], self._queue[1:]
+                self._queue, batch = self._queue[1:], self._queue[0]
+                yield batch
+            elif self._tail and self.closed:
+                self._tail, batch = self._tail[1:], self._tail[0]
                 yield batch
             elif not self._fill(wait):
                 return
@@ -201,7 +207,9 @@ class ExitListener:
                 self._row += 1
                 yield record
             elif self._queue:
-                self._batch, self._row, self._queue = self._queue[0], 0, self._queue[1:]
+                self._queue, self._row, self._batch = self._queue[1:], 0, self._queue[0]
+            elif self._tail and self.closed:
+                self._tail, self._row, self._batch = self._tail[1:], 0, self._tail[0]
             elif not self._fill(None):
                 return
 
@@ -210,23 +218,24 @@ class ExitListener:
         if self._pid != os.getpid():
             raise from_errno("listen", errno.EOWNERDEAD)
         me = threading.get_ident()
-        if self._closing and self._busy not in (0, me):
-            self._finished.wait()
+        while self._closing and self._busy not in (0, me):
+            time.sleep(0.001)  # another thread is taking what is left
         if self._busy:
             raise from_errno("listen", errno.EBUSY)
         try:
             self._busy = me
             more = not self.closed and self._drain(wait)
+            if more:
+                self._take()
         finally:
             self._busy = 0
             if self._closing:
                 self._finish()
-        return more or bool(self._queue)
+        return more or bool(self._tail)
 
     def _drain(self, wait: int | None) -> bool:
-        """One drain, put on the queue: an empty batch at the deadline. False at the end."""
+        """One drain into the sink; False at the end of the stream."""
         deadline = -1 if wait is None else time.monotonic_ns() + wait
-        rc = 0
         while not self._sink.n_tasks:
             rc = lib.ts_exits_drain(self._cell[0], self._max_latency_ns, deadline, self._sink)
             if rc == -errno.ESHUTDOWN:
@@ -235,29 +244,36 @@ class ExitListener:
                 raise from_errno("listen", -rc)
             if rc == 0:
                 break
-        self._take()
         return True
 
     def _take(self) -> None:
-        """Moves the sink's rows to the queue.
+        """Moves the sink's rows to the queue; an empty batch if the deadline passed.
 
         Arrays that are at least half full are handed out themselves, so that most records are
         copied once; of a smaller batch a copy is, so that keeping it does not keep the arrays.
         """
         sink = self._sink
-        tasks = ffi.buffer(self._tasks, sink.n_tasks * ROW)
-        groups = ffi.buffer(self._groups, sink.n_groups * ROW)
         if 2 * sink.n_tasks < BATCH_ROWS:
-            made = _batch(bytes(tasks), bytes(groups))
+            made = self._copied()
             self._queue, sink.n_tasks, sink.n_groups = (*self._queue, made), 0, 0
             return
-        made, arrays = _batch(tasks, groups), _new_arrays()
+        made, arrays = _batch(*self._filled()), _new_arrays()
         # fmt: off
         (
             self._queue, self._tasks, self._groups,
             sink.tasks, sink.groups, sink.n_tasks, sink.n_groups,
         ) = (*self._queue, made), *arrays, *arrays, 0, 0
         # fmt: on
+
+    def _filled(self) -> tuple[Any, Any]:
+        """The task rows and group rows that the sink holds, in place."""
+        return (
+            ffi.buffer(self._tasks, self._sink.n_tasks * ROW),
+            ffi.buffer(self._groups, self._sink.n_groups * ROW),
+        )
+
+    def _copied(self) -> Batch:
+        return _batch(*map(bytes, self._filled()))
 
     # -- counting
 
@@ -329,22 +345,30 @@ class ExitListener:
             return
         try:
             self._busy = me
-            self._drain_all()
+            failure = self._drain_rest()
             self._final_stats = self.stats()
             self.closed = True
             lib.ts_exits_close(self._cell[0])
         finally:
             self._busy = 0
-            self._finished.set()
+        if failure:
+            raise failure
 
-    def _drain_all(self) -> None:
-        try:
-            while self._drain(None):
-                pass
-        except TaskstatsError:
-            # A refusal that nobody has read before; what is queued behind it still counts.
-            while self._drain(None):
-                pass
+    def _drain_rest(self) -> TaskstatsError | None:
+        """Puts on the tail what is queued; returns what kept it from being read, if anything."""
+        sink = self._sink
+        told = False
+        while True:
+            try:
+                if not self._drain(None):
+                    return None
+            except TaskstatsError as error:
+                if told:
+                    return error
+                told = True  # the refusal of a registration, which nobody has read before
+            else:
+                made = self._copied()
+                self._tail, sink.n_tasks, sink.n_groups = (*self._tail, made), 0, 0
 
     def __enter__(self) -> Self:
         return self
@@ -381,6 +405,8 @@ def _nanoseconds(name: str, seconds: float) -> int:
 def _rcvbuf_each(rcvbuf: int, total: int | None, cpus: int) -> int:
     if not 0 < rcvbuf < 2**31:
         raise ValueError(f"rcvbuf is a number of bytes from 1 to 2**31 - 1, not {rcvbuf}")
+    if total is not None and total < 0:
+        raise ValueError(f"rcvbuf_total is a number of bytes, not {total}")
     if total is None:
         total = host.memory_bytes() // _SHARE_OF_MEMORY
     return min(rcvbuf, max(total // cpus, _LEAST_RCVBUF))

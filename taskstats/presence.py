@@ -1,5 +1,6 @@
 """Which fields a record has, and why it lacks the others."""
 
+import struct
 from collections.abc import Iterator
 from functools import cache
 
@@ -11,13 +12,12 @@ LAST, PAIRED, LOST_BEFORE, DELAY_EXCEEDS, EXIT, NO_TIMES, NO_SUMS = (1 << bit fo
 #: The flags on which a record's fields depend.
 SHAPE_FLAGS = EXIT | NO_TIMES | NO_SUMS
 
-_SIZES = {"b": 1, "B": 1, "I": 4, "Q": 8, "qq": 16, "32s": 32}
 _OLD_END = 432  # bytes of struct version 14, whose order version 15 broke
 
 
 def size_of(name: str) -> int:
     """Bytes that the field takes in the struct."""
-    return _SIZES[FIELDS[name].format]
+    return struct.calcsize(FIELDS[name].format)
 
 
 def _extremes_inside(version: int, size: int) -> tuple[str, ...]:

@@ -295,6 +295,15 @@ class Record(KernelFields):
         return f"<Record {self.kind} {self.id}{name} v{self.version}>"
 
 
+def _tables() -> Any:
+    """The module of tables, which needs NumPy."""
+    try:
+        from taskstats import tables
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}; install the extra: pip install '.[numpy]'") from None
+    return tables
+
+
 # ---- many ------------------------------------------------------------------------------------
 
 
@@ -407,9 +416,8 @@ class Batch:
         Its members are the header's and the fields that every record carries; a timespec is a
         pair (tv_sec, tv_nsec). Needs NumPy.
         """
-        from taskstats import tables
-
-        return tables.to_numpy(self)
+        array: np.ndarray[Any, Any] = _tables().to_numpy(self)
+        return array
 
     def to_arrow(self) -> "pa.RecordBatch":
         """All fields of FIELDS as columns, null where a record does not carry them.
@@ -417,17 +425,13 @@ class Batch:
         Integers are signed 64 bits (ac_exe_dev and ac_exe_inode unsigned), moments are
         timestamps in UTC, units stand in each field's metadata. Needs pyarrow.
         """
-        from taskstats import tables
-
-        return tables.to_arrow(self)
+        return _tables().to_arrow(self)
 
     def __arrow_c_array__(self, requested_schema: object | None = None) -> Any:
         return self.to_arrow().__arrow_c_array__(requested_schema)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> Any:
-        from taskstats import tables
-
-        return tables.to_stream(self, requested_schema)
+        return _tables().to_stream(self, requested_schema)
 
     def totals(self, by: str | None = None) -> dict[Any, dict[str, int]]:
         """Sums over the records of every field that can be summed.

@@ -49,11 +49,19 @@ def to_numpy(batch: "Batch") -> "np.ndarray[Any, Any]":
     return np.frombuffer(batch.data, _dtype([name for name in FIELDS if name in batch.fields]))
 
 
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}; install the extra: pip install '.[arrow]'") from None
+    return pyarrow
+
+
 # ---- Arrow -----------------------------------------------------------------------------------
 
 
 def _field_type(name: str, field: Field[Any]) -> "pa.DataType":
-    import pyarrow as pa
+    pa = _pyarrow()
 
     if field.format == "32s":
         return pa.string()
@@ -65,7 +73,7 @@ def _field_type(name: str, field: Field[Any]) -> "pa.DataType":
 @cache
 def schema() -> "pa.Schema":
     """The columns of every batch: the header's, then the fields of FIELDS."""
-    import pyarrow as pa
+    pa = _pyarrow()
 
     header = [
         pa.field("id", pa.int64(), nullable=False),
@@ -91,7 +99,7 @@ def schema() -> "pa.Schema":
 
 
 def _texts(raw: "np.ndarray[Any, Any]", mask: Any) -> "pa.Array":
-    import pyarrow as pa
+    pa = _pyarrow()
 
     try:
         return pa.array(raw, pa.binary(), mask=mask).cast(pa.string())
@@ -119,7 +127,7 @@ def _absent(batch: "Batch", rows: "np.ndarray[Any, Any]") -> dict[str, Any]:
 
 def to_arrow(batch: "Batch") -> "pa.RecordBatch":
     """See Batch.to_arrow."""
-    import pyarrow as pa
+    pa = _pyarrow()
 
     whole = schema()
     rows = np.frombuffer(batch.data, _dtype(list(FIELDS)))
@@ -161,7 +169,7 @@ def to_arrow(batch: "Batch") -> "pa.RecordBatch":
 
 def to_stream(batch: "Batch", requested_schema: object | None) -> Any:
     """The batch as an Arrow C stream capsule of one record batch."""
-    import pyarrow as pa
+    pa = _pyarrow()
 
     table = pa.Table.from_batches([to_arrow(batch)])
     return table.__arrow_c_stream__(requested_schema)

@@ -13,7 +13,7 @@ from taskstats.records import Batch, Record
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@click.option("--for", "seconds", type=click.FloatRange(min=0), help="End after so many seconds.")
+@click.option("--for", "seconds", type=click.FloatRange(0, 1e9), help="End after so many seconds.")
 def exits(as_json: bool, seconds: float | None) -> None:
     """Hear every task that exits, until Ctrl-C.
 

@@ -12,7 +12,7 @@ from taskstats.errors import TaskstatsError
 
 
 class _Group(click.Group):
-    """Ends on this package's errors with one line, on a closed pipe with none."""
+    """Ends on an error of this package or the system with one line, on a closed pipe with none."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -22,6 +22,8 @@ class _Group(click.Group):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
+        except OSError as error:
+            raise click.ClickException(str(error)) from error
 
 
 @click.group(cls=_Group)

@@ -13,7 +13,7 @@ def json_line(record: Record) -> str:
 
 def text_line(record: Record) -> str:
     """Kind, id, command, how it ended, elapsed and CPU time."""
-    name = record.comm if record.kind == "task" else ""
+    name = _printable(record.comm) if record.kind == "task" else ""
     status = ""
     if record.is_exit and record.kind == "task":
         signal = record.exit_signal
@@ -23,3 +23,8 @@ def text_line(record: Record) -> str:
     except FieldUnavailable as error:
         times = error.what
     return f"{record.kind:<5}  {record.id:>8}  {name:<15}  {status:<9}  {times}"
+
+
+def _printable(name: str) -> str:
+    r"""The name with control characters as \xNN: a task may call itself anything."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)

@@ -9,7 +9,9 @@ from taskstats.client import Client
 
 
 @click.command()
-@click.argument("pids", metavar="PID...", type=int, nargs=-1, required=True)
+@click.argument(
+    "pids", metavar="PID...", type=click.IntRange(0, 2**32 - 1), nargs=-1, required=True
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--tgid", "as_groups", is_flag=True, help="Sums over all threads of each process.")
 def query(pids: tuple[int, ...], as_json: bool, as_groups: bool) -> None:

@@ -22,6 +22,7 @@ MADE = {
     "protocol": errors.from_reason("decode", errors.REASONS.index("length")),
     "field": errors.field_unavailable("irq_count", "the kernel sent 13"),
     "other": errors.from_errno("listen", errno.ENOMEM, "register"),
+    "removed": errors.from_errno("cgroup", errno.ENOENT, "request"),
 }
 
 
@@ -34,6 +35,7 @@ MADE = {
         ("protocol", (ProtocolError,)),
         ("field", (FieldUnavailable, AttributeError)),
         ("other", (TaskstatsError,)),
+        ("removed", (TaskstatsError,)),
     ],
 )
 def test_classes(name: str, classes: tuple[type, ...]) -> None:

@@ -115,6 +115,19 @@ def test_importing_needs_cffi_alone() -> None:
     assert loaded - {"sitecustomize", "usercustomize"} <= {"taskstats", "cffi"}
 
 
+@pytest.mark.parametrize(
+    ("missing", "call", "extra"),
+    [("numpy", "to_numpy", "numpy"), ("pyarrow", "to_arrow", "arrow")],
+)
+def test_without_an_extra_its_name_is_told(missing: str, call: str, extra: str) -> None:
+    program = (
+        f"import sys, taskstats; sys.modules[{missing!r}] = None; taskstats.Batch(b'').{call}()"
+    )
+    answered = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert answered.returncode == 1
+    assert f"pip install '.[{extra}]'" in answered.stderr
+
+
 def test_without_click_the_command_says_what_to_install() -> None:
     program = "import sys; sys.modules['click'] = None; from taskstats.cli import main; main()"
     answered = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
