@@ -2,8 +2,6 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-CC ?= gcc
-AR ?= ar
 CFLAGS ?= -O2 -g
 WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wconversion
 
@@ -44,4 +42,4 @@ ci: ## what CI runs
 	bash .ci/run
 
 clean: ## what the build left
-	rm -rf build dist *.egg-info taskstats/*.so
+	rm -rf build dist *.egg-info taskstats/*.so $(VENV)/ready

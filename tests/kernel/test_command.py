@@ -90,6 +90,27 @@ def test_query_tells_which_ids_are_gone() -> None:
     assert answered.stderr == "taskstats: pid 5000000: No such process\n"
 
 
+def test_a_name_cannot_write_to_the_terminal() -> None:
+    def named() -> str:
+        Path("/proc/self/comm").write_bytes(b"\x1b[2J\nexit")
+        command = [TASKSTATS, "query", str(os.getpid())]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    output = child.run(named)
+    assert "\\x1b[2J\\x0aexit" in output
+    assert output.count("\n") == 1
+    assert "\x1b" not in output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("query", "-1"), ("query", "99999999999"), ("exits", "--for", "inf")]
+)
+def test_arguments_that_make_no_sense(arguments: tuple[str, ...]) -> None:
+    answered = subprocess.run([TASKSTATS, *arguments], capture_output=True, text=True)
+    assert answered.returncode == 2
+    assert "Traceback" not in answered.stderr
+
+
 def test_without_the_capability_it_says_what_to_do() -> None:
     def through_click() -> tuple[int, str]:
         from click.testing import CliRunner

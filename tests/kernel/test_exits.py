@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support import child
+from support.descriptors import netlink_sockets, port_of
 
 from taskstats import AccessDenied, Batch, Client, ExitListener, Record, Unavailable
 
@@ -121,8 +122,7 @@ def test_overflow_is_counted_exactly() -> None:
         stats = listener.stats()
     assert middle.lost > 0
     assert len(records) == stats.received
-    assert stats.witness is not None
-    assert made + 10 <= stats.received + stats.lost <= stats.witness, "others may exit as well"
+    assert stats.received + stats.lost >= made + 10, "others may exit as well"
     assert pids & {r.ac_pid for r in records}
     placed = sum(r.lost_before for r in records)
     assert 0 < placed <= stats.lost
@@ -140,31 +140,13 @@ def test_loss_at_the_tail_is_counted() -> None:
     assert stats.received + stats.lost >= 300
 
 
-def own_sockets() -> list[socket.socket]:
-    """Duplicates of this process's generic netlink sockets."""
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            one = socket.socket(fileno=os.dup(int(name)))
-        except OSError:
-            continue
-        if (one.family, one.proto) == (socket.AF_NETLINK, NETLINK_GENERIC):
-            found.append(one)
-        else:
-            one.close()
-    return found
-
-
 def test_a_root_sender_is_refused() -> None:
     with ExitListener() as listener:
-        duplicates = own_sockets()
-        ports = [one.getsockname()[0] for one in duplicates]
+        ports = [port_of(fd) for fd in netlink_sockets(NETLINK_GENERIC)]
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC) as sender:
             for port in ports:
                 with pytest.raises(ConnectionRefusedError):
                     sender.sendto(b"x" * 100, (port, 0))
-        for one in duplicates:
-            one.close()
         stats = listener.stats()
     assert len(ports) == len(listener.cpus)
     assert (stats.foreign, stats.malformed) == (0, 0)
@@ -214,12 +196,11 @@ def test_a_reused_port_does_not_inherit_a_registration() -> None:
         possible = Path("/sys/devices/system/cpu/possible").read_text().strip()
         register_raw(port, possible).close()
         with Client() as client:
-            (duplicate,) = own_sockets()
-            assert duplicate.getsockname()[0] == port
+            (fd,) = netlink_sockets(NETLINK_GENERIC)
+            assert port_of(fd) == port
             for _ in range(20):
                 child.spawn_and_reap()
             waiting = queued(port)
-            duplicate.close()
             return waiting, client.pid().ac_pid - os.getpid()
 
     assert child.run(reuse) == (0, 0)

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from support import child
+from support.descriptors import netlink_sockets, opened
 
 from taskstats import AccessDenied, Client, FieldUnavailable, NoSuchTask, Unavailable
 
+NETLINK_GENERIC = 16
 NO_SUCH_PID = 5_000_000  # above the largest pid_max
 
 
@@ -119,13 +121,9 @@ def test_a_hundred_thousand_ids_half_of_them_dead(client: Client) -> None:
 
 def test_replies_lost_to_overflow_are_asked_again(client: Client) -> None:
     """The buffer shrinks behind the client's back, so that most replies of a send do not fit."""
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        try:
-            with socket.socket(fileno=os.dup(fd)) as one:
-                if one.family == socket.AF_NETLINK:
-                    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
-        except OSError:
-            continue
+    for fd in netlink_sockets(NETLINK_GENERIC):
+        with opened(fd) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
     me = os.getpid()
     batch = client.pids([me] * 5000)
     assert [r.id for r in batch] == [me] * 5000

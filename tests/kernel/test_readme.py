@@ -15,7 +15,7 @@ def test_the_program_runs() -> None:
     )
     assert answered.returncode == 0, answered.stderr
     shells = re.findall(r"^\d+ sh (\d) None$", answered.stdout, re.MULTILINE)
-    assert sorted(shells) == ["0", "1", "2"]
+    assert {"0", "1", "2"} <= set(shells), "others may run a shell as well"
     received = re.search(r"^received (\d+), lost 0$", answered.stdout, re.MULTILINE)
     assert received is not None
     assert int(received[1]) >= 3

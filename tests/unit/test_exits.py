@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from support import fake_kernel
+from support.descriptors import netlink_sockets, port_of
 from support.fake_kernel import FakeKernel
 
 from taskstats import Batch, ExitListener, TaskstatsError
@@ -185,16 +186,7 @@ def test_a_bad_datagram_is_counted_and_harms_no_other(
 
 
 def sockets() -> set[int]:
-    """The descriptors of this process's netlink sockets."""
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            with socket.socket(fileno=os.dup(int(name))) as one:
-                if one.family == socket.AF_NETLINK:
-                    found.add(int(name))
-        except OSError:
-            continue
-    return found
+    return netlink_sockets(fake_kernel.NETLINK_USERSOCK)
 
 
 def disconnect(fd: int) -> None:
@@ -202,11 +194,6 @@ def disconnect(fd: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     address = struct.pack("=HHII", AF_UNSPEC, 0, 0, 0)
     assert libc.connect(fd, address, len(address)) == 0
-
-
-def port_of(fd: int) -> int:
-    with socket.socket(fileno=os.dup(fd)) as one:
-        return int(one.getsockname()[0])
 
 
 def test_another_sender_is_refused_by_the_connection(kernel: FakeKernel) -> None:
@@ -396,6 +383,40 @@ def test_a_signal_does_not_stretch_the_timeout(listener: ExitListener) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     assert handled, "the wait was interrupted"
+
+
+def test_a_signal_while_records_gather_is_heard(kernel: FakeKernel) -> None:
+    """Only the answer to the registration is queued: nothing else would end the wait."""
+    with ExitListener("0", max_latency=1000, endpoint=kernel.endpoint()) as listener:
+        select.select([listener], [], [], 5)
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            list(listener.batches())
+        timer.join()
+
+
+def test_a_busy_cpu_does_not_keep_the_others_from_being_read(
+    listener: ExitListener, send: Callable[..., None]
+) -> None:
+    full = 4096
+    for seq in range(2 * full):
+        send(fake_kernel.exit_record(seq, 1), 0)
+    send(fake_kernel.exit_record(7, 2), 1)
+    batches = listener.batches(timeout=5)
+    cpus = [{record.cpu for record in next(batches)} for _ in range(3)]
+    assert 1 in cpus[0] | cpus[1]
+
+
+def test_closing_with_its_sockets_gone_is_an_error_once(kernel: FakeKernel) -> None:
+    before = sockets()
+    listener = ExitListener("0", endpoint=kernel.endpoint())
+    for fd in sockets() - before:
+        os.close(fd)
+    with pytest.raises(TaskstatsError):
+        listener.close()
+    assert listener.closed
+    listener.close()
 
 
 def test_two_threads_reading_at_once(listener: ExitListener) -> None:
