@@ -111,6 +111,7 @@ class FakeKernel:
         self.seen: list[Request] = []
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_USERSOCK)
         self._socket.bind((0, 0))
+        self._socket.settimeout(10)  # a full queue is an error, not a hang
         self.port: int = self._socket.getsockname()[0]
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._serve)

@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from support import fake_kernel
@@ -396,16 +397,26 @@ def test_a_signal_while_records_gather_is_heard(kernel: FakeKernel) -> None:
         timer.join()
 
 
+def needs_room_for(listener: ExitListener, records: int) -> None:
+    """Skips where a queue cannot hold so many: without privilege, net.core.rmem_max decides."""
+    granted = listener.stats().cpus[0].rcvbuf
+    if granted < records * 1536:
+        pytest.skip(f"the {granted} bytes granted for a queue do not hold {records} records")
+
+
 def test_a_busy_cpu_does_not_keep_the_others_from_being_read(
     listener: ExitListener, send: Callable[..., None]
 ) -> None:
     full = 4096
-    for seq in range(2 * full):
-        send(fake_kernel.exit_record(seq, 1), 0)
-    send(fake_kernel.exit_record(7, 2), 1)
+    needs_room_for(listener, full + 1)
     batches = listener.batches(timeout=5)
-    cpus = [{record.cpu for record in next(batches)} for _ in range(3)]
-    assert 1 in cpus[0] | cpus[1]
+    for seq in range(full + 1):
+        send(fake_kernel.exit_record(seq, 1), 0)
+    assert len(next(batches)) == full
+    for seq in range(full):
+        send(fake_kernel.exit_record(full + 1 + seq, 1), 0)
+    send(fake_kernel.exit_record(7, 2), 1)
+    assert {record.cpu for record in next(batches)} == {0, 1}
 
 
 def test_closing_with_its_sockets_gone_is_an_error_once(kernel: FakeKernel) -> None:
@@ -527,16 +538,18 @@ def test_a_cpu_that_does_not_exist(kernel: FakeKernel) -> None:
         ExitListener("0,7,9", endpoint=kernel.endpoint(cpus="0-1"))
 
 
-def test_buffers_are_bounded_in_all(kernel: FakeKernel) -> None:
-    with ExitListener(rcvbuf_total=4 << 20, endpoint=kernel.endpoint(cpus="0-1")) as listener:
-        assert [cpu.rcvbuf for cpu in listener.stats().cpus] == [2 << 20] * 2
-    with ExitListener(rcvbuf_total=1, endpoint=kernel.endpoint(cpus="0-1")) as listener:
-        assert [cpu.rcvbuf for cpu in listener.stats().cpus] == [1 << 20] * 2
+@pytest.mark.parametrize(("total", "each"), [(4 << 20, 2 << 20), (1, 1 << 20)])
+def test_buffers_are_bounded_in_all(kernel: FakeKernel, total: int, each: int) -> None:
+    unprivileged = 2 * int(Path("/proc/sys/net/core/rmem_max").read_text())
+    with ExitListener(rcvbuf_total=total, endpoint=kernel.endpoint(cpus="0-1")) as listener:
+        granted = [cpu.rcvbuf for cpu in listener.stats().cpus]
+    assert granted in ([each] * 2, [min(each, unprivileged)] * 2)
 
 
 def test_batches_are_bounded_and_full_ones_are_not_copied(
     listener: ExitListener, send: Send
 ) -> None:
+    needs_room_for(listener, 2500)
     datagrams = [fake_kernel.exit_record(seq, seq) for seq in range(5000)]
     for cpu, start in ((0, 0), (1, 2500)):
         for datagram in datagrams[start : start + 2500]:
