@@ -135,7 +135,8 @@ class ExitListener:
     ) -> None:
         self._pid = os.getpid()
         self._cell = new_cell("ts_exits", lib.ts_exits_close)
-        self.cpus = tuple(cpulist.chosen(cpus, endpoint.possible_cpus))
+        possible = endpoint.possible_cpus
+        self.cpus = tuple(cpulist.chosen(cpus, possible))
         self._max_latency_ns = _nanoseconds("max_latency", max_latency)
         self._sink = ffi.new("struct ts_sink *")
         self._sink.capacity = BATCH_ROWS
@@ -153,7 +154,7 @@ class ExitListener:
         if host.free_descriptors() < len(self.cpus) + _SPARE_DESCRIPTORS:
             raise from_errno("listen", errno.EMFILE, "limit", f"on {len(self.cpus)} CPUs")
         self._books: int | None = None
-        if endpoint.is_kernel and list(self.cpus) == cpulist.parse(endpoint.possible_cpus):
+        if endpoint.is_kernel and list(self.cpus) == cpulist.parse(possible):
             self._books = host.exits_by_the_books()
         self._open(endpoint, _rcvbuf_each(rcvbuf, rcvbuf_total, len(self.cpus)))
         self.closed = False

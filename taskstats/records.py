@@ -5,7 +5,7 @@ A batch is a buffer of rows, and nothing is taken out of it until somebody reads
 
 import struct
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, overload
@@ -86,10 +86,14 @@ class Record(KernelFields):
 
     # -- the header
 
+    def _header(self, name: str) -> int:
+        value: int = self._columns[name][self._row]
+        return value
+
     @property
     def id(self) -> int:
         """The pid of a task (a thread, in the kernel's words), the tgid of a group."""
-        return self._columns["id"][self._row]  # type: ignore[no-any-return]
+        return self._header("id")
 
     @property
     def kind(self) -> Kind:
@@ -99,38 +103,38 @@ class Record(KernelFields):
     @property
     def version(self) -> int:
         """The struct's version, of the datagram's AGGR_PID part where it has one."""
-        return self._columns["version"][self._row]  # type: ignore[no-any-return]
+        return self._header("version")
 
     @property
     def size(self) -> int:
         """Bytes of struct that the kernel sent."""
-        return self._columns["size"][self._row]  # type: ignore[no-any-return]
+        return self._header("size")
 
     @property
     def cpu(self) -> int | None:
         """The CPU of the listener's socket that it came by; None for a query."""
-        cpu = self._columns["cpu"][self._row]
+        cpu = self._header("cpu")
         return None if cpu == NO_CPU else cpu
 
     @property
     def seq(self) -> int:
         """The kernel's number on that CPU, or the request's."""
-        return self._columns["seq"][self._row]  # type: ignore[no-any-return]
+        return self._header("seq")
 
     @property
     def lost_before(self) -> int:
         """Records lost on this CPU since its previous record."""
-        return self._columns["lost_before"][self._row]  # type: ignore[no-any-return]
+        return self._header("lost_before")
 
     @property
     def received_at(self) -> datetime | None:
         """When the drain that took it began, in UTC; None for a query."""
-        ns = self._columns["received_ns"][self._row]
+        ns = self._header("received_ns")
         return _moment("received_at", ns) if ns else None
 
     @property
     def _flags(self) -> int:
-        return self._columns["flags"][self._row]  # type: ignore[no-any-return]
+        return self._header("flags")
 
     @property
     def is_exit(self) -> bool:
@@ -156,8 +160,7 @@ class Record(KernelFields):
         """The group's record that came with this one: the last thread's, of several."""
         if self.kind == "group" or not self._flags & PAIRED or not self._batch.groups:
             return None
-        row: int = self._columns["row"][self._row]
-        return self._batch.groups[row]
+        return self._batch.groups[self._header("row")]
 
     # -- derived
 
@@ -247,14 +250,13 @@ class Record(KernelFields):
         Integers in the kernel's units; `ac_comm` as text; a field that is absent has no key, and
         so have `cpu` and `received_ns` of a query.
         """
-        columns = self._columns
         made: dict[str, Any] = {"id": self.id, "kind": self.kind, "version": self.version}
         if self.cpu is not None:
             made["cpu"] = self.cpu
         made["seq"] = self.seq
         made["lost_before"] = self.lost_before
-        if columns["received_ns"][self._row]:
-            made["received_ns"] = columns["received_ns"][self._row]
+        if received_ns := self._header("received_ns"):
+            made["received_ns"] = received_ns
         made["exit"] = self.is_exit
         made["last"] = self.is_last
         made["delay_exceeds_elapsed"] = self.delay_exceeds_elapsed
@@ -368,11 +370,15 @@ class Batch:
     def __iter__(self) -> Iterator[Record]:
         return (Record(self, row) for row in range(len(self)))
 
-    def _copy(self, rows: Sequence[int]) -> "Batch":
+    def _copy(self, rows: range) -> "Batch":
         """Those rows and their groups, in buffers of their own."""
-        data = bytearray().join(self.data[row * ROW : (row + 1) * ROW] for row in rows)
+        if rows.step == 1:
+            chosen = bytes(self.data[rows.start * ROW : rows.stop * ROW])
+        else:
+            chosen = b"".join(self.data[row * ROW : (row + 1) * ROW] for row in rows)
         if not self._groups:
-            return Batch(bytes(data), kind=self.kind)
+            return Batch(chosen, kind=self.kind)
+        data = bytearray(chosen)
         groups = bytearray()
         at = HEADER["row"][0]
         for new, row in enumerate(rows):

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taskstats import presence
 from taskstats.fields import FIELDS, Field
-from taskstats.presence import DELAY_EXCEEDS, EXIT, LAST, SHAPE_FLAGS
+from taskstats.presence import DELAY_EXCEEDS, EXIT, LAST
 from taskstats.rows import HEADER, NO_CPU, ROW, STATS_AT, text_of
 
 if TYPE_CHECKING:
@@ -107,20 +106,16 @@ def _texts(raw: "np.ndarray[Any, Any]", mask: Any) -> "pa.Array":
         return pa.array([text_of(one) for one in raw.tolist()], pa.string(), mask=mask)
 
 
-def _absent(batch: "Batch", rows: "np.ndarray[Any, Any]") -> dict[str, Any]:
+def _absent(batch: "Batch") -> dict[str, Any]:
     """name -> which rows lack the field: None for no row, True for all, else a mask."""
     if len(batch.columns.shapes) <= 1:
         return {name: None if name in batch.fields else True for name in FIELDS}
-    flags = rows["flags"] & (SHAPE_FLAGS if batch.kind == "group" else 0)
-    keys = rows["version"].astype("u8") << 32 | rows["size"].astype("u8") << 8 | flags
-    shapes, which = np.unique(keys, return_inverse=True)
-    has = [
-        presence.present(int(k) >> 32, int(k) >> 8 & 0xFFFF, batch.kind, int(k) & 0xFF)
-        for k in shapes
-    ]
+    has = [batch.columns.fields_of(row) for row in range(len(batch))]
+    index = {names: i for i, names in enumerate(set(has))}
+    which = np.array([index[names] for names in has])
     absent: dict[str, Any] = {}
     for name in FIELDS:
-        lacking = np.array([name not in names for names in has])
+        lacking = np.array([name not in names for names in index])
         absent[name] = None if not lacking.any() else True if lacking.all() else lacking[which]
     return absent
 
@@ -148,7 +143,7 @@ def to_arrow(batch: "Batch") -> "pa.RecordBatch":
         pa.array(received, whole.field("received_at").type, mask=received == 0),
         *(pa.array(rows["flags"] & bit != 0) for bit in (EXIT, LAST, DELAY_EXCEEDS)),
     ]
-    for name, lacking in _absent(batch, rows).items():
+    for name, lacking in _absent(batch).items():
         field, type_ = FIELDS[name], whole.field(name).type
         at = (STATS_AT + field.offset) // 8
         if lacking is True:
