@@ -180,3 +180,34 @@ class KernelFields:
 FIELDS: Mapping[str, Field[Any]] = MappingProxyType(
     {name: field for name, field in vars(KernelFields).items() if isinstance(field, Field)}
 )
+
+#: The fields whose sum over records means something: no ids, no moments, no extremes, and not the
+#: age of the group, which each of its threads repeats.
+SUMMED = tuple(
+    name
+    for name, field in FIELDS.items()
+    if field.unit in {"ns", "us", "bytes", "events", "faults", "calls", "switches", "MB*us"}
+    and not name.endswith(("_delay_max", "_delay_min"))
+    and name != "ac_tgetime"
+)
+
+#: struct version -> the release of Linux that brought it. Distributions backport; 8 changed no
+#: field, and 16 only moved those of 15 (also in 6.14.9).
+RELEASES: Mapping[int, str] = MappingProxyType(
+    {
+        1: "2.6.18",
+        2: "2.6.19",
+        3: "2.6.20",
+        5: "2.6.23",
+        6: "2.6.24",
+        7: "2.6.27",
+        9: "4.20",
+        10: "5.5",
+        11: "5.17",
+        12: "5.19",
+        13: "6.0",
+        14: "6.4",
+        15: "6.14",
+        17: "7.0",
+    }
+)

@@ -11,22 +11,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, overload
 
 from taskstats.errors import field_unavailable
-from taskstats.fields import DELAYS, FIELDS, KernelFields
+from taskstats.fields import DELAYS, FIELDS, SUMMED, KernelFields
 from taskstats.presence import DELAY_EXCEEDS, EXIT, LAST, PAIRED
 from taskstats.rows import HEADER, NO_CPU, ROW, Columns, Kind, text_of
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-
-#: The fields whose sum over records means something: no ids, no moments, no extremes, and not the
-#: age of the group, which each of its threads repeats.
-_SUMMED = {
-    name
-    for name, field in FIELDS.items()
-    if field.unit in {"ns", "us", "bytes", "events", "faults", "calls", "switches", "MB*us"}
-    and not name.endswith(("_delay_max", "_delay_min"))
-} - {"ac_tgetime"}
 
 
 # ---- one record ------------------------------------------------------------------------------
@@ -45,8 +36,8 @@ class Delay:
         max_at: When the longest ended; None likewise and before version 17.
         exceeds_elapsed: The total is longer than the task has lived, so it is not to be believed
             (seen on Linux 6.18 in blkio). None where the record has no elapsed time.
-        measured: True if it surely was measured. None if that cannot be told: all but "cpu" need
-            kernel.task_delayacct=1 at the time of the fork, and 0 may mean either.
+        measured: True if it surely was measured. None if that cannot be told, and 0 may mean
+            either: see Record.delays_measured.
     """
 
     count: int
@@ -218,12 +209,30 @@ class Record(KernelFields):
         return self.hiwater_rss * 1024
 
     @property
+    def delays_measured(self) -> bool | None:
+        """True if a delay other than "cpu" was measured; None if none was seen.
+
+        Those need kernel.task_delayacct=1 at the time of the fork, and are all measured then
+        (kernel/delayacct.c:__delayacct_tsk_init). Since struct version 13, which counts copies of
+        write-protected pages, hardly a measured task has none.
+        """
+        fields = self._columns.fields_of(self._row)
+        counts = (f"{name}_count" for name in DELAYS if name != "cpu")
+        return any(getattr(self, name) for name in counts if name in fields) or None
+
+    @property
     def delays(self) -> dict[str, Delay]:
         """The delays that the record has, by name (fields.DELAYS)."""
         fields = self._columns.fields_of(self._row)
-        return {name: self._delay(name, fields) for name in DELAYS if f"{name}_count" in fields}
+        # A group's threads can differ: they were made at different times.
+        every = self.kind == "task" and self.delays_measured
+        return {
+            name: self._delay(name, fields, bool(every))
+            for name in DELAYS
+            if f"{name}_count" in fields
+        }
 
-    def _delay(self, name: str, fields: frozenset[str]) -> Delay:
+    def _delay(self, name: str, fields: frozenset[str], measured: bool) -> Delay:
         count = getattr(self, f"{name}_count")
         total = getattr(self, f"{name}_delay_total")
 
@@ -241,7 +250,7 @@ class Record(KernelFields):
             min_ns=extreme("min"),
             max_at=_moment(f"{name}_delay_max_ts", max_ts) if max_ts else None,
             exceeds_elapsed=total > (elapsed + 1) * 1000 if judged else None,
-            measured=True if name == "cpu" or count else None,
+            measured=True if name == "cpu" or count or measured else None,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -454,7 +463,7 @@ class Batch:
         keys: Iterable[Any] = [None] * len(self) if by is None else self._keys(by)
         for row, key in enumerate(keys):
             rows_of[key].append(row)
-        names = [name for name in FIELDS if name in _SUMMED and name in self.fields]
+        names = [name for name in SUMMED if name in self.fields]
         flags = self.columns["flags"]
         return {
             key: {

@@ -186,6 +186,7 @@ BLKIO: dict[str, Any] = {
     "blkio_delay_max_ts": 1_700_000_000_123_456_789,
     "ac_etime": 1,
 }
+NO_WAITS: dict[str, Any] = {f"{name}_count": 0 for name in DELAYS}
 
 
 @pytest.mark.parametrize(
@@ -207,6 +208,14 @@ BLKIO: dict[str, Any] = {
         ),
         (
             record_of(17, **BLKIO | {"blkio_count": 0, "blkio_delay_total": 0}),
+            Delay(0, 0, None, None, None, False, True),
+        ),
+        (
+            record_of(17, **BLKIO | NO_WAITS | {"blkio_delay_total": 0}),
+            Delay(0, 0, None, None, None, False, None),
+        ),
+        (
+            group_of(17, **BLKIO | {"blkio_count": 0, "blkio_delay_total": 0}),
             Delay(0, 0, None, None, None, False, None),
         ),
     ],
@@ -219,7 +228,9 @@ BLKIO: dict[str, Any] = {
         "group without times",
         "too long",
         "no moment",
+        "never, but others were measured",
         "never, or not measured",
+        "group whose other delays were measured",
     ],
 )
 def test_a_delay(record: Record, delay: Delay) -> None:
@@ -227,7 +238,17 @@ def test_a_delay(record: Record, delay: Delay) -> None:
 
 
 def test_waiting_for_a_cpu_is_always_measured() -> None:
-    assert record_of(cpu_count=0).delays["cpu"].measured is True
+    assert record_of(**NO_WAITS).delays["cpu"].measured is True
+
+
+def test_one_delay_that_was_measured_tells_of_the_others() -> None:
+    assert record_of(**NO_WAITS).delays_measured is None
+    assert record_of(**NO_WAITS | {"cpu_count": 1}).delays_measured is None
+    assert record_of(4).delays_measured is True
+    for name in DELAYS[1:]:
+        record = record_of(**NO_WAITS | {f"{name}_count": 1})
+        assert record.delays_measured is True
+        assert all(delay.measured for delay in record.delays.values())
 
 
 @pytest.mark.parametrize(("version", "n"), [(4, 3), (7, 4), (9, 5), (11, 6), (13, 7), (14, 8)])
