@@ -22,6 +22,7 @@ from taskstats.errors import (
 )
 from taskstats.exits import CpuStats, ExitListener, ExitStats
 from taskstats.fields import FIELDS, Field
+from taskstats.processes import Process, ProcessFold
 from taskstats.records import Batch, Delay, Record
 
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
     "Field",
     "FieldUnavailable",
     "NoSuchTask",
+    "Process",
+    "ProcessFold",
     "ProtocolError",
     "Record",
     "TaskstatsError",

@@ -118,10 +118,20 @@ class Record(KernelFields):
         return self._header("lost_before")
 
     @property
+    def received_ns(self) -> int | None:
+        """When the drain that took it began, ns since the epoch; None for a query."""
+        return self._header("received_ns") or None
+
+    @property
     def received_at(self) -> datetime | None:
-        """When the drain that took it began, in UTC; None for a query."""
-        ns = self._header("received_ns")
+        """The same as a moment in UTC, to the microsecond."""
+        ns = self.received_ns
         return _moment("received_at", ns) if ns else None
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The names of the fields that it carries."""
+        return self._columns.fields_of(self._row)
 
     @property
     def _flags(self) -> int:
@@ -179,7 +189,7 @@ class Record(KernelFields):
     @property
     def started_at(self) -> datetime:
         """When it began, to the second, in UTC. Made anew at each query: not an identity."""
-        has64 = "ac_btime64" in self._columns.fields_of(self._row)
+        has64 = "ac_btime64" in self.fields
         seconds = self.ac_btime64 if has64 else self.ac_btime
         return _moment("started_at", seconds * 1_000_000_000)
 
@@ -216,14 +226,14 @@ class Record(KernelFields):
         (kernel/delayacct.c:__delayacct_tsk_init). Since struct version 13, which counts copies of
         write-protected pages, hardly a measured task has none.
         """
-        fields = self._columns.fields_of(self._row)
+        fields = self.fields
         counts = (f"{name}_count" for name in DELAYS if name != "cpu")
         return any(getattr(self, name) for name in counts if name in fields) or None
 
     @property
     def delays(self) -> dict[str, Delay]:
         """The delays that the record has, by name (fields.DELAYS)."""
-        fields = self._columns.fields_of(self._row)
+        fields = self.fields
         # A group's threads can differ: they were made at different times.
         every = self.kind == "task" and self.delays_measured
         return {
@@ -264,12 +274,12 @@ class Record(KernelFields):
             made["cpu"] = self.cpu
         made["seq"] = self.seq
         made["lost_before"] = self.lost_before
-        if received_ns := self._header("received_ns"):
-            made["received_ns"] = received_ns
+        if self.received_ns:
+            made["received_ns"] = self.received_ns
         made["exit"] = self.is_exit
         made["last"] = self.is_last
         made["delay_exceeds_elapsed"] = self.delay_exceeds_elapsed
-        fields = self._columns.fields_of(self._row)
+        fields = self.fields
         made.update((name, getattr(self, name)) for name in FIELDS if name in fields)
         if "ac_comm" in made:
             made["ac_comm"] = self.comm
@@ -299,7 +309,7 @@ class Record(KernelFields):
         return Record, (self._batch[self._row : self._row + 1], 0)
 
     def __dir__(self) -> Iterable[str]:
-        return sorted({*super().__dir__()} - (set(FIELDS) - self._columns.fields_of(self._row)))
+        return sorted({*super().__dir__()} - (set(FIELDS) - self.fields))
 
     def __repr__(self) -> str:
         name = f" {self.comm!r}" if self.kind == "task" else ""

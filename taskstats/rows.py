@@ -4,7 +4,7 @@ A row is a header of 32 bytes (HEADER) and the newest struct (fields.FIELDS).
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -134,3 +134,23 @@ class Columns(dict[str, Sequence[Any]]):
             raise field_unavailable(name, why) from None
         field = FIELDS[name]
         return _column(self._data, STATS_AT + field.offset, field.format)
+
+
+class Picker:
+    """Reads several 64-bit fields of one row at once, which is faster than one by one.
+
+    Attributes:
+        names: The fields, in the order of the struct.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(sorted(names, key=lambda name: FIELDS[name].offset))
+        offsets = [STATS_AT + FIELDS[name].offset for name in self.names]
+        gaps = [
+            at - end for at, end in zip(offsets, [0, *(at + 8 for at in offsets)], strict=False)
+        ]
+        self._struct = struct.Struct("=" + "".join(f"{gap}xQ" for gap in gaps))
+
+    def read(self, data: memoryview, row: int) -> tuple[int, ...]:
+        """Their values; 0 where the row does not carry one."""
+        return self._struct.unpack_from(data, row * ROW)

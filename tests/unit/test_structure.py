@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "datagrams": {"_native", "errors", "records", "rows", "shim"},
     "client": {"_native", "endpoint", "errors", "host", "records", "rows", "shim"},
     "exits": {"_native", "cpulist", "endpoint", "errors", "host", "records", "rows", "shim"},
+    "processes": {"fields", "presence", "records", "rows"},
     "cgroups": {"_native", "endpoint", "errors", "shim"},
     "cli": {"cli", "client", "errors", "exits", "records"},
 }

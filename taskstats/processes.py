@@ -1,0 +1,388 @@
+"""Records of threads folded into processes. No I/O: it runs on a replayed stream as well."""
+
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+from taskstats.fields import DELAYS, FIELDS, SUMMED
+from taskstats.presence import PAIRED
+from taskstats.records import Batch, Record
+from taskstats.rows import Picker
+
+#: The keys of `Process.to_dict`, but for the totals, which have the kernel's names: unit, meaning.
+PROCESS_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "kind": ("text", 'What the line is about: "process"'),
+        "pid": ("pid", "Process id (the kernel's tgid)"),
+        "ppid": ("pid", "Process id of its parent when it ended"),
+        "uid": ("uid", "Real user id, of the leader where it was heard"),
+        "gid": ("gid", "Real group id, likewise"),
+        "comm": ("text", "Command name, likewise"),
+        "exit_code": ("status", "Status it exited with, 0 to 255; none if a signal ended it"),
+        "exit_signal": ("signal", "Signal that ended it; none if none did"),
+        "status_certain": ("bool", "The leader's record told the same status as the last thread's"),
+        "threads": ("threads", "Threads whose record was heard"),
+        "complete": ("bool", "The threads heard add up to the kernel's own sums for the process"),
+        "received_ns": ("ns", "When the record of its end was read, since the epoch"),
+        "started_seconds": ("s", "When it began, since the epoch; good to a second"),
+        "elapsed_seconds": ("s", "Time since it began (ac_tgetime)"),
+        "cpu_seconds": ("s", "Time on a CPU, exact (cpu_run_virtual_total)"),
+        "peak_rss_bytes": (
+            "bytes",
+            "Peak resident size (hiwater_rss); none if the kernel has none",
+        ),
+        "delays_measured": ("bool", "Delays other than cpu were measured; none if that is unknown"),
+        "delay_exceeds_elapsed": ("bool", "A delay is longer than its task has lived"),
+    }
+)
+
+
+def _least(one: int, other: int) -> int:
+    """The smaller of those that are not 0, which stands for none."""
+    return min(one, other) if one and other else one or other
+
+
+#: field -> how the values of two threads become one of the process.
+_FOLDS: dict[str, Callable[[int, int], int]] = {name: operator.add for name in SUMMED}
+_FOLDS |= {name: max for name in ("hiwater_rss", "hiwater_vm")}
+_FOLDS |= {f"{name}_delay_max": max for name in DELAYS}
+_FOLDS |= {f"{name}_delay_min": _least for name in DELAYS}
+_PICKER = Picker(_FOLDS)
+_OPERATORS = tuple(_FOLDS[name] for name in _PICKER.names)
+
+#: The fields of a process's totals, in the order of the struct.
+TOTALS = _PICKER.names
+
+#: What is measured only for tasks made while kernel.task_delayacct=1.
+_OPTIONAL = frozenset(name for name in TOTALS if FIELDS[name].group in DELAYS[1:])
+_OTHER_COUNTS = tuple(TOTALS.index(f"{delay}_count") for delay in DELAYS[1:])
+_CPU_COUNT = TOTALS.index("cpu_count")
+_CPU_RUN = TOTALS.index("cpu_run_virtual_total")
+
+_GRACE_NS = 100_000_000  # how long records of other threads may come after the last one's
+
+
+@dataclass(slots=True)
+class _Threads:
+    """What is kept of the threads of one process that have ended."""
+
+    records: int
+    values: list[int]
+    exceeds: bool
+    leader: "_Leader | None"
+
+    def add(self, batch: Batch, row: int, record: Record) -> None:
+        read = _PICKER.read(batch.data, row)
+        self.values = [fold(a, b) for fold, a, b in zip(_OPERATORS, self.values, read, strict=True)]
+        self.records += 1
+        self.exceeds |= record.delay_exceeds_elapsed
+        self.leader = _leader(record) or self.leader
+
+
+@dataclass(frozen=True, slots=True)
+class _Leader:
+    comm: str
+    uid: int
+    gid: int
+    status: int
+
+
+def _leader(record: Record) -> _Leader | None:
+    """Who it is, if the record is the leader's."""
+    if record.ac_pid != record.ac_tgid:
+        return None
+    return _Leader(record.comm, record.ac_uid, record.ac_gid, record.ac_exitcode)
+
+
+def _first(batch: Batch, row: int, record: Record) -> _Threads:
+    values = list(_PICKER.read(batch.data, row))
+    return _Threads(1, values, record.delay_exceeds_elapsed, _leader(record))
+
+
+class Process:
+    """A process that has ended, made of the records of its threads.
+
+    Its status, parent and age are those of the last thread's record, which carries AGROUP; the
+    name and the user are the leader's, where its record was heard.
+
+    Attributes:
+        record: The last thread's record.
+        threads: How many threads' records make it up. A thread other than the leader that execs
+            takes the leader's place: then the old leader's record counts, and the caller's is the
+            last.
+        complete: True for a process that never had a second thread, and where the records heard
+            add up to the kernel's own sums for the group (kernel/taskstats.c:fill_tgid_exit).
+            False where threads ended before the stream began, or records were lost.
+    """
+
+    def __init__(self, record: Record, threads: _Threads, complete: bool) -> None:
+        self.record = record
+        self.threads = threads.records
+        self.complete = complete
+        self._values = threads.values
+        self._leader = threads.leader
+        self._exceeds = threads.exceeds
+
+    @property
+    def pid(self) -> int:
+        """The process's id (the kernel's tgid)."""
+        return self.record.ac_tgid
+
+    @property
+    def ppid(self) -> int:
+        """The parent's, when it ended."""
+        return self.record.ac_ppid
+
+    @property
+    def uid(self) -> int:
+        """Real user id."""
+        return self._leader.uid if self._leader else self.record.ac_uid
+
+    @property
+    def gid(self) -> int:
+        """Real group id."""
+        return self._leader.gid if self._leader else self.record.ac_gid
+
+    @property
+    def comm(self) -> str:
+        r"""The command name; bytes that are not UTF-8 read \xNN."""
+        return self._leader.comm if self._leader else self.record.comm
+
+    @property
+    def exit_code(self) -> int | None:
+        """The status it exited with; None if a signal ended it."""
+        return self.record.exit_code
+
+    @property
+    def exit_signal(self) -> int | None:
+        """The signal that ended it; None if none did."""
+        return self.record.exit_signal
+
+    @property
+    def status_certain(self) -> bool:
+        """Whether the leader's record told the same status as the last thread's.
+
+        Threads have a status each; that of the last is the process's nearly always. False too
+        where the leader's record was not heard.
+        """
+        return self._leader is not None and self._leader.status == self.record.ac_exitcode
+
+    @property
+    def received_at(self) -> datetime | None:
+        """When the drain that took the last thread's record began, in UTC."""
+        return self.record.received_at
+
+    @property
+    def started_at(self) -> datetime:
+        """When it began, in UTC, good to a second."""
+        return datetime.fromtimestamp(self._started_seconds, UTC)
+
+    @property
+    def _started_seconds(self) -> int:
+        before = (self.record.ac_tgetime - self.record.ac_etime) // 1_000_000
+        return self.record.ac_btime64 - before
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Since it began."""
+        return self.record.ac_tgetime / 1e6
+
+    @cached_property
+    def totals(self) -> dict[str, int]:
+        """field -> sum over the threads, in the kernel's units.
+
+        hiwater_* and *_delay_max are the largest, *_delay_min the smallest. Of what the kernel
+        sums over the group itself, its sum where that is larger: it knows the threads that were
+        not heard. A field that this kernel does not have, and a delay that was not measured, has
+        no key.
+        """
+        present = self.record.fields
+        measured = any(self._values[at] for at in _OTHER_COUNTS)
+        made = {
+            name: value
+            for name, value in zip(TOTALS, self._values, strict=True)
+            if name in present and (measured or name not in _OPTIONAL)
+        }
+        group = self.record.group
+        if group is not None:
+            for name in group.fields & made.keys():
+                made[name] = max(made[name], getattr(group, name))
+        return made
+
+    @property
+    def cpu_seconds(self) -> float:
+        """All its threads on a CPU, exact (cpu_run_virtual_total)."""
+        return self.totals["cpu_run_virtual_total"] / 1e9
+
+    @property
+    def peak_rss_bytes(self) -> int | None:
+        """Its peak resident size, as in `Record.peak_rss_bytes`; None where the kernel has none."""
+        return self.totals["hiwater_rss"] * 1024 or None
+
+    @property
+    def delays_measured(self) -> bool | None:
+        """True if a delay other than "cpu" was measured; None if none was seen."""
+        return "blkio_count" in self.totals or None
+
+    @property
+    def delay_exceeds_elapsed(self) -> bool:
+        """A delay of a thread is longer than it has lived: the kernel's error."""
+        return self._exceeds
+
+    def to_dict(self) -> dict[str, Any]:
+        """PROCESS_KEYS and the totals, ready for JSON."""
+        return {
+            "kind": "process",
+            "pid": self.pid,
+            "ppid": self.ppid,
+            "uid": self.uid,
+            "gid": self.gid,
+            "comm": self.comm,
+            "exit_code": self.exit_code,
+            "exit_signal": self.exit_signal,
+            "status_certain": self.status_certain,
+            "threads": self.threads,
+            "complete": self.complete,
+            "received_ns": self.record.received_ns,
+            "started_seconds": self._started_seconds,
+            "elapsed_seconds": self.elapsed_seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "delays_measured": self.delays_measured,
+            "delay_exceeds_elapsed": self.delay_exceeds_elapsed,
+            **self.totals,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid} {self.comm!r}, {self.threads} threads>"
+
+
+class ProcessFold:
+    """Folds the records of exits into processes.
+
+    Records of one process come from several CPUs, between which there is no order: the last
+    thread's may be read before the others'. So a process that had several threads is given out
+    0.1 s (of the stream's time) after its last thread's record, or at an empty batch; any other at
+    once. `ExitListener.batches(timeout=0.1)` gives what it needs.
+
+    What is held of processes that have not ended is bounded: beyond `capacity` the one heard of
+    longest ago is forgotten.
+
+    Args:
+        capacity: The most processes to hold, some 3 KB each.
+
+    Attributes:
+        held: Records held, of processes not yet given out.
+        forgotten: Records given up: beyond the capacity, or of a process whose pid has a new owner.
+            Every record fed is in a process given out, held, or forgotten.
+    """
+
+    def __init__(self, capacity: int = 16_384) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity is a number of processes from 1, not {capacity}")
+        self.capacity = capacity
+        self.held = 0
+        self.forgotten = 0
+        self._living: dict[int, _Threads] = {}  # by tgid; the one heard of last is last
+        self._ending: dict[int, tuple[Record, _Threads]] = {}  # by tgid, in the order of their ends
+
+    def feed(self, batch: Batch) -> list[Process]:
+        """The processes that have ended.
+
+        Args:
+            batch: Task records of exits; an empty one says that nothing more comes for now, and
+                gives out those that wait.
+
+        Raises:
+            FieldUnavailable: The kernel's struct is older than version 12, and tells neither
+                thread groups nor their ends.
+            ValueError: The batch is of groups, or of a query's answers.
+        """
+        if not batch:
+            return self.flush()
+        if batch.kind == "group" or not batch[0].is_exit:
+            raise ValueError(f"processes are made of the task records of exits, not of {batch!r}")
+        now = batch.columns["received_ns"][-1]
+        made = [self._end(tgid) for tgid in self._due(now)]
+        for row, record in enumerate(batch):
+            tgid = record.ac_tgid
+            if record.is_last:
+                made += self._last(tgid, batch, row, record)
+            elif tgid in self._ending:
+                self._ending[tgid][1].add(batch, row, record)
+                self.held += 1
+            else:
+                self._hold(tgid, batch, row, record)
+        return made
+
+    def flush(self) -> list[Process]:
+        """The processes that wait for records of other threads, as they are."""
+        return [self._end(tgid) for tgid in list(self._ending)]
+
+    # -- one process
+
+    def _last(self, tgid: int, batch: Batch, row: int, record: Record) -> Iterator[Process]:
+        """Takes the last thread's record; gives the process if it never had another thread."""
+        if tgid in self._ending:  # the pid is in use again
+            yield self._end(tgid)
+        threads = self._living.pop(tgid, None)
+        if not batch.columns["flags"][row] & PAIRED:
+            if threads:  # of another process, which had this pid
+                self._forget(threads)
+            yield Process(record, _first(batch, row, record), complete=True)
+            return
+        if threads:
+            threads.add(batch, row, record)
+        else:
+            threads = _first(batch, row, record)
+        # A copy: the record is kept for a while, and would keep the whole batch.
+        self._ending[tgid] = batch[row : row + 1][0], threads
+        self.held += 1
+
+    def _due(self, now: int) -> list[int]:
+        due = []
+        for tgid, (record, _) in self._ending.items():
+            if now - (record.received_ns or 0) < _GRACE_NS:
+                break
+            due.append(tgid)
+        return due
+
+    def _end(self, tgid: int) -> Process:
+        record, threads = self._ending.pop(tgid)
+        self.held -= threads.records
+        return Process(record, threads, _is_complete(record, threads))
+
+    def _hold(self, tgid: int, batch: Batch, row: int, record: Record) -> None:
+        threads = self._living.pop(tgid, None)
+        if threads:
+            threads.add(batch, row, record)
+        else:
+            threads = _first(batch, row, record)
+        self._living[tgid] = threads
+        self.held += 1
+        if len(self._living) > self.capacity:
+            self._forget(self._living.pop(next(iter(self._living))))
+
+    def _forget(self, threads: _Threads) -> None:
+        self.held -= threads.records
+        self.forgotten += threads.records
+
+
+def _is_complete(record: Record, threads: _Threads) -> bool:
+    """Whether the threads heard add up to what the kernel summed over the group.
+
+    Both figures are more than 0 for every thread that ever ran. The kernel adds a thread to its
+    group a moment before it fills the thread's own record, which can then show more; and a thread
+    that is late to exit may be missing from the group's.
+    """
+    group = record.group
+    if group is None or not group.cpu_count:
+        return False
+    return (
+        threads.values[_CPU_COUNT] >= group.cpu_count
+        and threads.values[_CPU_RUN] >= group.cpu_run_virtual_total
+    )
