@@ -11,6 +11,7 @@ except ImportError as _error:
 from taskstats.cgroups import CgroupStats, cgroup_stats
 from taskstats.client import Client
 from taskstats.datagrams import decode
+from taskstats.diagnosis import Check, Diagnosis, doctor
 from taskstats.endpoint import KERNEL, Endpoint
 from taskstats.errors import (
     AccessDenied,
@@ -31,9 +32,11 @@ __all__ = [
     "AccessDenied",
     "Batch",
     "CgroupStats",
+    "Check",
     "Client",
     "CpuStats",
     "Delay",
+    "Diagnosis",
     "Endpoint",
     "ExitListener",
     "ExitStats",
@@ -48,4 +51,5 @@ __all__ = [
     "Unavailable",
     "cgroup_stats",
     "decode",
+    "doctor",
 ]

@@ -23,7 +23,9 @@ BATCH_ROWS = 4096
 _RCVBUF = 32 << 20  # half a second of threaded exits at 20,000/s is 23 MB
 _LEAST_RCVBUF = 1 << 20
 _SHARE_OF_MEMORY = 50  # by default all CPUs together take at most 1/50
-_SPARE_DESCRIPTORS = 3  # epoll, eventfd, and one to look
+#: Those it opens beside the sockets: epoll, eventfd, and one to look.
+DESCRIPTORS = 3
+
 _LONGEST = 1_000_000_000  # seconds; what is meant to be for ever is None
 
 
@@ -151,7 +153,7 @@ class ExitListener:
 
         if endpoint.is_kernel and host.in_initial_network_namespace() is False:
             raise from_errno("listen", errno.EINVAL, "namespace")
-        if host.free_descriptors() < len(self.cpus) + _SPARE_DESCRIPTORS:
+        if host.free_descriptors() < len(self.cpus) + DESCRIPTORS:
             raise from_errno("listen", errno.EMFILE, "limit", f"on {len(self.cpus)} CPUs")
         self._books: int | None = None
         if endpoint.is_kernel and list(self.cpus) == cpulist.parse(possible):

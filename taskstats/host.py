@@ -1,12 +1,22 @@
-"""Facts about this machine, from /proc and /sys: CPUs, memory, namespaces, its count of exits."""
+"""Facts about this machine and process, from /proc and /sys."""
 
 import os
 import resource
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 #: Inodes of the initial namespaces that are fixed by the kernel (include/uapi/linux/nsfs.h); that
 #: of the network namespace since 6.18, and below all that are given out otherwise.
 INITIAL_NET_INODE = 0xEFFFFFF9
+_INITIAL_INODES = {"user": 0xEFFFFFFD, "pid": 0xEFFFFFFC}
+
+_CAP_NET_ADMIN = 12
+
+
+# ---- the machine -----------------------------------------------------------------------------
 
 
 def possible_cpus() -> str:
@@ -19,10 +29,77 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def kernel_release() -> str:
+    """The running kernel's release ("6.18.44")."""
+    return os.uname().release
+
+
+def boot_id() -> str:
+    """What tells this boot from every other."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def task_delayacct() -> bool | None:
+    """kernel.task_delayacct: whether tasks made now have their delays measured.
+
+    None where there is no such switch: before Linux 5.14, or without CONFIG_TASK_DELAY_ACCT.
+    """
+    try:
+        return Path("/proc/sys/kernel/task_delayacct").read_text(encoding="ascii").strip() != "0"
+    except FileNotFoundError:
+        return None
+
+
+def cgroup_mounts() -> list[tuple[Literal[1, 2], str]]:
+    """The cgroup hierarchies mounted here: version and path."""
+    return list(_cgroup_mounts())
+
+
+def _cgroup_mounts() -> Iterator[tuple[Literal[1, 2], str]]:
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        mount, _, system = line.partition(" - ")
+        kind = system.split()[0]
+        if kind in ("cgroup", "cgroup2"):
+            yield (2 if kind == "cgroup2" else 1), mount.split()[4]
+
+
+def exits_by_the_books() -> int:
+    """Tasks that have ended and been reaped since boot, up to a constant.
+
+    Those ever made (`processes` in /proc/stat) less those there are (after the slash in
+    /proc/loadavg); threads count. Only differences mean something.
+    """
+    made = 0
+    for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
+        if line.startswith("processes "):
+            made = int(line.split()[1])
+    there_are = Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[2]
+    return made - int(there_are)
+
+
+# ---- this process ----------------------------------------------------------------------------
+
+
 def free_descriptors() -> int:
     """How many file descriptors this process may still open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft - sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def has_net_admin() -> bool:
+    """Whether this thread has CAP_NET_ADMIN, in its own user namespace."""
+    for line in Path("/proc/thread-self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
+    return False
+
+
+def in_initial_namespace(kind: Literal["user", "pid"]) -> bool | None:
+    """Whether this thread is in the initial namespace of that kind; None if it cannot be told."""
+    try:
+        return Path(f"/proc/thread-self/ns/{kind}").stat().st_ino == _INITIAL_INODES[kind]
+    except FileNotFoundError:  # a kernel without such namespaces has but one
+        return True if Path("/proc/thread-self").exists() else None
 
 
 def in_initial_network_namespace() -> bool | None:
@@ -48,15 +125,10 @@ def in_initial_network_namespace() -> bool | None:
         return None
 
 
-def exits_by_the_books() -> int:
-    """Tasks that have ended and been reaped since boot, up to a constant.
-
-    Those ever made (`processes` in /proc/stat) less those there are (after the slash in
-    /proc/loadavg); threads count. Only differences mean something.
-    """
-    made = 0
-    for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
-        if line.startswith("processes "):
-            made = int(line.split()[1])
-    there_are = Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[2]
-    return made - int(there_are)
+def command() -> str:
+    """The absolute path of the command `taskstats`: sudo does not see virtual environments."""
+    for candidate in (sys.argv[0], sys.executable):
+        path = Path(candidate).absolute().with_name("taskstats")
+        if path.is_file() and os.access(path, os.X_OK):
+            return str(path)
+    return shutil.which("taskstats") or "taskstats"

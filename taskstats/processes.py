@@ -47,8 +47,8 @@ def _least(one: int, other: int) -> int:
 
 
 #: field -> how the values of two threads become one of the process.
-_FOLDS: dict[str, Callable[[int, int], int]] = {name: operator.add for name in SUMMED}
-_FOLDS |= {name: max for name in ("hiwater_rss", "hiwater_vm")}
+_FOLDS: dict[str, Callable[[int, int], int]] = dict.fromkeys(SUMMED, operator.add)
+_FOLDS |= dict.fromkeys(("hiwater_rss", "hiwater_vm"), max)
 _FOLDS |= {f"{name}_delay_max": max for name in DELAYS}
 _FOLDS |= {f"{name}_delay_min": _least for name in DELAYS}
 _PICKER = Picker(_FOLDS)

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "client": {"_native", "endpoint", "errors", "host", "records", "rows", "shim"},
     "exits": {"_native", "cpulist", "endpoint", "errors", "host", "records", "rows", "shim"},
     "processes": {"fields", "presence", "records", "rows"},
+    "diagnosis": {"client", "cpulist", "errors", "exits", "fields", "host", "records"},
     "cgroups": {"_native", "endpoint", "errors", "shim"},
     "cli": {"cli", "client", "errors", "exits", "records"},
 }

@@ -1,0 +1,294 @@
+"""doctor: what stands in the way of listening here, and the mend."""
+
+import contextlib
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from taskstats import cpulist, host
+from taskstats.client import Client
+from taskstats.errors import AccessDenied, TaskstatsError
+from taskstats.exits import DESCRIPTORS, ExitListener
+from taskstats.fields import FIELDS
+from taskstats.records import Record
+
+State = Literal["ok", "warn", "fail"]
+
+_NEWEST = max(field.since for field in FIELDS.values())
+_WPCOPY_SINCE = FIELDS["wpcopy_count"].since
+
+_RATE = 20_000  # exits a second on one CPU, what a busy machine makes
+_RECORD_MEMORY = (
+    2304  # bytes of kernel memory for the record of a threaded process, the larger kind
+)
+_LEAST_SECONDS = 0.1  # what a listener must be able to sleep through
+
+_TEST_EXITS = 200
+_TEST_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        what: Its name: kernel, family, listen, delays, buffers, descriptors, cgroups, self-test.
+        state: "ok"; "warn" where figures will be missing; "fail" where listening needs it.
+        finding: What was found.
+        why: Why it matters.
+        mend: The command that mends it; "" where nothing is to be mended.
+    """
+
+    what: str
+    state: State
+    finding: str
+    why: str
+    mend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What `doctor` found.
+
+    Attributes:
+        checks: In the order in which they build on each other.
+    """
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether all that listening needs is there."""
+        return all(check.state != "fail" for check in self.checks)
+
+
+def doctor() -> Diagnosis:
+    """Looks at everything that queries and listening need here, and tries both.
+
+    Starts 200 threads that end at once, and listens to them. Changes nothing.
+
+    Raises:
+        OSError: /proc or /sys is not mounted.
+    """
+    return Diagnosis(tuple(_checks()))
+
+
+def _checks() -> Iterator[Check]:
+    own, refusal = _query()
+    yield _kernel(own, refusal)
+    yield _family(refusal)
+    listener, obstacle = _listen()
+    with listener or contextlib.nullcontext():
+        yield _listening(obstacle)
+        yield _delays(own)
+        yield _buffers(listener)
+        yield _descriptors(listener)
+        yield _cgroups()
+        yield _self_test(listener)
+
+
+# ---- queries ---------------------------------------------------------------------------------
+
+
+def _query() -> tuple[Record | None, TaskstatsError | None]:
+    """This thread's own record, or why it cannot be had."""
+    try:
+        with Client() as client:
+            return client.pid(), None
+    except TaskstatsError as error:
+        return None, error
+
+
+def _kernel(own: Record | None, refusal: TaskstatsError | None) -> Check:
+    why = "the struct's version says which fields there are"
+    release = host.kernel_release()
+    if own is None:
+        reason = "is not told" if isinstance(refusal, AccessDenied) else "cannot be had"
+        return Check("kernel", "warn", f"{release}; its struct version {reason}", why)
+    finding = f"{release}, struct v{own.version} ({own.size} B)"
+    if own.version > _NEWEST:
+        finding += f", newer than v{_NEWEST}: fields added since are not read"
+        return Check("kernel", "warn", finding, why, "pip install --upgrade linux-taskstats")
+    return Check("kernel", "ok", finding, why)
+
+
+def _family(refusal: TaskstatsError | None) -> Check:
+    why = "queries and listening both go to this generic netlink family"
+    if refusal is None or isinstance(refusal, AccessDenied):
+        return Check("family", "ok", "TASKSTATS answers", why)
+    return Check("family", "fail", refusal.what, why, refusal.mend)
+
+
+def _delays(own: Record | None) -> Check:
+    why = "delays are absent, not zero; it covers only processes started after"
+    switch = host.task_delayacct()
+    if switch is False:
+        mend = "sudo sysctl kernel.task_delayacct=1"
+        return Check("delays", "warn", "kernel.task_delayacct=0", why, mend)
+    if switch is None:
+        finding = "no kernel.task_delayacct (before Linux 5.14, or no CONFIG_TASK_DELAY_ACCT)"
+    else:
+        finding = "kernel.task_delayacct=1"
+    if own is not None and own.delays_measured:
+        return Check("delays", "ok", f"{finding}; this process is measured", why)
+    if own is not None and own.version >= _WPCOPY_SINCE:
+        finding += "; this process is not measured, it was started before"
+        mend = "restart this process"
+    else:
+        finding += "; whether this process is measured cannot be told"
+        mend = ""
+    if switch is None:
+        mend = "boot with the parameter delayacct"
+    return Check("delays", "warn", finding, why, mend)
+
+
+def _cgroups() -> Check:
+    why = "the kernel counts the tasks of cgroups of version 1; for version 2 /proc is read"
+    mounts = host.cgroup_mounts()
+    found = []
+    for version in (1, 2):
+        paths = [path for its_version, path in mounts if its_version == version]
+        if paths:
+            more = f" and {len(paths) - 1} more" if paths[1:] else ""
+            found.append(f"v{version} at {paths[0]}{more}")
+    if found:
+        return Check("cgroups", "ok", "; ".join(found), why)
+    mend = "sudo mount -t cgroup2 none /sys/fs/cgroup"
+    return Check("cgroups", "warn", "none is mounted", why, mend)
+
+
+# ---- listening -------------------------------------------------------------------------------
+
+
+def _listen() -> tuple[ExitListener | None, TaskstatsError | None]:
+    try:
+        return ExitListener(), None
+    except TaskstatsError as error:
+        return None, error
+
+
+def _listening(obstacle: TaskstatsError | None) -> Check:
+    why = "the kernel sends exits to nobody else"
+    inside = {
+        "user": host.in_initial_namespace("user"),
+        "PID": host.in_initial_namespace("pid"),
+        "network": host.in_initial_network_namespace(),
+    }
+    unknown = [name for name, initial in inside.items() if initial is None]
+    if obstacle is None:
+        if unknown:
+            finding = f"CAP_NET_ADMIN; /proc does not tell the {_listed(unknown)} namespace"
+            return Check("listen", "warn", f"{finding}: the self-test decides", why)
+        return Check("listen", "ok", "CAP_NET_ADMIN; initial user, PID and network namespace", why)
+    foreign = [name for name, initial in inside.items() if initial is False]
+    missing = [] if host.has_net_admin() else ["no CAP_NET_ADMIN"]
+    if foreign:
+        missing.append(f"not the initial {_listed(foreign)} namespace")
+    if not missing:
+        return Check("listen", "fail", obstacle.what, why, obstacle.mend)
+    return Check("listen", "fail", "; ".join(missing), why, _way_in(foreign))
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+_DOCKER_FLAGS = {"user": "--userns=host", "PID": "--pid=host", "network": "--network=host"}
+
+
+def _way_in(foreign: list[str]) -> str:
+    """The command that runs `doctor` where listening works."""
+    command = f"{host.command()} doctor"
+    if not foreign:
+        return f"sudo {command}"
+    if foreign == ["network"]:
+        return f"sudo nsenter --target 1 --net {command}"
+    flags = " ".join(_DOCKER_FLAGS[name] for name in foreign)
+    return f"outside, on the host: sudo {command} (docker run {flags} --cap-add=NET_ADMIN ...)"
+
+
+def _buffers(listener: ExitListener | None) -> Check:
+    why = "what does not fit while the listener is busy elsewhere is lost, and counted"
+    if listener is None:
+        return Check("buffers", "fail", "not opened: listening is not possible", why)
+    granted = [cpu.rcvbuf for cpu in listener.stats().cpus]
+    seconds = min(granted) / _RECORD_MEMORY / _RATE
+    finding = (
+        f"{_mib(min(granted))} x {len(granted)} CPUs granted; worst case {_mib(sum(granted))}; "
+        f"lasts {seconds:.2g} s at {_RATE:,} exits/s a CPU"
+    )
+    if seconds < _LEAST_SECONDS:
+        mend = f"ExitListener(rcvbuf_total={len(granted) * 8 << 20})"
+        return Check("buffers", "warn", finding, why, mend)
+    return Check("buffers", "ok", finding, why)
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.4g} MiB"
+
+
+def _descriptors(listener: ExitListener | None) -> Check:
+    why = "a listener holds a socket for each possible CPU"
+    needed = len(cpulist.parse(host.possible_cpus())) + DESCRIPTORS
+    free = host.free_descriptors() + (needed if listener else 0)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    finding = f"{needed} needed, {free} of {limit} free"
+    if free < needed:
+        return Check("descriptors", "fail", finding, why, f"ulimit -n {limit - free + needed}")
+    return Check("descriptors", "ok", finding, why)
+
+
+# ---- the self-test ---------------------------------------------------------------------------
+
+
+def _self_test(listener: ExitListener | None) -> Check:
+    why = "hearing one's own exits is the only proof of all of the above"
+    if listener is None:
+        return Check("self-test", "fail", "not run: listening is not possible", why)
+    books = host.exits_by_the_books()
+    try:
+        expected = _threads_that_end()
+    except RuntimeError as error:
+        return Check("self-test", "fail", f"not run: {error}", why, "ulimit -u unlimited")
+    end = time.monotonic() + _TEST_SECONDS
+    heard = _heard(listener, expected, end)
+    counted = _counted(books, end)
+    finding = f"{_TEST_EXITS} exits, {len(heard)} heard, kernel's own count {counted}"
+    if counted > _TEST_EXITS:
+        finding += f" ({counted - _TEST_EXITS} of other tasks)"
+    if heard == expected:
+        return Check("self-test", "ok", finding, why)
+    if lost := listener.stats().lost:
+        return Check("self-test", "warn", f"{finding}; {lost} lost", why)
+    mend = f"sudo nsenter --target 1 --net {host.command()} doctor"
+    return Check("self-test", "fail", finding, why, mend)
+
+
+def _threads_that_end() -> set[int]:
+    """The ids of threads that were started and have ended."""
+    ids: list[int] = []
+    for _ in range(_TEST_EXITS):
+        thread = threading.Thread(target=lambda: ids.append(threading.get_native_id()))
+        thread.start()
+        thread.join()
+    return set(ids)
+
+
+def _heard(listener: ExitListener, expected: set[int], end: float) -> set[int]:
+    """Those of the threads whose record comes before the end."""
+    heard: set[int] = set()
+    for batch in listener.batches(timeout=0.05):
+        heard |= {record.ac_pid for record in batch if record.ac_pid in expected}
+        if heard == expected or time.monotonic() > end:
+            break
+    return heard
+
+
+def _counted(books: int, end: float) -> int:
+    """Exits since by the kernel's books, which count a task some time after its record."""
+    while (counted := host.exits_by_the_books() - books) < _TEST_EXITS and time.monotonic() < end:
+        time.sleep(0.001)
+    return counted
