@@ -105,14 +105,14 @@ class KernelFields:
     swapin_count              = Field[int](48,   "Q",    1, "events",         "swapin",    BOTH, "Number of waits for swap-in")
     swapin_delay_total        = Field[int](56,   "Q",    1, "ns",             "swapin",    BOTH, "Total of waits for swap-in")
     cpu_run_real_total        = Field[int](64,   "Q",    1, "ns",             "time",      BOTH, "User and system time, as the kernel samples or accounts it")
-    cpu_run_virtual_total     = Field[int](72,   "Q",    1, "ns",             "time",      BOTH, "Time on a CPU, exact: the scheduler's own sum")
+    cpu_run_virtual_total     = Field[int](72,   "Q",    1, "ns",             "time",      BOTH, "Time on a CPU, the scheduler's own sum; added up at switches and ticks, so short by up to a tick")
     ac_comm                   = Field[bytes](80, "32s",  2, "text",           "identity",  TASK, "Command name, 15 bytes at most, in no particular encoding")
     ac_sched                  = Field[int](112,  "B",    2, "policy",         "identity",  TASK, "Scheduling policy, SCHED_* of sched.h")
     ac_uid                    = Field[int](120,  "I",    2, "uid",            "identity",  TASK, "Real user id")
     ac_gid                    = Field[int](124,  "I",    2, "gid",            "identity",  TASK, "Real group id")
     ac_pid                    = Field[int](128,  "I",    2, "pid",            "identity",  TASK, "Id of the task (the thread)")
     ac_ppid                   = Field[int](132,  "I",    2, "pid",            "identity",  TASK, "Process id of its parent")
-    ac_btime                  = Field[int](136,  "I",    2, "s",              "time",      TASK, "Start, seconds since the epoch, 32 bits; made anew at each query, no identity")
+    ac_btime                  = Field[int](136,  "I",    2, "s since epoch",  "time",      TASK, "Start, seconds since the epoch, 32 bits; made anew at each query, no identity")
     ac_etime                  = Field[int](144,  "Q",    2, "us",             "time",      BOTH, "Time since the start, monotonic; of a group, the sum over its threads")
     ac_utime                  = Field[int](152,  "Q",    2, "us",             "time",      BOTH, "User time; sampled at ticks on many kernels")
     ac_stime                  = Field[int](160,  "Q",    2, "us",             "time",      BOTH, "System time; sampled at ticks on many kernels")
@@ -138,7 +138,7 @@ class KernelFields:
     freepages_delay_total     = Field[int](320,  "Q",    7, "ns",             "freepages", BOTH, "Total of waits for memory reclaim")
     thrashing_count           = Field[int](328,  "Q",    9, "events",         "thrashing", BOTH, "Number of waits for thrashing pages")
     thrashing_delay_total     = Field[int](336,  "Q",    9, "ns",             "thrashing", BOTH, "Total of waits for thrashing pages")
-    ac_btime64                = Field[int](344,  "Q",   10, "s",              "time",      TASK, "Start, seconds since the epoch; made anew at each query, no identity")
+    ac_btime64                = Field[int](344,  "Q",   10, "s since epoch",  "time",      TASK, "Start, seconds since the epoch; made anew at each query, no identity")
     compact_count             = Field[int](352,  "Q",   11, "events",         "compact",   BOTH, "Number of waits for memory compaction")
     compact_delay_total       = Field[int](360,  "Q",   11, "ns",             "compact",   BOTH, "Total of waits for memory compaction")
     ac_tgid                   = Field[int](368,  "I",   12, "pid",            "identity",  TASK, "Id of the thread group (the process)")
@@ -190,6 +190,9 @@ SUMMED = tuple(
     and not name.endswith(("_delay_max", "_delay_min"))
     and name != "ac_tgetime"
 )
+
+#: The fields of delays that are measured only for tasks made while kernel.task_delayacct=1.
+DELAY_FIELDS = frozenset(name for name, field in FIELDS.items() if field.group in DELAYS[1:])
 
 #: struct version -> the release of Linux that brought it. Distributions backport; 8 changed no
 #: field, and 16 only moved those of 15 (also in 6.14.9).

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
 from taskstats.errors import field_unavailable
@@ -18,6 +19,24 @@ from taskstats.rows import HEADER, NO_CPU, ROW, Columns, Kind, text_of
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+
+#: The keys of `Record.to_dict` that are not fields of the kernel's struct: unit, meaning.
+HEADER_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "kind": ("text", 'What the record is about: "task" or "group"'),
+        "id": ("pid", "The pid of a task (a thread), the tgid of a group"),
+        "version": ("version", "The struct's version"),
+        "cpu": ("cpu", "CPU of the listener's socket that it came by"),
+        "seq": ("number", "The kernel's number on that CPU, or the request's"),
+        "lost_before": ("records", "Records lost on this CPU since its previous one"),
+        "received_ns": ("ns since epoch", "When it was read"),
+        "exit": ("bool", "Sent by the kernel at exit, not asked for"),
+        "last": ("bool", "The last thread of its process"),
+        "delay_exceeds_elapsed": ("bool", "A delay is longer than the task has lived"),
+        "delays_measured": ("bool", "Delays other than cpu were measured; none if that is unknown"),
+    }
+)
 
 
 # ---- one record ------------------------------------------------------------------------------
@@ -200,7 +219,16 @@ class Record(KernelFields):
 
     @property
     def cpu_seconds(self) -> float:
-        """On a CPU, from the scheduler's exact sum (cpu_run_virtual_total)."""
+        """On a CPU, the scheduler's own sum (cpu_run_virtual_total).
+
+        The scheduler adds up at switches and ticks, and the record is not brought up to date
+        (kernel/delayacct.c:delayacct_add_tsk): it can be short by up to a tick, 4 ms at 250 Hz.
+
+        Raises:
+            FieldUnavailable: Also where the kernel says 0: nothing was added up yet.
+        """
+        if not self.cpu_run_virtual_total:
+            raise field_unavailable("cpu_seconds", "the scheduler has not added up its time yet")
         return self.cpu_run_virtual_total / 1e9
 
     @property
@@ -279,6 +307,7 @@ class Record(KernelFields):
         made["exit"] = self.is_exit
         made["last"] = self.is_last
         made["delay_exceeds_elapsed"] = self.delay_exceeds_elapsed
+        made["delays_measured"] = self.delays_measured
         fields = self.fields
         made.update((name, getattr(self, name)) for name in FIELDS if name in fields)
         if "ac_comm" in made:

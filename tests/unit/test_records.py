@@ -169,6 +169,12 @@ def test_derived_values_are_in_the_units_they_name() -> None:
     assert record.peak_rss_bytes == 3072
 
 
+def test_cpu_time_that_was_not_added_up_is_absent() -> None:
+    record = record_of(cpu_run_virtual_total=0)
+    assert record.cpu_run_virtual_total == 0
+    assert not hasattr(record, "cpu_seconds")
+
+
 def test_a_task_without_an_address_space_has_no_peak() -> None:
     record = record_of(hiwater_rss=0)
     assert record.hiwater_rss == 0
@@ -347,6 +353,7 @@ def test_a_dict_is_the_record_ready_for_json(version: int, kind: wire.Kind) -> N
         "exit",
         "last",
         "delay_exceeds_elapsed",
+        "delays_measured",
     }
     sent = wire.layout(version, wire.SIZES[version])
     has = {name for name in FIELDS if name in sent and kind in FIELDS[name].kinds}
