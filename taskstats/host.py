@@ -39,6 +39,11 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
+def pid_max() -> int:
+    """One more than the largest pid there can be."""
+    return int(Path("/proc/sys/kernel/pid_max").read_text(encoding="ascii"))
+
+
 def task_delayacct() -> bool | None:
     """kernel.task_delayacct: whether tasks made now have their delays measured.
 
@@ -48,6 +53,20 @@ def task_delayacct() -> bool | None:
         return Path("/proc/sys/kernel/task_delayacct").read_text(encoding="ascii").strip() != "0"
     except FileNotFoundError:
         return None
+
+
+def processes() -> list[int]:
+    """The ids of the processes that /proc shows."""
+    return sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
+
+
+def threads(pid: int) -> int | None:
+    """How many threads the process has; None if /proc does not show it."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    return int(stat[stat.rindex(b")") + 2 :].split()[17])
 
 
 def cgroup_mounts() -> list[tuple[Literal[1, 2], str]]:

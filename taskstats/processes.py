@@ -8,7 +8,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from taskstats.fields import DELAYS, FIELDS, SUMMED
+from taskstats.fields import DELAY_FIELDS, DELAYS, SUMMED
 from taskstats.presence import PAIRED
 from taskstats.records import Batch, Record
 from taskstats.rows import Picker
@@ -27,10 +27,10 @@ PROCESS_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "status_certain": ("bool", "The leader's record told the same status as the last thread's"),
         "threads": ("threads", "Threads whose record was heard"),
         "complete": ("bool", "The threads heard add up to the kernel's own sums for the process"),
-        "received_ns": ("ns", "When the record of its end was read, since the epoch"),
-        "started_seconds": ("s", "When it began, since the epoch; good to a second"),
+        "received_ns": ("ns since epoch", "When the record of its end was read"),
+        "started_seconds": ("s since epoch", "When it began, good to a second"),
         "elapsed_seconds": ("s", "Time since it began (ac_tgetime)"),
-        "cpu_seconds": ("s", "Time on a CPU, exact (cpu_run_virtual_total)"),
+        "cpu_seconds": ("s", "Time on a CPU (cpu_run_virtual_total); none if not yet added up"),
         "peak_rss_bytes": (
             "bytes",
             "Peak resident size (hiwater_rss); none if the kernel has none",
@@ -57,8 +57,6 @@ _OPERATORS = tuple(_FOLDS[name] for name in _PICKER.names)
 #: The fields of a process's totals, in the order of the struct.
 TOTALS = _PICKER.names
 
-#: What is measured only for tasks made while kernel.task_delayacct=1.
-_OPTIONAL = frozenset(name for name in TOTALS if FIELDS[name].group in DELAYS[1:])
 _OTHER_COUNTS = tuple(TOTALS.index(f"{delay}_count") for delay in DELAYS[1:])
 _CPU_COUNT = TOTALS.index("cpu_count")
 _CPU_RUN = TOTALS.index("cpu_run_virtual_total")
@@ -205,7 +203,7 @@ class Process:
         made = {
             name: value
             for name, value in zip(TOTALS, self._values, strict=True)
-            if name in present and (measured or name not in _OPTIONAL)
+            if name in present and (measured or name not in DELAY_FIELDS)
         }
         group = self.record.group
         if group is not None:
@@ -214,9 +212,9 @@ class Process:
         return made
 
     @property
-    def cpu_seconds(self) -> float:
-        """All its threads on a CPU, exact (cpu_run_virtual_total)."""
-        return self.totals["cpu_run_virtual_total"] / 1e9
+    def cpu_seconds(self) -> float | None:
+        """All its threads on a CPU, as in `Record.cpu_seconds`; None where that is absent."""
+        return self.totals["cpu_run_virtual_total"] / 1e9 or None
 
     @property
     def peak_rss_bytes(self) -> int | None:
@@ -234,7 +232,8 @@ class Process:
         return self._exceeds
 
     def to_dict(self) -> dict[str, Any]:
-        """PROCESS_KEYS and the totals, ready for JSON."""
+        """PROCESS_KEYS and the totals, ready for JSON; None for a delay that was not measured."""
+        fields = self.record.fields
         return {
             "kind": "process",
             "pid": self.pid,
@@ -254,7 +253,7 @@ class Process:
             "peak_rss_bytes": self.peak_rss_bytes,
             "delays_measured": self.delays_measured,
             "delay_exceeds_elapsed": self.delay_exceeds_elapsed,
-            **self.totals,
+            **{name: self.totals.get(name) for name in TOTALS if name in fields},
         }
 
     def __repr__(self) -> str:
@@ -375,9 +374,9 @@ class ProcessFold:
 def _is_complete(record: Record, threads: _Threads) -> bool:
     """Whether the threads heard add up to what the kernel summed over the group.
 
-    Both figures are more than 0 for every thread that ever ran. The kernel adds a thread to its
-    group a moment before it fills the thread's own record, which can then show more; and a thread
-    that is late to exit may be missing from the group's.
+    Every thread that ever ran has a cpu_count. The kernel adds a thread to its group a moment
+    before it fills the thread's own record, which can then show more; and a thread that is late
+    to exit may be missing from the group's.
     """
     group = record.group
     if group is None or not group.cpu_count:

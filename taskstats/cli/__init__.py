@@ -4,9 +4,10 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line; says what to install where click is missing."""
+    """Runs the command line; says what to install where its extra is missing."""
     try:
         import click  # noqa: F401
+        import rich  # noqa: F401
     except ModuleNotFoundError:
         sys.exit("taskstats: the command line needs its extra: pip install '.[cli]'")
     from taskstats.cli.main import taskstats

@@ -1,36 +1,168 @@
-"""`taskstats exits`: a line for every task that ends."""
+"""`taskstats exits`: a line for every process that ends."""
 
+import difflib
+import fnmatch
+import os
+import select
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
 
 import click
 
-from taskstats.cli.output import json_line, text_line
-from taskstats.exits import ExitListener
+from taskstats import presence
+from taskstats.cli import columns, formats, options
+from taskstats.cli.formats import Format
+from taskstats.client import Client
+from taskstats.endpoint import KERNEL, Endpoint
+from taskstats.exits import ExitListener, ExitStats
+from taskstats.fields import FIELDS
+from taskstats.processes import Process, ProcessFold
 from taskstats.records import Batch, Record
+
+_TICK = 0.1  # seconds between looks at the clock, at the reader, and at processes that wait
+
+_FIRST_WITH_PROCESSES = FIELDS["ac_tgid"].since
+
+One = Process | Record
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@options.formats
+@click.option("--threads", is_flag=True, help="The kernel's own records: one for each thread.")
+@click.option("--cpus", metavar="LIST", help="Only exits on these CPUs, for instance 0-3,8.")
 @click.option("--for", "seconds", type=click.FloatRange(0, 1e9), help="End after so many seconds.")
-def exits(as_json: bool, seconds: float | None) -> None:
-    """Hear every task that exits, until Ctrl-C.
+@click.option("--count", type=click.IntRange(1), help="End after so many lines.")
+@click.option("--comm", metavar="GLOB", help="Only commands whose name matches, as in 'cc*'.")
+@click.option(
+    "--user", type=options.User(), metavar="NAME", help="Only this user's, by name or number."
+)
+@click.option("--failed", is_flag=True, help="Only what ended by a signal or not with 0.")
+@click.option(
+    "--fields",
+    type=options.Names(),
+    default="",
+    metavar="NAMES",
+    help="Only these, as in pid,comm,cpu_seconds.",
+)
+@click.option("--strict", is_flag=True, help="Exit status 3 if anything was lost.")
+@click.pass_obj
+def exits(
+    endpoint: Endpoint | None,
+    format_name: str | None,
+    threads: bool,
+    cpus: str | None,
+    seconds: float | None,
+    count: int | None,
+    comm: str | None,
+    user: int | None,
+    failed: bool,
+    fields: tuple[str, ...],
+    strict: bool,
+) -> None:
+    """Hear every process that ends, one line each, until Ctrl-C.
 
-    A thread is a task. At the end, the records received and lost go to stderr.
+    STATUS is 0, FAIL and the exit status, or the signal that ended it; "?" behind it where its
+    threads tell different ones. THR is how many threads were heard; "+" behind it where the
+    kernel's own sums show that there were more. PEAK RSS is - where the kernel has none. On a
+    narrow terminal PPID is left out, then THR.
+
+    Where records were lost, a line says how many and on which CPU; at the end, on stderr, stand
+    those received and lost, and beside them the kernel's own count of exits (of all CPUs, all
+    tasks, so it can differ by those that end at that moment).
+
+    \b
+    Exit status: 0 also after Ctrl-C, SIGTERM, and when the reader of a pipe is gone;
+    1 an error; 2 wrong usage; 3 records were lost, with --strict.
     """
-    line = json_line if as_json else text_line
-    with ExitListener() as listener:
-        _stop_at_signals(listener)
+    _check(fields, threads)
+    endpoint = endpoint or KERNEL
+    with Client(endpoint=endpoint) as client:
+        own = client.pid()
+    if own.version < _FIRST_WITH_PROCESSES and not threads:
+        click.echo(
+            f"struct version {own.version} tells no processes (they came with "
+            f"{_FIRST_WITH_PROCESSES}): these are threads",
+            err=True,
+        )
+        threads = True
+    output = _output(format_name, threads, fields, own)
+    written = _Written(output, count, _wanted(comm, user, failed))
+    fold = None if threads else ProcessFold()
+    with _listener(cpus, endpoint) as listener, _ended_by_signals(listener):
         click.echo(f"listening on {len(listener.cpus)} CPUs; Ctrl-C ends", err=True)
-        for batch in _batches(listener, seconds):
-            if batch:
-                click.echo("\n".join(map(line, _records(batch))))
-        stats = listener.stats()
-    click.echo(f"received {stats.received}, lost {stats.lost}", err=True)
+        try:
+            output.head()
+            for batch in _batches(listener, seconds):
+                if not written.write(batch, fold):
+                    listener.stop()
+                    break
+            else:
+                written.write(Batch(b""), fold)  # what waits for other threads
+            listener.close()
+            stats = listener.stats()
+            written.write_tail(stats)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            listener.close()
+            stats = listener.stats()
+    click.echo(_totals(stats, fold), err=True)
+    if strict and stats.lost:
+        raise SystemExit(3)
 
 
-def _stop_at_signals(listener: ExitListener) -> None:
+def _check(fields: tuple[str, ...], threads: bool) -> None:
+    known = options.RECORD_NAMES if threads else options.PROCESS_NAMES
+    for name in fields:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "`taskstats fields` lists them"
+            raise click.BadParameter(f"no field {name!r}; {hint}", param_hint="--fields")
+
+
+def _output(format_name: str | None, threads: bool, fields: tuple[str, ...], own: Record) -> Format:
+    if format_name == "json":
+        return formats.JsonLines(fields, own.version)
+    if format_name == "csv":
+        sent = presence.present(own.version, own.size, "task", presence.EXIT)
+        known = options.RECORD_NAMES if threads else options.PROCESS_NAMES
+        here = [name for name in known if name not in FIELDS or name in sent]
+        return formats.Csv(tuple(dict.fromkeys([*(fields or here), "cpu", "lost"])))
+    if fields:
+        return formats.Table([columns.column_of(name) for name in fields])
+    return formats.Table(columns.of_records() if threads else columns.of_processes())
+
+
+def _wanted(comm: str | None, user: int | None, failed: bool) -> Callable[[One], bool]:
+    """Whether a process or a task is one of those asked for."""
+
+    def wanted(one: One) -> bool:
+        return (
+            (comm is None or fnmatch.fnmatchcase(one.comm, comm))
+            and (user is None or (one.uid if isinstance(one, Process) else one.ac_uid) == user)
+            and (not failed or one.exit_code != 0)
+        )
+
+    return wanted
+
+
+def _listener(cpus: str | None, endpoint: Endpoint) -> ExitListener:
+    try:
+        return ExitListener(cpus, endpoint=endpoint)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--cpus") from error
+
+
+# ---- listening -------------------------------------------------------------------------------
+
+
+@contextmanager
+def _ended_by_signals(listener: ExitListener) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the stream, not the program: what was heard is still written.
 
     A second one ends the program, should nobody read what it writes.
@@ -40,26 +172,103 @@ def _stop_at_signals(listener: ExitListener) -> None:
         signal.signal(number, signal.SIG_DFL)
         listener.stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _batches(listener: ExitListener, seconds: float | None) -> Iterator[Batch]:
-    """The listener's batches until it is stopped, here after so many seconds."""
-    if seconds is not None:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            batch = next(listener.batches(timeout=left), None)
-            if batch is None:
-                break
-            yield batch
-        listener.stop()
-    yield from listener.batches()
+    """The listener's batches until it is stopped, here after so many seconds.
+
+    Raises:
+        BrokenPipeError: Nobody reads what is written.
+    """
+    end = None if seconds is None else time.monotonic() + seconds
+    while True:
+        left = _TICK if end is None else end - time.monotonic()
+        if left <= 0:
+            listener.stop()
+            end = None
+            continue
+        batch = next(listener.batches(timeout=min(left, _TICK)), None)
+        if batch is None:
+            return
+        if not batch and _reader_is_gone():
+            raise BrokenPipeError
+        yield batch
 
 
-def _records(batch: Batch) -> Iterator[Record]:
-    """Every task, each followed by its group's record if it brought one."""
-    for record in batch:
-        yield record
-        if record.group is not None:
-            yield record.group
+def _reader_is_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads: else only the next line would tell."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except OSError:  # no descriptor, as in a test
+        return False
+    return bool(poll.poll(0))
+
+
+# ---- writing ---------------------------------------------------------------------------------
+
+
+class _Written:
+    """What has been written: lines until their number is reached, and losses on each CPU."""
+
+    def __init__(self, output: Format, count: int | None, wanted: Callable[[One], bool]) -> None:
+        self._output = output
+        self._left = count
+        self._wanted = wanted
+        self._lost: Counter[int] = Counter()
+
+    def write(self, batch: Batch, fold: ProcessFold | None) -> bool:
+        """Writes what a batch brings; False once there are as many lines as were asked for."""
+        for cpu, lost, piece in _pieces(batch):
+            if lost:
+                self._lost[cpu] += lost
+                self._output.loss(cpu, lost)
+            ones: Iterable[One] = piece if fold is None else fold.feed(piece)
+            chosen = list(islice(filter(self._wanted, ones), self._left))
+            self._output.rows(row for one in chosen for row in _rows(one))
+            if self._left is not None:
+                self._left -= len(chosen)
+                if not self._left:
+                    return False
+        return True
+
+    def write_tail(self, stats: ExitStats) -> None:
+        """Writes the losses after which no record came."""
+        for cpu in stats.cpus:
+            if cpu.lost > self._lost[cpu.cpu]:
+                self._output.loss(cpu.cpu, cpu.lost - self._lost[cpu.cpu])
+
+
+def _pieces(batch: Batch) -> Iterator[tuple[int, int, Batch]]:
+    """The batch cut where records were lost: the CPU, how many, and the records after that."""
+    lost_before = batch.columns["lost_before"]
+    cuts = [row for row, lost in enumerate(lost_before) if lost]
+    if not cuts:
+        yield 0, 0, batch
+        return
+    if cuts[0]:
+        yield 0, 0, batch[: cuts[0]]
+    for start, end in zip(cuts, [*cuts[1:], len(batch)], strict=True):
+        yield batch.columns["cpu"][start], lost_before[start], batch[start:end]
+
+
+def _rows(one: One) -> Iterator[dict[str, Any]]:
+    """Its row; of a task that brought its group's record, that too."""
+    yield one.to_dict()
+    if isinstance(one, Record) and one.group is not None:
+        yield one.group.to_dict()
+
+
+def _totals(stats: ExitStats, fold: ProcessFold | None) -> str:
+    counted = "of all CPUs only" if stats.witness is None else str(stats.witness)
+    made = f"received {stats.received}, lost {stats.lost}, kernel's own count {counted}"
+    if fold and (fold.held or fold.forgotten):
+        made += f"; {fold.held} of processes that live on, {fold.forgotten} of them forgotten"
+    refused = stats.foreign + stats.truncated + stats.malformed
+    return f"{made}; {refused} datagrams refused" if refused else made

@@ -1,4 +1,4 @@
-"""The group of subcommands, and how errors and interrupts end it."""
+"""The group of subcommands, and how errors end it."""
 
 import os
 import sys
@@ -6,9 +6,13 @@ from typing import Any
 
 import click
 
+from taskstats import host
+from taskstats.cli.cgroup import cgroup
+from taskstats.cli.doctor import doctor
 from taskstats.cli.exits import exits
+from taskstats.cli.fields import fields
 from taskstats.cli.query import query
-from taskstats.errors import TaskstatsError
+from taskstats.errors import AccessDenied, TaskstatsError, Unavailable
 
 
 class _Group(click.Group):
@@ -17,6 +21,8 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except (AccessDenied, Unavailable) as error:
+            raise click.ClickException(f"{error}\nMore: {host.command()} doctor") from error
         except TaskstatsError as error:
             raise click.ClickException(str(error)) from error
         except BrokenPipeError:
@@ -26,11 +32,29 @@ class _Group(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-@click.group(cls=_Group)
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="linux-taskstats")
 def taskstats() -> None:
-    """Linux per-task accounting: query any task, hear every exit."""
+    """Linux per-task accounting: query any task, hear every exit.
+
+    Queries and listening need CAP_NET_ADMIN; `taskstats doctor` tells what is missing, and the
+    mend. Without an option the commands write tables for people, with --json or --csv lines for
+    programs: the kernel's names and integer units, and what is derived with its unit in the name.
+
+    \b
+    Without full root:
+      sudo setpriv --reuid=USER --regid=GROUP --init-groups \\
+        --inh-caps=+net_admin --ambient-caps=+net_admin TASKSTATS exits
+
+    \b
+    Completion, for instance in bash:
+      eval "$(_TASKSTATS_COMPLETE=bash_source taskstats)"
+
+    \b
+    Exit status: 0 done; 1 an error, a pid or path that could not be had,
+    or not ready to listen (doctor); 2 wrong usage; 3 lost records (exits --strict).
+    """
 
 
-taskstats.add_command(exits)
-taskstats.add_command(query)
+for command in (exits, query, cgroup, fields, doctor):
+    taskstats.add_command(command)

@@ -1,27 +1,142 @@
-"""`taskstats query`: the accounting of tasks that live."""
+"""`taskstats query`: the accounting of tasks and processes that live."""
 
+import errno
 import os
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import click
 
-from taskstats.cli.output import json_line, text_line
+from taskstats import host
+from taskstats.cli import columns, formats, options, tables, texts
+from taskstats.cli.formats import Format
 from taskstats.client import Client
+from taskstats.endpoint import KERNEL, Endpoint
+from taskstats.fields import DELAY_FIELDS, FIELDS
+from taskstats.records import Record
+
+_ID = click.IntRange(0, 2**32 - 1)
 
 
 @click.command()
-@click.argument(
-    "pids", metavar="PID...", type=click.IntRange(0, 2**32 - 1), nargs=-1, required=True
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@click.option("--tgid", "as_groups", is_flag=True, help="Sums over all threads of each process.")
-def query(pids: tuple[int, ...], as_json: bool, as_groups: bool) -> None:
-    """Ask for the accounting of each PID; exit status 1 if one could not be had."""
-    line = json_line if as_json else text_line
-    with Client() as client:
-        batch = client.tgids(pids) if as_groups else client.pids(pids)
-    for record in batch:
-        click.echo(line(record))
-    for pid, error in batch.errors.items():
+@options.formats
+@click.option("--tgid", "as_groups", is_flag=True, help="Whole processes: the sums over threads.")
+@click.option("--all", "everything", is_flag=True, help="Every process in this PID namespace.")
+@click.argument("pids", metavar="[PID]...", type=_ID, nargs=-1)
+@click.pass_obj
+def query(
+    endpoint: Endpoint | None,
+    format_name: str | None,
+    as_groups: bool,
+    everything: bool,
+    pids: tuple[int, ...],
+) -> None:
+    """Ask for the accounting of each PID, one task (a thread) each.
+
+    With --tgid PID is a process, or any of its threads: times, delays and switches are the
+    kernel's sums over its threads; name, user, age and memory are its leader's. What the kernel
+    does not sum over a process (faults, I/O) is absent then.
+
+    Delays other than that for a CPU are measured only for tasks started while
+    kernel.task_delayacct is 1; n/m stands where they were not.
+
+    \b
+    Exit status: 1 if one of the PIDs could not be had.
+    """
+    if everything == bool(pids):
+        raise click.UsageError("give PIDs, or --all")
+    ids = host.processes() if everything else pids
+    with Client(endpoint=endpoint or KERNEL) as client:
+        rows, failed = (_processes if as_groups or everything else _tasks)(client, ids)
+    output = _output(format_name, rows)
+    output.head()
+    output.rows(rows)
+    if any(texts.is_unmeasured(row, name) for row in rows for name in DELAY_FIELDS):
+        output.note(_why_not_measured())
+    output.tail()
+    if everything:
+        return  # what ended meanwhile was not asked for
+    for pid, error in failed.items():
         click.echo(f"taskstats: pid {pid}: {os.strerror(error)}", err=True)
-    if batch.errors:
+    if failed:
         raise SystemExit(1)
+
+
+def _output(format_name: str | None, rows: list[dict[str, Any]]) -> Format:
+    if format_name == "json":
+        return formats.JsonLines()
+    if format_name == "csv":
+        names = {name for row in rows for name in row}
+        known = dict.fromkeys([*options.PROCESS_NAMES, *options.RECORD_NAMES])
+        return formats.Csv([name for name in known if name in names])
+    return formats.Table(tables.widened(columns.of_living(rows), rows))
+
+
+def _why_not_measured() -> str:
+    why = f"{texts.NOT_MEASURED}: not measured: "
+    if host.task_delayacct() is False:
+        return (
+            f"{why}kernel.task_delayacct is 0; it covers only tasks started after it is set\n"
+            "mend: sudo sysctl kernel.task_delayacct=1"
+        )
+    return f"{why}the task was started before kernel.task_delayacct was set, or has never waited"
+
+
+# ---- rows ------------------------------------------------------------------------------------
+
+
+Answer = tuple[list[dict[str, Any]], Mapping[int, int]]
+
+
+def _tasks(client: Client, pids: Iterable[int]) -> Answer:
+    """Each task's own record."""
+    batch = client.pids(pids)
+    return [record.to_dict() for record in batch], batch.errors
+
+
+def _processes(client: Client, pids: Iterable[int]) -> Answer:
+    """Each process once: the group's sums joined with the leader's identity."""
+    found = client.pids(pids)
+    tgids = dict.fromkeys(_tgid(record) for record in found)
+    leaders = {record.id: record for record in client.pids(tgids)}
+    groups = client.tgids(tgids)
+    rows = [_joined(group, leaders[group.id]) for group in groups if group.id in leaders]
+    gone = {tgid for tgid in tgids if tgid not in {row["pid"] for row in rows}}
+    late = {record.id: errno.ESRCH for record in found if _tgid(record) in gone}
+    return rows, {**found.errors, **late}
+
+
+def _tgid(record: Record) -> int:
+    return record.ac_tgid if "ac_tgid" in record.fields else record.id
+
+
+def _joined(group: Record, leader: Record) -> dict[str, Any]:
+    # Of a zombie that never had a second thread the kernel sums nothing: it is its leader.
+    sums = group if group.fields else leader
+    summed = {
+        name: getattr(sums, name)
+        for name, field in FIELDS.items()
+        if "group" in field.kinds and name in sums.fields
+    }
+    elapsed_us = leader.ac_tgetime if "ac_tgetime" in leader.fields else leader.ac_etime
+    measured = leader.delays_measured
+    return {
+        "kind": "process",
+        "pid": group.id,
+        "ppid": leader.ac_ppid,
+        "uid": leader.ac_uid,
+        "gid": leader.ac_gid,
+        "comm": leader.comm,
+        "exit_code": leader.exit_code,
+        "exit_signal": leader.exit_signal,
+        "threads": host.threads(group.id),
+        "started_seconds": int(leader.started_at.timestamp()),
+        "elapsed_seconds": elapsed_us / 1e6,
+        "cpu_seconds": summed["cpu_run_virtual_total"] / 1e9 or None,
+        "peak_rss_bytes": leader.hiwater_rss * 1024 or None,
+        "delays_measured": measured,
+        **{
+            name: value if value or measured or name not in DELAY_FIELDS else None
+            for name, value in summed.items()
+        },
+    }

@@ -28,7 +28,20 @@ MAY_IMPORT = {
     "processes": {"fields", "presence", "records", "rows"},
     "diagnosis": {"client", "cpulist", "errors", "exits", "fields", "host", "records"},
     "cgroups": {"_native", "endpoint", "errors", "shim"},
-    "cli": {"cli", "client", "errors", "exits", "records"},
+    "cli": {
+        "cgroups",
+        "cli",
+        "client",
+        "diagnosis",
+        "endpoint",
+        "errors",
+        "exits",
+        "fields",
+        "host",
+        "presence",
+        "processes",
+        "records",
+    },
 }
 
 #: What each C file may include of the shim, but for its own header.

@@ -1,0 +1,134 @@
+"""The columns of processes and records, for a terminal."""
+
+from collections.abc import Sequence
+
+from taskstats import host
+from taskstats.cli import texts
+from taskstats.cli.tables import Column
+from taskstats.cli.texts import Row
+from taskstats.fields import DELAYS, FIELDS
+from taskstats.processes import PROCESS_KEYS
+
+
+def column_of(name: str) -> Column:
+    """A column for any key of a row."""
+    unit = FIELDS[name].unit if name in FIELDS else PROCESS_KEYS.get(name, ("",))[0]
+    is_text = unit == "text"
+    width = 15 if is_text else 19 if unit.endswith("since epoch") else 8
+    return _plain(name, name, max(width, len(name)), right=not is_text)
+
+
+def of_processes() -> list[Column]:
+    """Those of processes that have ended."""
+    pid = _pid_width()
+    return [
+        _time(),
+        _plain("pid", "PID", pid),
+        _plain("ppid", "PPID", pid, leave=2),
+        _user("uid"),
+        _plain("comm", "COMMAND", 15, right=False),
+        Column("exit_code", "STATUS", _status, 9, right=False, style=_failed_style),
+        _plain("elapsed_seconds", "ELAPSED", 7),
+        _plain("cpu_seconds", "CPU", 7),
+        _plain("peak_rss_bytes", "PEAK RSS", 8),
+        Column("threads", "THR", _threads, 3, leave=1),
+    ]
+
+
+def of_records() -> list[Column]:
+    """Those of the kernel's own records of exits."""
+    pid = _pid_width()
+    return [
+        _time(),
+        _plain("id", "TID", pid),
+        _plain("ac_tgid", "PID", pid, leave=1),
+        _plain("ac_ppid", "PPID", pid, leave=3),
+        _user("ac_uid"),
+        Column("ac_comm", "COMMAND", _command, 15, right=False),
+        Column("ac_exitcode", "STATUS", _task_status, 9, right=False, style=_failed_style),
+        _plain("ac_etime", "ELAPSED", 7),
+        _plain("cpu_run_virtual_total", "CPU", 7),
+        _plain("hiwater_rss", "PEAK RSS", 8, leave=2),
+    ]
+
+
+def of_living(rows: Sequence[Row]) -> list[Column]:
+    """Those of tasks or processes that live, with the delays that their kernel has."""
+    delays = [name for name in DELAYS if any(f"{name}_delay_total" in row for row in rows)]
+    tasks = bool(rows) and rows[0]["kind"] == "task"
+    return [
+        *(_living_tasks() if tasks else _living_processes()),
+        *(
+            _plain(f"{name}_delay_total", f"{name} delay".upper(), leave=10 + number)
+            for number, name in enumerate(delays)
+        ),
+    ]
+
+
+def _living_tasks() -> list[Column]:
+    return [
+        _plain("id", "TID"),
+        _plain("ac_tgid", "PID", leave=2),
+        _plain("ac_ppid", "PPID", leave=3),
+        _user("ac_uid"),
+        _plain("ac_comm", "COMMAND", right=False),
+        _plain("ac_etime", "ELAPSED"),
+        _plain("cpu_run_virtual_total", "CPU"),
+        _plain("hiwater_rss", "PEAK RSS"),
+    ]
+
+
+def _living_processes() -> list[Column]:
+    return [
+        _plain("pid", "PID"),
+        _plain("ppid", "PPID", leave=3),
+        _user("uid"),
+        _plain("comm", "COMMAND", right=False),
+        _plain("elapsed_seconds", "ELAPSED"),
+        _plain("cpu_seconds", "CPU"),
+        _plain("peak_rss_bytes", "PEAK RSS"),
+        _plain("threads", "THR", leave=1),
+    ]
+
+
+# ---- single columns --------------------------------------------------------------------------
+
+
+def _plain(name: str, header: str, width: int = 0, right: bool = True, leave: int = 0) -> Column:
+    return Column(name, header, lambda row: texts.of(row, name), width, right, leave)
+
+
+def _pid_width() -> int:
+    return len(str(host.pid_max() - 1))
+
+
+def _time() -> Column:
+    return Column("received_ns", "TIME", lambda row: texts.clock(row["received_ns"]), 12, False)
+
+
+def _user(name: str) -> Column:
+    return Column(name, "USER", lambda row: texts.user(row[name]) if name in row else "", 8, False)
+
+
+def _status(row: Row) -> str:
+    return texts.status(row["exit_code"], row["exit_signal"], row["status_certain"])
+
+
+def _task_status(row: Row) -> str:
+    if "ac_exitcode" not in row:
+        return texts.ABSENT
+    word = row["ac_exitcode"]
+    return texts.status(word >> 8 & 0xFF, word & 0x7F or None)
+
+
+def _failed_style(row: Row) -> str:
+    failed = row.get("exit_code", row.get("ac_exitcode", 0)) != 0
+    return "red" if failed else ""
+
+
+def _threads(row: Row) -> str:
+    return f"{row['threads']}{'' if row['complete'] else '+'}"
+
+
+def _command(row: Row) -> str:
+    return texts.printable(row["ac_comm"]) if "ac_comm" in row else "(whole process)"

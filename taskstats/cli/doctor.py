@@ -1,0 +1,73 @@
+"""`taskstats doctor`: what stands in the way here, and the mend."""
+
+import dataclasses
+import sys
+import textwrap
+from collections.abc import Iterator
+
+import click
+from rich.text import Text
+
+from taskstats.cli import formats, options
+from taskstats.diagnosis import Check, Diagnosis
+from taskstats.diagnosis import doctor as diagnose
+
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+_INDENT = 19
+
+
+@click.command()
+@options.formats
+def doctor(format_name: str | None) -> None:
+    """Tell what queries and listening need here, try both, and say what mends the rest.
+
+    The self-test ends 200 threads of its own and listens to them. Nothing is changed.
+
+    \b
+    Exit status: 0 all that listening needs is there (there may be warnings); 1 not.
+    """
+    found = diagnose()
+    if format_name is None:
+        _print(found)
+    else:
+        names = ["kind", *(field.name for field in dataclasses.fields(Check))]
+        output = formats.Csv(names) if format_name == "csv" else formats.JsonLines()
+        output.head()
+        output.rows({"kind": "check", **dataclasses.asdict(check)} for check in found.checks)
+    if not found.ready:
+        raise SystemExit(1)
+
+
+def _print(found: Diagnosis) -> None:
+    console = formats.console()
+    width = console.width if console.is_terminal else sys.maxsize
+    for check in found.checks:
+        for number, line in enumerate(_lines(check, width)):
+            style = "" if number else _STYLES[check.state]
+            console.print(Text(line[:4], style), line[4:], sep="")
+    console.print(_summary(found), style="bold")
+
+
+def _lines(check: Check, width: int) -> Iterator[str]:
+    """The check, wrapped; the mend on a line of its own, whole, to be copied."""
+    text = check.finding if check.state == "ok" else f"{check.finding}: {check.why}"
+    yield from textwrap.wrap(
+        text,
+        max(width, 2 * _INDENT),
+        initial_indent=f"{check.state:<6}{check.what:<13}",
+        subsequent_indent=" " * _INDENT,
+        break_on_hyphens=False,
+    )
+    if check.mend:
+        yield f"{'':{_INDENT}}mend: {check.mend}"
+
+
+def _summary(found: Diagnosis) -> str:
+    states = [check.state for check in found.checks]
+    counts = [
+        f"{n} {name}{'s' if n > 1 else ''}"
+        for name, n in (("failure", states.count("fail")), ("warning", states.count("warn")))
+        if n
+    ]
+    text = "ready to listen" if found.ready else "not ready to listen"
+    return f"{text} ({', '.join(counts)})" if counts else text

@@ -1,0 +1,166 @@
+"""How rows are written: a table for people, JSON lines and CSV for programs."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from typing import Any, Protocol
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from taskstats import host
+from taskstats.cli import tables, texts
+from taskstats.cli.tables import Column
+from taskstats.cli.texts import Row
+
+#: The version of what JSON lines and CSV hold. A key may be added without a change of it.
+SCHEMA = 1
+
+
+class Format(Protocol):
+    """One way to write rows."""
+
+    def head(self) -> None:
+        """What comes first."""
+
+    def rows(self, rows: Iterable[Row]) -> None:
+        """Writes rows, and hands them on to the reader at once."""
+
+    def loss(self, cpu: int, lost: int) -> None:
+        """Says that records were lost here."""
+
+    def note(self, text: str) -> None:
+        """A remark for people, under the rows."""
+
+    def tail(self) -> None:
+        """What comes last, under rows that all fit a screen."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise
+
+
+def console() -> Console:
+    """Stdout, with no interpretation of what is written."""
+    return _Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def tell_left_out(console: Console, columns: Sequence[Column]) -> None:
+    """Says which columns the terminal had no room for."""
+    if columns:
+        names = ", ".join(column.header for column in columns)
+        console.print(f"left out at {console.width} columns: {names}")
+
+
+class Table:
+    """Text in columns; on a terminal as wide as that, elsewhere with all columns."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._console = console()
+        self._columns: Sequence[Column] = columns
+        self._left_out: Sequence[Column] = ()
+        if self._console.is_terminal:
+            self._columns, self._left_out = tables.fitted(columns, self._console.width)
+
+    def head(self) -> None:
+        self._console.print(tables.heading(self._columns))
+
+    def rows(self, rows: Iterable[Row]) -> None:
+        lines = [tables.line(self._columns, row) for row in rows]
+        if lines:
+            self._console.print(Text("\n").join(lines))
+            sys.stdout.flush()
+
+    def loss(self, cpu: int, lost: int) -> None:
+        self._console.print(f"-- {lost} lost on CPU {cpu} before this line --", style="red")
+
+    def note(self, text: str) -> None:
+        self._console.print(text)
+
+    def tail(self) -> None:
+        tell_left_out(self._console, self._left_out)
+
+
+class JsonLines:
+    """One JSON object a line, the first about the stream."""
+
+    def __init__(self, names: Sequence[str] = (), struct_version: int | None = None) -> None:
+        self._names = names
+        self._struct_version = struct_version
+
+    def head(self) -> None:
+        about = {
+            "kind": "stream",
+            "schema": SCHEMA,
+            "kernel": host.kernel_release(),
+            "boot_id": host.boot_id(),
+            "package_version": version("linux-taskstats"),
+        }
+        if self._struct_version is not None:
+            about["struct_version"] = self._struct_version
+        self._write([about])
+
+    def rows(self, rows: Iterable[Row]) -> None:
+        if self._names:
+            names = ("kind", *(name for name in self._names if name != "kind"))
+            rows = ({name: row.get(name) for name in names} for row in rows)
+        self._write(rows)
+
+    def loss(self, cpu: int, lost: int) -> None:
+        self._write([{"kind": "loss", "cpu": cpu, "lost": lost}])
+
+    def note(self, text: str) -> None:
+        pass
+
+    def tail(self) -> None:
+        pass
+
+    def _write(self, objects: Iterable[Row]) -> None:
+        lines = "".join(f"{_encode(one)}\n" for one in objects)
+        if lines:
+            click.echo(lines, nl=False)
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class Csv:
+    """Comma-separated values: a line of names, then a line for each row.
+
+    The first column is the kind. What a row does not have is empty.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = ("kind", *(name for name in names if name != "kind"))
+
+    def head(self) -> None:
+        self._write([self._names])
+
+    def rows(self, rows: Iterable[Row]) -> None:
+        self._write([_csv_cell(row.get(name)) for name in self._names] for row in rows)
+
+    def loss(self, cpu: int, lost: int) -> None:
+        self.rows([{"kind": "loss", "cpu": cpu, "lost": lost}])
+
+    def note(self, text: str) -> None:
+        pass
+
+    def tail(self) -> None:
+        pass
+
+    def _write(self, rows: Iterable[Iterable[Any]]) -> None:
+        made = io.StringIO()
+        csv.writer(made, lineterminator="\n").writerows(rows)
+        if made.tell():
+            click.echo(made.getvalue(), nl=False)
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return int(value)
+    return texts.printable(value) if isinstance(value, str) else value

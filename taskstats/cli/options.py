@@ -1,0 +1,68 @@
+"""Options that commands share, and the kinds of values that they take."""
+
+import pwd
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from taskstats.fields import FIELDS
+from taskstats.processes import PROCESS_KEYS, TOTALS
+from taskstats.records import HEADER_KEYS
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+#: What --fields takes: of a process's line, of a task's record.
+PROCESS_NAMES = (*PROCESS_KEYS, *TOTALS)
+RECORD_NAMES = (*HEADER_KEYS, *FIELDS)
+
+
+def formats(command: Command) -> Command:
+    """Gives a command --json and --csv; it takes `format_name`."""
+    command = click.option(
+        "--csv", "format_name", flag_value="csv", help="Comma-separated values, with a heading."
+    )(command)
+    return click.option("--json", "format_name", flag_value="json", help="One JSON object a line.")(
+        command
+    )
+
+
+class User(click.ParamType):  # type: ignore[type-arg]
+    """A user's name or number."""
+
+    name = "user"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return pwd.getpwnam(value).pw_uid
+        except KeyError:
+            if value.isdecimal():
+                return int(value)
+            self.fail(f"there is no user {value!r}", param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        names = sorted(user.pw_name for user in pwd.getpwall())
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+class Names(click.ParamType):  # type: ignore[type-arg]
+    """Keys of a process's line or of a record, separated by commas."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        before, comma, last = incomplete.rpartition(",")
+        names = RECORD_NAMES if ctx.params.get("threads") else PROCESS_NAMES
+        return [CompletionItem(before + comma + name) for name in names if name.startswith(last)]

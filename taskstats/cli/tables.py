@@ -1,0 +1,81 @@
+"""Rows as lines of text: columns that are left out, never cut, where the terminal is narrow."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from taskstats.cli.texts import Row
+
+_GAP = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: The key of a row that it shows.
+        header: Its heading.
+        text: A row's cell.
+        width: Cells that it takes; a wider number spills over, a wider text is cut.
+        right: Aligned to the right, as numbers are.
+        leave: Left out on a narrow terminal, the highest first; 0 is never left out.
+        style: The rich style of a row's cell.
+    """
+
+    name: str
+    header: str
+    text: Callable[[Row], str]
+    width: int = 0
+    right: bool = True
+    leave: int = 0
+    style: Callable[[Row], str] | None = None
+
+
+def widened(columns: Iterable[Column], rows: Sequence[Row]) -> list[Column]:
+    """The columns as wide as these rows need."""
+    return [
+        replace(
+            column,
+            width=max([cell_len(column.header), *(cell_len(column.text(row)) for row in rows)]),
+        )
+        for column in columns
+    ]
+
+
+def fitted(columns: Sequence[Column], width: int) -> tuple[list[Column], list[Column]]:
+    """Those that a terminal of this width has room for, and those left out."""
+    kept = list(columns)
+    for column in sorted(columns, key=lambda column: -column.leave):
+        if sum(c.width + _GAP for c in kept) - _GAP <= width or not column.leave:
+            break
+        kept.remove(column)
+    return kept, [column for column in columns if column not in kept]
+
+
+def heading(columns: Sequence[Column]) -> Text:
+    """The line of headings."""
+    cells = [_cell(column, column.header) for column in columns]
+    return Text((" " * _GAP).join(cells).rstrip(), style="bold")
+
+
+def line(columns: Sequence[Column], row: Row) -> Text:
+    """A row's line."""
+    made = Text()
+    for number, column in enumerate(columns):
+        made.append(" " * _GAP if number else "")
+        style = column.style(row) if column.style else ""
+        made.append(_cell(column, column.text(row)), style)
+    made.rstrip()
+    return made
+
+
+def _cell(column: Column, text: str) -> str:
+    missing = column.width - cell_len(text)
+    if column.right:
+        return " " * missing + text
+    if missing < 0:
+        return set_cell_size(text, column.width - 1) + "…"
+    return text + " " * missing

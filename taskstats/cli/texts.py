@@ -1,0 +1,117 @@
+"""Figures as people read them: times, sizes, statuses, names."""
+
+import pwd
+import signal
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from taskstats.fields import DELAY_FIELDS, FIELDS
+from taskstats.processes import PROCESS_KEYS
+
+ABSENT = "-"
+NOT_MEASURED = "n/m"
+
+Row = Mapping[str, Any]
+
+
+def printable(name: str) -> str:
+    r"""The name with control characters as \xNN: a task may call itself anything."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
+
+
+def three_digits(value: float) -> str:
+    """Three digits that count: 1.23, 12.3, 123."""
+    return f"{value:.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"
+
+
+def duration(ns: float) -> str:
+    """A time, at most seven characters."""
+    if ns < 999.5:
+        return f"{ns:.0f} ns"
+    for unit, size in (("us", 1e3), ("ms", 1e6), ("s", 1e9)):
+        if ns < 999.5 * size and (unit != "s" or ns < 99.95e9):
+            return f"{three_digits(ns / size)} {unit}"
+    minutes, seconds = divmod(round(ns / 1e9), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {hours:02}h"
+    return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {seconds:02}s"
+
+
+def size(count: float) -> str:
+    """Bytes in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1023.5:
+            return f"{count:.0f} B" if unit == "B" else f"{three_digits(count)} {unit}"
+        count /= 1024
+    return f"{three_digits(count)} PiB"
+
+
+def clock(ns: int) -> str:
+    """The local time of day, to the millisecond."""
+    return datetime.fromtimestamp(ns / 1e9).isoformat(timespec="milliseconds")[11:]
+
+
+def moment(seconds: float) -> str:
+    """The local date and time, to the second."""
+    return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
+
+
+@cache
+def user(uid: int) -> str:
+    """The user's name, or the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return str(uid)
+
+
+def status(code: int | None, number: int | None, certain: bool = True) -> str:
+    """How it ended: 0, FAIL 1, KILL (9); "?" behind what another thread contradicts."""
+    if number is not None:
+        try:
+            text = f"{signal.Signals(number).name.removeprefix('SIG')} ({number})"
+        except ValueError:
+            text = f"SIG ({number})"
+    elif code is None:
+        return ABSENT
+    else:
+        text = f"FAIL {code}" if code else "0"
+    return text if certain else f"{text}?"
+
+
+# ---- any key of a row ------------------------------------------------------------------------
+
+_UNITS = {name: field.unit for name, field in FIELDS.items()}
+_UNITS |= {name: unit for name, (unit, _) in PROCESS_KEYS.items()}
+
+_OF_UNIT = {
+    "ns": duration,
+    "us": lambda us: duration(us * 1e3),
+    "s": lambda seconds: duration(seconds * 1e9),
+    "bytes": size,
+    "KiB": lambda kib: size(kib * 1024),
+    "s since epoch": moment,
+    "ns since epoch": lambda ns: moment(ns / 1e9) if ns else ABSENT,
+    "text": printable,
+}
+
+
+def is_unmeasured(row: Row, name: str) -> bool:
+    """Whether the field is of a delay that was not measured for this row: 0 would be false."""
+    return name in DELAY_FIELDS and name in row and not row[name] and not row["delays_measured"]
+
+
+def of(row: Row, name: str) -> str:
+    """The row's value as people read it."""
+    if is_unmeasured(row, name):
+        return NOT_MEASURED
+    value = row.get(name)
+    if value is None:
+        return ABSENT
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _OF_UNIT.get(_UNITS.get(name, ""), str)(value)
