@@ -1,15 +1,15 @@
 """Records of threads folded into processes. No I/O: it runs on a replayed stream as well."""
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Any
 
 from taskstats.fields import DELAY_FIELDS, DELAYS, SUMMED
-from taskstats.presence import PAIRED
+from taskstats.presence import LAST, PAIRED
 from taskstats.records import Batch, Record
 from taskstats.rows import Picker
 
@@ -57,11 +57,30 @@ _OPERATORS = tuple(_FOLDS[name] for name in _PICKER.names)
 #: The fields of a process's totals, in the order of the struct.
 TOTALS = _PICKER.names
 
-_OTHER_COUNTS = tuple(TOTALS.index(f"{delay}_count") for delay in DELAYS[1:])
+_OTHER_COUNTS = operator.itemgetter(*(TOTALS.index(f"{delay}_count") for delay in DELAYS[1:]))
 _CPU_COUNT = TOTALS.index("cpu_count")
 _CPU_RUN = TOTALS.index("cpu_run_virtual_total")
 
 _GRACE_NS = 100_000_000  # how long records of other threads may come after the last one's
+
+
+@cache
+def _present(
+    fields: frozenset[str], measured: bool
+) -> tuple[tuple[str, ...], Callable[[Sequence[int]], tuple[int, ...]]]:
+    """Those of TOTALS that a record with these fields has, and what takes their values."""
+    kept = [
+        (at, name)
+        for at, name in enumerate(TOTALS)
+        if name in fields and (measured or name not in DELAY_FIELDS)
+    ]
+    return tuple(name for _, name in kept), operator.itemgetter(*(at for at, _ in kept))
+
+
+@cache
+def _unmeasured(fields: frozenset[str]) -> Mapping[str, None]:
+    """The keys of all of them, in order."""
+    return dict.fromkeys(name for name in TOTALS if name in fields)
 
 
 @dataclass(slots=True)
@@ -73,7 +92,8 @@ class _Threads:
     exceeds: bool
     leader: "_Leader | None"
 
-    def add(self, batch: Batch, row: int, record: Record) -> None:
+    def add(self, batch: Batch, row: int) -> None:
+        record = Record(batch, row)
         read = _PICKER.read(batch.data, row)
         self.values = [fold(a, b) for fold, a, b in zip(_OPERATORS, self.values, read, strict=True)]
         self.records += 1
@@ -96,7 +116,8 @@ def _leader(record: Record) -> _Leader | None:
     return _Leader(record.comm, record.ac_uid, record.ac_gid, record.ac_exitcode)
 
 
-def _first(batch: Batch, row: int, record: Record) -> _Threads:
+def _first(batch: Batch, row: int) -> _Threads:
+    record = Record(batch, row)
     values = list(_PICKER.read(batch.data, row))
     return _Threads(1, values, record.delay_exceeds_elapsed, _leader(record))
 
@@ -117,13 +138,16 @@ class Process:
             False where threads ended before the stream began, or records were lost.
     """
 
-    def __init__(self, record: Record, threads: _Threads, complete: bool) -> None:
-        self.record = record
-        self.threads = threads.records
+    def __init__(self, batch: Batch, row: int, threads: _Threads | None, complete: bool) -> None:
+        self.record = Record(batch, row)
+        self.threads = threads.records if threads else 1
         self.complete = complete
-        self._values = threads.values
-        self._leader = threads.leader
-        self._exceeds = threads.exceeds
+        self._row = batch, row
+        self._threads = threads
+
+    @property
+    def _leader(self) -> _Leader | None:
+        return self._threads.leader if self._threads else None
 
     @property
     def pid(self) -> int:
@@ -138,17 +162,20 @@ class Process:
     @property
     def uid(self) -> int:
         """Real user id."""
-        return self._leader.uid if self._leader else self.record.ac_uid
+        leader = self._leader
+        return leader.uid if leader else self.record.ac_uid
 
     @property
     def gid(self) -> int:
         """Real group id."""
-        return self._leader.gid if self._leader else self.record.ac_gid
+        leader = self._leader
+        return leader.gid if leader else self.record.ac_gid
 
     @property
     def comm(self) -> str:
         r"""The command name; bytes that are not UTF-8 read \xNN."""
-        return self._leader.comm if self._leader else self.record.comm
+        leader = self._leader
+        return leader.comm if leader else self.record.comm
 
     @property
     def exit_code(self) -> int | None:
@@ -167,6 +194,8 @@ class Process:
         Threads have a status each; that of the last is the process's nearly always. False too
         where the leader's record was not heard.
         """
+        if self._threads is None:
+            return True
         return self._leader is not None and self._leader.status == self.record.ac_exitcode
 
     @property
@@ -198,14 +227,12 @@ class Process:
         not heard. A field that this kernel does not have, and a delay that was not measured, has
         no key.
         """
-        present = self.record.fields
-        measured = any(self._values[at] for at in _OTHER_COUNTS)
-        made = {
-            name: value
-            for name, value in zip(TOTALS, self._values, strict=True)
-            if name in present and (measured or name not in DELAY_FIELDS)
-        }
+        batch, row = self._row
+        values = self._threads.values if self._threads else _PICKER.read(batch.data, row)
         group = self.record.group
+        measured = any(_OTHER_COUNTS(values)) or (group is not None and group.delays_measured)
+        names, those = _present(self.record.fields, bool(measured))
+        made = dict(zip(names, those(values), strict=True))
         if group is not None:
             for name in group.fields & made.keys():
                 made[name] = max(made[name], getattr(group, name))
@@ -229,11 +256,10 @@ class Process:
     @property
     def delay_exceeds_elapsed(self) -> bool:
         """A delay of a thread is longer than it has lived: the kernel's error."""
-        return self._exceeds
+        return self._threads.exceeds if self._threads else self.record.delay_exceeds_elapsed
 
     def to_dict(self) -> dict[str, Any]:
         """PROCESS_KEYS and the totals, ready for JSON; None for a delay that was not measured."""
-        fields = self.record.fields
         return {
             "kind": "process",
             "pid": self.pid,
@@ -253,7 +279,8 @@ class Process:
             "peak_rss_bytes": self.peak_rss_bytes,
             "delays_measured": self.delays_measured,
             "delay_exceeds_elapsed": self.delay_exceeds_elapsed,
-            **{name: self.totals.get(name) for name in TOTALS if name in fields},
+            **_unmeasured(self.record.fields),
+            **self.totals,
         }
 
     def __repr__(self) -> str:
@@ -287,7 +314,7 @@ class ProcessFold:
         self.held = 0
         self.forgotten = 0
         self._living: dict[int, _Threads] = {}  # by tgid; the one heard of last is last
-        self._ending: dict[int, tuple[Record, _Threads]] = {}  # by tgid, in the order of their ends
+        self._ending: dict[int, tuple[Batch, _Threads]] = {}  # by tgid, in the order of their ends
 
     def feed(self, batch: Batch) -> list[Process]:
         """The processes that have ended.
@@ -305,17 +332,17 @@ class ProcessFold:
             return self.flush()
         if batch.kind == "group" or not batch[0].is_exit:
             raise ValueError(f"processes are made of the task records of exits, not of {batch!r}")
-        now = batch.columns["received_ns"][-1]
-        made = [self._end(tgid) for tgid in self._due(now)]
-        for row, record in enumerate(batch):
-            tgid = record.ac_tgid
-            if record.is_last:
-                made += self._last(tgid, batch, row, record)
+        tgids = [record.ac_tgid for record in batch]
+        flags = batch.columns["flags"]
+        made = [self._end(tgid) for tgid in self._due(batch.columns["received_ns"][-1])]
+        for row, tgid in enumerate(tgids):
+            if flags[row] & LAST:
+                made += self._last(tgid, batch, row, flags[row])
             elif tgid in self._ending:
-                self._ending[tgid][1].add(batch, row, record)
+                self._ending[tgid][1].add(batch, row)
                 self.held += 1
             else:
-                self._hold(tgid, batch, row, record)
+                self._hold(tgid, batch, row)
         return made
 
     def flush(self) -> list[Process]:
@@ -324,43 +351,45 @@ class ProcessFold:
 
     # -- one process
 
-    def _last(self, tgid: int, batch: Batch, row: int, record: Record) -> Iterator[Process]:
+    def _last(self, tgid: int, batch: Batch, row: int, flags: int) -> list[Process]:
         """Takes the last thread's record; gives the process if it never had another thread."""
-        if tgid in self._ending:  # the pid is in use again
-            yield self._end(tgid)
+        # Where one waits to end, its pid is in use again.
+        before = [self._end(tgid)] if tgid in self._ending else []
         threads = self._living.pop(tgid, None)
-        if not batch.columns["flags"][row] & PAIRED:
+        if not flags & PAIRED:
             if threads:  # of another process, which had this pid
                 self._forget(threads)
-            yield Process(record, _first(batch, row, record), complete=True)
-            return
+            return [*before, Process(batch, row, None, complete=True)]
         if threads:
-            threads.add(batch, row, record)
+            threads.add(batch, row)
         else:
-            threads = _first(batch, row, record)
+            threads = _first(batch, row)
         # A copy: the record is kept for a while, and would keep the whole batch.
-        self._ending[tgid] = batch[row : row + 1][0], threads
+        self._ending[tgid] = batch[row : row + 1], threads
         self.held += 1
+        return before
 
     def _due(self, now: int) -> list[int]:
         due = []
-        for tgid, (record, _) in self._ending.items():
-            if now - (record.received_ns or 0) < _GRACE_NS:
+        for tgid, (last, _) in self._ending.items():
+            if now - last.columns["received_ns"][0] < _GRACE_NS:
                 break
             due.append(tgid)
         return due
 
     def _end(self, tgid: int) -> Process:
-        record, threads = self._ending.pop(tgid)
+        last, threads = self._ending.pop(tgid)
         self.held -= threads.records
-        return Process(record, threads, _is_complete(record, threads))
+        # After an exec by another thread than the leader both have the same pid; the last one is it.
+        threads.leader = _leader(last[0]) or threads.leader
+        return Process(last, 0, threads, _is_complete(last[0], threads))
 
-    def _hold(self, tgid: int, batch: Batch, row: int, record: Record) -> None:
+    def _hold(self, tgid: int, batch: Batch, row: int) -> None:
         threads = self._living.pop(tgid, None)
         if threads:
-            threads.add(batch, row, record)
+            threads.add(batch, row)
         else:
-            threads = _first(batch, row, record)
+            threads = _first(batch, row)
         self._living[tgid] = threads
         self.held += 1
         if len(self._living) > self.capacity:
@@ -379,7 +408,7 @@ def _is_complete(record: Record, threads: _Threads) -> bool:
     to exit may be missing from the group's.
     """
     group = record.group
-    if group is None or not group.cpu_count:
+    if group is None or "cpu_count" not in group.fields or not group.cpu_count:
         return False
     return (
         threads.values[_CPU_COUNT] >= group.cpu_count

@@ -63,12 +63,13 @@ def heading(columns: Sequence[Column]) -> Text:
 
 def line(columns: Sequence[Column], row: Row) -> Text:
     """A row's line."""
-    made = Text()
-    for number, column in enumerate(columns):
-        made.append(" " * _GAP if number else "")
-        style = column.style(row) if column.style else ""
-        made.append(_cell(column, column.text(row)), style)
-    made.rstrip()
+    cells = [_cell(column, column.text(row)) for column in columns]
+    made = Text((" " * _GAP).join(cells).rstrip())
+    start = 0
+    for column, cell in zip(columns, cells, strict=True):
+        if column.style:
+            made.stylize(column.style(row), start, start + len(cell))
+        start += len(cell) + _GAP
     return made
 
 
