@@ -334,7 +334,7 @@ class ProcessFold:
             raise ValueError(f"processes are made of the task records of exits, not of {batch!r}")
         tgids = [record.ac_tgid for record in batch]
         flags = batch.columns["flags"]
-        made = [self._end(tgid) for tgid in self._due(batch.columns["received_ns"][-1])]
+        made = [self._end(tgid) for tgid in self._due(batch.columns["received_ns"][0])]
         for row, tgid in enumerate(tgids):
             if flags[row] & LAST:
                 made += self._last(tgid, batch, row, flags[row])
@@ -380,7 +380,7 @@ class ProcessFold:
     def _end(self, tgid: int) -> Process:
         last, threads = self._ending.pop(tgid)
         self.held -= threads.records
-        # After an exec by another thread than the leader both have the same pid; the last one is it.
+        # An exec by another thread leaves two records of the leader's pid; the last one is it.
         threads.leader = _leader(last[0]) or threads.leader
         return Process(last, 0, threads, _is_complete(last[0], threads))
 
