@@ -36,8 +36,14 @@ One = Process | Record
 @options.formats
 @click.option("--threads", is_flag=True, help="The kernel's own records: one for each thread.")
 @click.option("--cpus", metavar="LIST", help="Only exits on these CPUs, for instance 0-3,8.")
-@click.option("--for", "seconds", type=click.FloatRange(0, 1e9), help="End after so many seconds.")
-@click.option("--count", type=click.IntRange(1), help="End after so many lines.")
+@click.option(
+    "--for",
+    "seconds",
+    type=click.FloatRange(0, 1e9),
+    metavar="SECONDS",
+    help="End after this time.",
+)
+@click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many lines.")
 @click.option("--comm", metavar="GLOB", help="Only commands whose name matches, as in 'cc*'.")
 @click.option(
     "--user", type=options.User(), metavar="NAME", help="Only this user's, by name or number."
@@ -77,7 +83,7 @@ def exits(
     tasks, so it can differ by those that end at that moment).
 
     \b
-    Exit status: 0 also after Ctrl-C, SIGTERM, and when the reader of a pipe is gone;
+    Exit status: 0 also after Ctrl-C, SIGTERM, and when a pipe's reader is gone;
     1 an error; 2 wrong usage; 3 records were lost, with --strict.
     """
     _check(fields, threads)

@@ -51,8 +51,8 @@ def taskstats() -> None:
       eval "$(_TASKSTATS_COMPLETE=bash_source taskstats)"
 
     \b
-    Exit status: 0 done; 1 an error, a pid or path that could not be had,
-    or not ready to listen (doctor); 2 wrong usage; 3 lost records (exits --strict).
+    Exit status: 0 done; 1 an error, a pid or path that could not be had, or
+    not ready to listen (doctor); 2 wrong usage; 3 lost records (exits --strict).
     """
 
 

@@ -73,13 +73,13 @@ def _output(format_name: str | None, rows: list[dict[str, Any]]) -> Format:
 
 
 def _why_not_measured() -> str:
-    why = f"{texts.NOT_MEASURED}: not measured: "
+    why = f"{texts.NOT_MEASURED}: not measured"
     if host.task_delayacct() is False:
         return (
-            f"{why}kernel.task_delayacct is 0; it covers only tasks started after it is set\n"
+            f"{why}: kernel.task_delayacct=0; it covers only tasks started after\n"
             "mend: sudo sysctl kernel.task_delayacct=1"
         )
-    return f"{why}the task was started before kernel.task_delayacct was set, or has never waited"
+    return f"{why} (started before kernel.task_delayacct=1), or has never waited"
 
 
 # ---- rows ------------------------------------------------------------------------------------

@@ -1,43 +1,198 @@
 """The command `taskstats`, as a shell runs it."""
 
+import csv
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support import child
+from click.testing import CliRunner
+from support import child, terminal
+
+from taskstats import host
+from taskstats.cli.main import taskstats
 
 TASKSTATS = str(Path(sys.executable).parent / "taskstats")
 
 
 @contextmanager
-def listening(*options: str) -> Iterator[subprocess.Popen[str]]:
+def listening(*options: str, **also: Any) -> Iterator[subprocess.Popen[str]]:
     """`taskstats exits`, from when it hears."""
     with subprocess.Popen(
-        [TASKSTATS, "exits", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [TASKSTATS, "exits", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **also,
     ) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("listening")
         yield process
 
 
-def test_exits_hears_200_of_200() -> None:
-    with listening("--json", "--for", "1000") as process:
+def run(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    answered = subprocess.run([TASKSTATS, *arguments], capture_output=True, text=True)
+    assert answered.returncode == status, answered.stderr
+    assert "Traceback" not in answered.stderr
+    return answered
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it wrote, after SIGTERM."""
+    process.terminate()
+    output, errors = process.communicate()
+    assert "Traceback" not in errors
+    return output, errors
+
+
+def objects(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def mine(output: str) -> list[dict[str, Any]]:
+    """The lines of this process's children."""
+    return [one for one in objects(output) if one.get("ppid") == os.getpid()]
+
+
+# ---- exits -----------------------------------------------------------------------------------
+
+
+def test_a_line_for_every_process() -> None:
+    with listening("--json") as process:
         made = [(child.spawn_and_reap(i, uid=child.NOBODY), i) for i in range(200)]
-        process.terminate()
-        output, errors = process.communicate()
-    records = [json.loads(line) for line in output.splitlines()]
-    mine = [r for r in records if r.get("ac_ppid") == os.getpid()]
+        output, errors = ended(process)
     assert process.returncode == 0
-    assert sorted((r["ac_pid"], r["ac_exitcode"] >> 8) for r in mine) == sorted(made)
-    assert {r["ac_uid"] for r in mine} == {child.NOBODY}
-    assert {"id", "kind", "cpu", "seq", "ac_pid", "ac_exitcode"} <= set(records[0])
-    assert f"received {len([r for r in records if r['kind'] == 'task'])}, lost 0" in errors
+    lines = mine(output)
+    assert sorted((one["pid"], one["exit_code"]) for one in lines) == sorted(made)
+    assert {one["kind"] for one in lines} == {"process"}
+    assert {one["uid"] for one in lines} == {child.NOBODY}
+    assert {one["threads"] for one in lines} == {1}
+    assert ", lost 0, kernel's own count " in errors
+
+
+def test_the_first_object_is_about_the_stream() -> None:
+    with listening("--json") as process:
+        child.spawn_and_reap()
+        output, _ = ended(process)
+    head = objects(output)[0]
+    assert head["kind"] == "stream"
+    assert head["kernel"] == os.uname().release
+    assert head["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert head["schema"] == 1
+    assert head["package_version"]
+
+
+THREADED = """
+import os, threading
+threads = [threading.Thread(target=int) for _ in range(5)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_threads_are_one_process_or_the_kernels_own_records() -> None:
+    with listening("--json") as process:
+        pid = subprocess.Popen([sys.executable, "-c", THREADED])
+        pid.wait()
+        output, _ = ended(process)
+    (line,) = [one for one in mine(output) if one["pid"] == pid.pid]
+    assert (line["threads"], line["complete"], line["exit_code"]) == (6, True, 0)
+
+    with listening("--json", "--threads") as process:
+        pid = subprocess.Popen([sys.executable, "-c", THREADED])
+        pid.wait()
+        output, errors = ended(process)
+    records = objects(output)[1:]
+    tasks = [one for one in records if one.get("ac_tgid") == pid.pid]
+    assert len(tasks) == 6
+    assert [one["id"] for one in records if one["kind"] == "group"] == [pid.pid]
+    assert f"received {len([one for one in records if one['kind'] == 'task'])}, lost 0" in errors
+
+
+def test_a_signal_that_ended_it() -> None:
+    with listening("--json") as killing, listening() as showing:
+        victim = subprocess.Popen(["sleep", "1000"])
+        victim.kill()
+        victim.wait()
+        output, _ = ended(killing)
+        table, _ = ended(showing)
+    (line,) = [one for one in mine(output) if one["pid"] == victim.pid]
+    assert (line["exit_code"], line["exit_signal"]) == (None, 9)
+    (row,) = [row for row in table.splitlines() if f" {victim.pid} " in row]
+    assert "KILL (9)" in row
+
+
+def test_filters() -> None:
+    with listening("--json", "--failed", "--user", "nobody", "--comm", "py*") as process:
+        failed = child.spawn_and_reap(3, uid=child.NOBODY)
+        child.spawn_and_reap(0, uid=child.NOBODY)
+        child.spawn_and_reap(3)
+        output, _ = ended(process)
+    assert [one["pid"] for one in mine(output)] == [failed]
+
+
+def test_chosen_fields_in_each_format() -> None:
+    names = "pid,comm,exit_code"
+    for options in (["--json"], ["--csv"], []):
+        with listening(*options, "--fields", names) as process:
+            pid = child.spawn_and_reap(7)
+            output, _ = ended(process)
+        if options == ["--json"]:
+            (line,) = [one for one in objects(output) if one.get("pid") == pid]
+            assert list(line) == ["kind", "pid", "comm", "exit_code"]
+        elif options == ["--csv"]:
+            rows = list(csv.DictReader(io.StringIO(output)))
+            (row,) = [row for row in rows if row["pid"] == str(pid)]
+            assert list(row) == ["kind", "pid", "comm", "exit_code", "cpu", "lost"]
+            assert row["exit_code"] == "7"
+        else:
+            assert output.splitlines()[0].split() == ["pid", "comm", "exit_code"]
+            (words,) = [line.split() for line in output.splitlines() if str(pid) in line.split()]
+            assert words[0] == str(pid)
+            assert words[-1] == "7"
+
+
+def test_csv_has_a_column_for_every_field() -> None:
+    with listening("--csv") as process:
+        pid = child.spawn_and_reap(1)
+        output, _ = ended(process)
+    rows = list(csv.DictReader(io.StringIO(output)))
+    (row,) = [row for row in rows if row["pid"] == str(pid)]
+    assert None not in row
+    assert (row["kind"], row["exit_code"], row["exit_signal"]) == ("process", "1", "")
+    assert int(row["ac_minflt"]) > 0
+
+
+def test_so_many_lines() -> None:
+    with listening("--json", "--count", "3", "--comm", "py*") as process:
+        made = [child.spawn_and_reap() for _ in range(10)]
+        output, errors = process.communicate()
+    assert process.returncode == 0
+    written = [one["pid"] for one in objects(output)[1:]]
+    assert len(written) == 3
+    assert set(written) & set(made)
+    assert errors.startswith("received ")
+
+
+def test_one_cpu_only() -> None:
+    cpu = min(os.sched_getaffinity(0))
+    with listening("--json", "--threads", "--cpus", str(cpu)) as process:
+        child.spawn_and_reap()
+        output, errors = ended(process)
+    assert {one["cpu"] for one in objects(output)[1:]} <= {cpu}
+    assert "kernel's own count of all CPUs only" in errors
+
+
+def test_a_cpu_that_does_not_exist() -> None:
+    assert "65535" in run("exits", "--cpus", "65535", status=2).stderr
 
 
 def test_exits_ends_by_itself() -> None:
@@ -55,73 +210,382 @@ def test_exits_ends_quietly_at_a_signal(options: tuple[str, ...], number: signal
         process.send_signal(number)
         output, errors = process.communicate()
     assert process.returncode == 0
-    assert any(line.split()[:2] == ["task", str(pid)] for line in output.splitlines())
+    assert any(f" {pid} " in line and "FAIL 1" in line for line in output.splitlines())
     assert "lost 0" in errors
     assert "Traceback" not in errors
 
 
-def test_exits_ends_quietly_when_its_reader_does() -> None:
+@pytest.mark.parametrize("options", [("--json",), ("--csv",), ()])
+def test_exits_ends_quietly_with_its_reader(options: tuple[str, ...]) -> None:
+    with listening(*options, "--comm", "no such name") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()  # ends by itself: nothing more is written
+    assert process.returncode == 0
+    assert errors.startswith("received ")
+
+
+def test_head_ends_a_storm_at_once() -> None:
     with listening("--json") as process:
+        head = subprocess.Popen(["head", "-n", "1"], stdin=process.stdout, stdout=subprocess.PIPE)
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        while process.poll() is None:
+        for _ in range(1000):
             child.spawn_and_reap()
+        output, _ = head.communicate()
         errors = process.stderr.read()
-    assert "Traceback" not in errors
+    assert process.returncode == 0
+    assert json.loads(output)["kind"] == "stream"
+    assert errors.count("\n") == 1
+    assert errors.startswith("received ")
+
+
+STORM = """
+import os, threading
+os.sched_setaffinity(0, {int(os.environ["STORM_CPU"])})
+for _ in range(25_000):
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("options", [("--json",), ("--csv",), ()])
+def test_a_loss_is_a_line_and_with_strict_a_status(options: tuple[str, ...]) -> None:
+    cpu = min(os.sched_getaffinity(0))
+    with listening(*options, "--threads", "--cpus", str(cpu), "--strict") as process:
+        process.send_signal(signal.SIGSTOP)
+        environment = {**os.environ, "STORM_CPU": str(cpu)}
+        subprocess.run([sys.executable, "-c", STORM], check=True, env=environment)
+        process.send_signal(signal.SIGCONT)
+        output, errors = ended(process)
+    assert process.returncode == 3
+    received, lost = (int(word.split()[1]) for word in errors.splitlines()[-1].split(",")[:2])
+    assert lost > 0
+    assert received + lost >= 25_000
+    if options == ("--json",):
+        losses = [one for one in objects(output) if one["kind"] == "loss"]
+        told = sum(one["lost"] for one in losses)
+        assert {(one["cpu"], *one) for one in losses} == {(cpu, "kind", "cpu", "lost")}
+    elif options == ("--csv",):
+        rows = csv.DictReader(io.StringIO(output))
+        told = sum(int(row["lost"]) for row in rows if row["kind"] == "loss")
+    else:
+        lines = [line.split() for line in output.splitlines() if line.startswith("-- ")]
+        told = sum(int(words[1]) for words in lines)
+    assert told == lost
+
+
+# ---- query -----------------------------------------------------------------------------------
 
 
 def test_query_agrees_with_proc() -> None:
-    answered = subprocess.run(
-        [TASKSTATS, "query", "--json", str(os.getpid())], check=True, capture_output=True
-    )
-    record = json.loads(answered.stdout)
+    head, record = objects(run("query", "--json", str(os.getpid())).stdout)
+    assert head["kind"] == "stream"
     assert (record["ac_pid"], record["ac_ppid"]) == (os.getpid(), os.getppid())
     assert record["ac_uid"] == os.getuid()
     assert record["ac_comm"] == Path("/proc/self/comm").read_text().strip()
 
 
-def test_query_tells_which_ids_are_gone() -> None:
-    answered = subprocess.run(
-        [TASKSTATS, "query", "--tgid", str(os.getpid()), "5000000"], capture_output=True, text=True
-    )
-    assert answered.returncode == 1
-    assert answered.stdout.startswith("group")
+@contextmanager
+def second_thread() -> Iterator[int]:
+    """A thread of this process, by its id."""
+    started, done = threading.Event(), threading.Event()
+    ids = []
+
+    def wait() -> None:
+        ids.append(threading.get_native_id())
+        started.set()
+        done.wait()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    started.wait()
+    try:
+        yield ids[0]
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_process_has_its_leaders_name_and_its_threads_sums() -> None:
+    with second_thread() as tid:
+        _, *records = objects(run("query", "--json", str(os.getpid()), str(tid)).stdout)
+        # Asked for by any of its threads, and once.
+        _, process = objects(run("query", "--json", "--tgid", str(tid), str(os.getpid())).stdout)
+    assert [record["ac_tgid"] for record in records] == [os.getpid()] * 2
+    assert process["kind"] == "process"
+    assert (process["pid"], process["ppid"]) == (os.getpid(), os.getppid())
+    assert process["uid"] == os.getuid()
+    assert process["comm"] == Path("/proc/self/comm").read_text().strip()
+    assert process["threads"] >= 2
+    assert process["nvcsw"] >= sum(record["nvcsw"] for record in records)
+    assert "ac_minflt" not in process, "the kernel does not sum it over a process"
+
+
+def test_every_process() -> None:
+    before = set(host.processes())
+    _, *processes = objects(run("query", "--json", "--all").stdout)
+    pids = [process["pid"] for process in processes]
+    assert pids == sorted(set(pids))
+    assert {1, os.getpid()} <= set(pids)
+    assert set(pids) >= {pid for pid in before if Path(f"/proc/{pid}").exists()}
+
+
+def test_which_pids_are_gone() -> None:
+    answered = run("query", "--tgid", str(os.getpid()), "5000000", status=1)
+    assert f" {os.getppid()} " in answered.stdout
     assert answered.stderr == "taskstats: pid 5000000: No such process\n"
 
 
-def test_a_name_cannot_write_to_the_terminal() -> None:
-    def named() -> str:
-        Path("/proc/self/comm").write_bytes(b"\x1b[2J\nexit")
-        command = [TASKSTATS, "query", str(os.getpid())]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+@pytest.mark.parametrize("options", [[], ["--tgid"]])
+def test_delays_that_were_not_measured_are_not_zero(options: list[str]) -> None:
+    switch = Path("/proc/sys/kernel/task_delayacct")
+    before = switch.read_text()
+    try:
+        shown = {}
+        for value in ("0", "1"):
+            switch.write_text(value)
+            with subprocess.Popen(["sh", "-c", "read line"], stdin=subprocess.PIPE) as waiting:
+                wait_until_it_sleeps(waiting.pid)
+                shown[value] = run("query", *options, str(waiting.pid)).stdout
+                _, row = objects(run("query", *options, "--json", str(waiting.pid)).stdout)
+                measured = row["delays_measured"]
+                assert measured is (True if value == "1" else None)
+                waiting.communicate(b"\n")
+    finally:
+        switch.write_text(before)
+    assert "mend: sudo sysctl kernel.task_delayacct=1" in shown["0"]
+    assert "n/m: not measured" in shown["0"]
+    assert shown["0"].splitlines()[1].split()[-7:] == ["n/m"] * 7
+    assert "n/m" not in shown["1"]
 
-    output = child.run(named)
-    assert "\\x1b[2J\\x0aexit" in output
-    assert output.count("\n") == 1
-    assert "\x1b" not in output
+
+def wait_until_it_sleeps(pid: int) -> None:
+    while True:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        comm, state = stat.partition("(")[2].rpartition(")")[::2]
+        if comm == "sh" and state.split()[0] == "S":
+            return
+        os.sched_yield()
+
+
+def test_a_name_cannot_write_to_the_terminal() -> None:
+    def named() -> list[str]:
+        Path("/proc/self/comm").write_bytes(b"\x1b[2J\nexit")
+        me = str(os.getpid())
+        return [run("query", *options, me).stdout for options in ([], ["--tgid"], ["--csv"])]
+
+    for output in child.run(named):
+        assert "\\x1b[2J\\x0aexit" in output
+        assert "\x1b" not in output
+
+
+# ---- cgroup, doctor --------------------------------------------------------------------------
+
+
+def test_cgroups() -> None:
+    mounts = [path for _, path in host.cgroup_mounts()]
+    if not mounts:
+        pytest.fail("no cgroup is mounted")
+    answered = run("cgroup", "--json", *mounts, "/tmp", status=1)
+    _, *rows = objects(answered.stdout)
+    assert [row["path"] for row in rows] == mounts
+    sources = {1: "kernel", 2: "proc"}
+    assert [row["source"] for row in rows] == [
+        sources[version] for version, _ in host.cgroup_mounts()
+    ]
+    assert [row["nr_io_wait"] is None for row in rows] == [row["source"] == "proc" for row in rows]
+    assert answered.stderr.startswith("taskstats: cgroup /tmp: ")
+
+
+def test_the_doctor_finds_all_well() -> None:
+    _, *checks = objects(run("doctor", "--json").stdout)
+    states = {check["what"]: check["state"] for check in checks}
+    assert list(states) == [
+        "kernel",
+        "family",
+        "listen",
+        "delays",
+        "buffers",
+        "descriptors",
+        "cgroups",
+        "self-test",
+    ]
+    assert {name for name, state in states.items() if state != "ok"} <= {"delays"}
+    assert checks[-1]["finding"].startswith("200 exits, 200 heard, kernel's own count 2")
+
+
+NAMESPACES = [
+    (["--user", "--map-root-user"], "not the initial user namespace", "--userns=host"),
+    (["--pid", "--fork", "--mount-proc"], "not the initial PID namespace", "--pid=host"),
+    (["--pid", "--fork"], "not the initial PID namespace", "--pid=host"),
+    (["--net"], "not the initial network namespace", "nsenter --target 1 --net"),
+    (
+        ["--user", "--map-root-user", "--pid", "--fork", "--net"],
+        "not the initial user, PID and network namespace",
+        "--userns=host --pid=host --network=host",
+    ),
+]
+
+
+@pytest.mark.parametrize(("unshare", "finding", "mend"), NAMESPACES)
+def test_the_doctor_in_a_namespace(unshare: list[str], finding: str, mend: str) -> None:
+    answered = subprocess.run(
+        ["unshare", *unshare, TASKSTATS, "doctor", "--json"], capture_output=True, text=True
+    )
+    assert answered.returncode == 1, answered.stderr
+    checks = {one["what"]: one for one in objects(answered.stdout)[1:]}
+    assert checks["listen"]["state"] == "fail"
+    assert checks["listen"]["finding"] == finding
+    assert mend in checks["listen"]["mend"]
+    assert TASKSTATS in checks["listen"]["mend"]
+    assert checks["self-test"]["state"] == "fail"
+    assert checks["family"]["state"] == "ok"
 
 
 @pytest.mark.parametrize(
-    "arguments", [("query", "-1"), ("query", "99999999999"), ("exits", "--for", "inf")]
+    ("unshare", "error"),
+    [
+        (["--user", "--map-root-user"], "CAP_NET_ADMIN in the initial user namespace"),
+        (["--pid", "--fork", "--mount-proc"], "PID namespace"),
+        (["--net"], "network namespace"),
+    ],
 )
-def test_arguments_that_make_no_sense(arguments: tuple[str, ...]) -> None:
-    answered = subprocess.run([TASKSTATS, *arguments], capture_output=True, text=True)
-    assert answered.returncode == 2
+def test_exits_in_a_namespace(unshare: list[str], error: str) -> None:
+    answered = subprocess.run(
+        ["unshare", *unshare, TASKSTATS, "exits"], capture_output=True, text=True
+    )
+    assert answered.returncode == 1
+    assert answered.stdout == ""
+    assert error in answered.stderr
+    assert f"More: {TASKSTATS} doctor" in answered.stderr
     assert "Traceback" not in answered.stderr
 
 
-def test_without_the_capability_it_says_what_to_do() -> None:
-    def through_click() -> tuple[int, str]:
-        from click.testing import CliRunner
+def test_query_works_in_a_pid_namespace_with_its_ids() -> None:
+    answered = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", TASKSTATS, "query", "--json", "--all"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [one["pid"] for one in objects(answered.stdout)[1:]] == [1]
 
-        from taskstats.cli.main import taskstats
 
-        os.setuid(child.NOBODY)
-        result = CliRunner().invoke(taskstats, ["query", "1"])
+# ---- without full root -----------------------------------------------------------------------
+
+# The tests' interpreter may be where no other user can reach it, so these do what setpriv does in a
+# child that has already loaded everything.
+
+
+@pytest.mark.parametrize("command", [["query", "1"], ["exits"]])
+def test_without_the_capability_it_says_what_to_do(command: list[str]) -> None:
+    def as_nobody() -> tuple[int, str]:
+        child.become(child.NOBODY)
+        result = CliRunner().invoke(taskstats, command)
         return result.exit_code, result.output
 
-    code, output = child.run(through_click)
+    code, output = child.run(as_nobody)
     assert code == 1
     assert "CAP_NET_ADMIN" in output
     assert "setpriv" in output
+
+
+def test_the_doctor_without_the_capability() -> None:
+    def as_nobody() -> tuple[int, str]:
+        child.become(child.NOBODY)
+        result = CliRunner().invoke(taskstats, ["doctor"])
+        return result.exit_code, result.output
+
+    code, output = child.run(as_nobody)
+    assert code == 1
+    assert "fail  listen       no CAP_NET_ADMIN: " in output
+    assert "mend: sudo /" in output
+    assert output.splitlines()[-1].startswith("not ready to listen (3 failures")
+
+
+def test_an_ordinary_user_with_the_capability_alone_needs_no_more() -> None:
+    def as_nobody() -> list[tuple[int, str]]:
+        child.become(child.NOBODY, child.CAP_NET_ADMIN)
+        commands = (["doctor"], ["query", "--tgid", "1"], ["exits", "--for", "0.1"])
+        results = [CliRunner().invoke(taskstats, command) for command in commands]
+        return [(result.exit_code, result.output) for result in results]
+
+    (doctor, found), (query, row), (exits, _) = child.run(as_nobody)
+    assert (doctor, query, exits) == (0, 0, 0)
+    assert "200 exits, 200 heard" in found
+    assert row.splitlines()[1].split()[0] == "1"
+
+
+# ---- terminals -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["query", "1", "2"],
+        ["query", "--all"],
+        ["fields"],
+        ["doctor"],
+        ["cgroup", "/sys/fs/cgroup"],
+        ["exits", "--for", "0.5"],
+        ["exits", "--for", "0.5", "--threads"],
+        ["--help"],
+        ["exits", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_every_table_fits_its_terminal(command: list[str], columns: int) -> None:
+    storm = subprocess.Popen(["sh", "-c", "while :; do sleep 0.01; done"])
+    try:
+        status, text = terminal.run([TASKSTATS, *command], columns)
+    finally:
+        storm.kill()
+        storm.wait()
+    assert status == (1 if command[0] == "cgroup" and "/sys/fs/cgroup: " in text else 0), text
+    assert len(text.splitlines()) > 1
+    remarks = ("mend: ", "left out at ", "taskstats: ")  # to be copied whole, or wrapped by it
+    rows = [line for line in text.splitlines() if not line.strip().startswith(remarks)]
+    assert max(map(len, rows)) <= columns
+
+
+def test_a_narrow_terminal_leaves_columns_out_and_says_so() -> None:
+    _, narrow = terminal.run([TASKSTATS, "query", "1"], 80)
+    _, wide = terminal.run([TASKSTATS, "query", "1"], 200)
+    assert "BLKIO DELAY" in wide
+    assert "left out at 80 columns" in narrow
+    assert "left out" not in wide
+
+
+# ---- wrong usage -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("query", "-1"),
+        ("query", "99999999999"),
+        ("query",),
+        ("query", "--all", "1"),
+        ("exits", "--for", "inf"),
+        ("exits", "--count", "0"),
+        ("exits", "--user", "no such user"),
+        ("exits", "--fields", "no_such_field"),
+        ("exits", "--cpus", "x"),
+        ("cgroup",),
+        ("nothing",),
+    ],
+)
+def test_arguments_that_make_no_sense(arguments: tuple[str, ...]) -> None:
+    assert "Traceback" not in run(*arguments, status=2).stderr
+
+
+def test_a_name_that_is_nearly_right() -> None:
+    errors = run("exits", "--fields", "ac_utme", status=2).stderr
+    assert "did you mean" in errors
+    assert "ac_utime" in errors

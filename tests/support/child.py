@@ -14,6 +14,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 NOBODY = 65534
+CAP_NET_ADMIN = 12
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -45,6 +46,21 @@ def unshare(flags: int) -> None:
     """unshare(2)."""
     if _libc.unshare(flags) < 0:
         raise OSError(ctypes.get_errno(), "unshare")
+
+
+def become(uid: int, *capabilities: int) -> None:
+    """An ordinary user with these capabilities alone, as setpriv(1) makes one."""
+    keep_caps, version_3 = 8, 0x20080522  # PR_SET_KEEPCAPS, _LINUX_CAPABILITY_VERSION_3
+    _libc.prctl(keep_caps, 1, 0, 0, 0)
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    mask = sum(1 << number for number in capabilities)
+    header = (ctypes.c_uint32 * 2)(version_3, 0)
+    # Effective, permitted, inheritable; then the same of the upper 32.
+    sets = (ctypes.c_uint32 * 6)(mask, mask, 0, 0, 0, 0)
+    if _libc.capset(header, sets) < 0:
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def spawn(code: int = 0, uid: int | None = None) -> int:
