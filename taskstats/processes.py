@@ -299,7 +299,8 @@ class ProcessFold:
     longest ago is forgotten.
 
     Args:
-        capacity: The most processes to hold, some 3 KB each.
+        capacity: The most processes to hold of those that live, and of those that wait to be given
+            out; some 3 KB each.
 
     Attributes:
         held: Records held, of processes not yet given out.
@@ -367,12 +368,15 @@ class ProcessFold:
         # A copy: the record is kept for a while, and would keep the whole batch.
         self._ending[tgid] = batch[row : row + 1], threads
         self.held += 1
+        if len(self._ending) > self.capacity:
+            before.append(self._end(next(iter(self._ending))))
         return before
 
     def _due(self, now: int) -> list[int]:
         due = []
         for tgid, (last, _) in self._ending.items():
-            if now - last.columns["received_ns"][0] < _GRACE_NS:
+            # A clock that was set back does not keep it waiting.
+            if 0 <= now - last.columns["received_ns"][0] < _GRACE_NS:
                 break
             due.append(tgid)
         return due
