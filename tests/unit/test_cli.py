@@ -1,0 +1,278 @@
+"""The commands against a peer that plays the kernel, and what needs no kernel at all."""
+
+import csv
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from support import fake_kernel, wire
+from support.fake_kernel import FakeKernel, Request
+
+import taskstats
+from taskstats import FIELDS, Batch
+from taskstats.cli import exits as exits_command
+from taskstats.cli.formats import JsonLines, Table
+from taskstats.cli.main import taskstats as command
+from taskstats.fields import RELEASES
+from taskstats.processes import PROCESS_KEYS, ProcessFold
+from taskstats.records import HEADER_KEYS
+from taskstats.rows import HEADER, ROW
+
+ROOT = Path(__file__).parents[2]
+AGROUP = 0x20
+
+
+def run(*arguments: str, obj: Any = None) -> Result:
+    result = CliRunner().invoke(command, list(arguments), obj=obj)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def objects(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def ending(version: int = 17, **values: Any) -> bytes:
+    """The exit of a process of one thread."""
+    plain = {"ac_flag": AGROUP, "ac_tgid": values.get("ac_pid", 7), "ac_exitcode": 0, "ac_uid": 0}
+    return wire.datagram(version, values={**wire.SAMPLE, "ac_pid": 7, **plain, **values}, fill=0)
+
+
+def kernel_with(version: int, *exits: bytes) -> Callable[[Request], Iterable[bytes]]:
+    """A kernel of a struct version, on whose CPU 0 these exits come as soon as it is heard."""
+    done = []
+
+    def answer(request: Request) -> Iterable[bytes]:
+        if request.is_query:
+            values = {**wire.SAMPLE, "ac_pid": request.id}
+            size = wire.SIZES[version]
+            made = wire.datagram(version, size, values=values, port=request.sender)
+            yield made[:8] + struct.pack("=I", request.seq) + made[12:]
+        if request.wants_ack:
+            yield fake_kernel.error(request, 0)
+        if request.attribute == fake_kernel.REGISTER and not done:
+            done.append(True)
+            yield from exits
+
+    return answer
+
+
+def heard(*arguments: str, version: int = 17, exits: Iterable[bytes] = (ending(),)) -> Result:
+    """`taskstats exits` where these end."""
+    with FakeKernel(kernel_with(version, *exits)) as kernel:
+        return run("exits", *arguments, "--for", "0.3", obj=kernel.endpoint())
+
+
+# ---- exits -----------------------------------------------------------------------------------
+
+EXITS = (
+    ending(ac_pid=1, ac_comm=b"cc1", ac_uid=1000),
+    ending(ac_pid=2, ac_comm=b"cc1plus", ac_exitcode=1 << 8),
+    ending(ac_pid=3, ac_comm=b"as", ac_exitcode=9, ac_uid=4_000_000_001),
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "pids"),
+    [
+        ([], [1, 2, 3]),
+        (["--comm", "cc*"], [1, 2]),
+        (["--comm", "cc"], []),
+        (["--failed"], [2, 3]),
+        (["--user", "root"], [2]),
+        (["--user", "4000000001"], [3]),
+        (["--user", "root", "--failed", "--comm", "cc1p?us"], [2]),
+        (["--count", "2"], [1, 2]),
+        (["--failed", "--count", "1"], [2]),
+    ],
+)
+@pytest.mark.parametrize("threads", [[], ["--threads"]])
+def test_which_are_written(options: list[str], threads: list[str], pids: list[int]) -> None:
+    result = heard("--json", *threads, *options, exits=EXITS)
+    assert result.exit_code == 0
+    assert [one["id" if threads else "pid"] for one in objects(result.stdout)[1:]] == pids
+
+
+def test_a_table_of_processes() -> None:
+    result = heard(exits=EXITS)
+    header, *rows = result.stdout.splitlines()
+    assert header.split() == ("TIME PID PPID USER COMMAND STATUS ELAPSED CPU PEAK RSS THR".split())
+    assert [row.split()[1] for row in rows] == ["1", "2", "3"]
+    assert " 0 " in rows[0]
+    assert "FAIL 1" in rows[1]
+    assert "KILL (9)" in rows[2]
+    assert "4000000…" in rows[2]
+    assert result.stderr.splitlines()[-1] == (
+        "received 3, lost 0, kernel's own count of all CPUs only"
+    )
+
+
+def test_a_table_of_records() -> None:
+    thread = ending(ac_pid=5, ac_tgid=4, ac_flag=0)
+    both = wire.datagram(
+        17, kinds=("task", "group"), values={**wire.SAMPLE, "ac_pid": 6, "ac_tgid": 4}, fill=0
+    )
+    result = heard("--threads", exits=(thread, both))
+    rows = [row.split() for row in result.stdout.splitlines()[1:]]
+    assert [row[1] for row in rows] == ["5", "6", "4"]
+    assert "(whole process)" in result.stdout
+
+
+def test_a_process_of_several_threads_is_one_line() -> None:
+    fold = [fake_kernel.frame(f"exit_thread{n}") for n in range(4)]
+    (line,) = objects(heard("--json", exits=fold).stdout)[1:]
+    assert (line["kind"], line["threads"], line["complete"]) == ("process", 4, True)
+    (row,) = heard(exits=fold[1:]).stdout.splitlines()[1:]
+    assert row.endswith(" 3+")
+
+
+def test_an_old_kernel_shows_tasks_and_says_so() -> None:
+    result = heard("--json", version=11, exits=(ending(11),))
+    assert "struct version 11 tells no processes (they came with 12)" in result.stderr
+    assert [one["kind"] for one in objects(result.stdout)] == ["stream", "task"]
+
+
+def test_unmeasured_delays_are_null_and_in_a_table_n_m() -> None:
+    nothing = {name: 0 for name in wire.FIELDS if name.endswith("_count")} | {"irq_delay_total": 0}
+    names = "cpu_delay_total,irq_delay_total"
+    (line,) = objects(heard("--json", "--fields", names, exits=(ending(**nothing),)).stdout)[1:]
+    assert line["cpu_delay_total"] == wire.SAMPLE["cpu_delay_total"]
+    assert line["irq_delay_total"] is None
+    assert heard("--fields", names, exits=(ending(**nothing),)).stdout.split()[-1] == "n/m"
+    result = heard("--threads", "--fields", names, exits=(ending(**nothing),))
+    assert result.stdout.split()[-1] == "n/m"
+
+
+@pytest.mark.parametrize("version", [12, 16, 17])
+def test_csv_has_the_fields_of_this_kernel(version: int) -> None:
+    result = heard("--csv", version=version, exits=(ending(version),))
+    (row,) = csv.DictReader(io.StringIO(result.stdout))
+    assert set(PROCESS_KEYS) < set(row)
+    fields = set(row) & set(FIELDS)
+    assert fields == {name for name in fields if FIELDS[name].since <= version}
+    assert {"nvcsw", "hiwater_rss", "wpcopy_count"} & fields == (
+        {"nvcsw", "hiwater_rss"} | ({"wpcopy_count"} if version > 12 else set())
+    )
+    assert row["pid"] == "7"
+
+
+# ---- losses ----------------------------------------------------------------------------------
+
+
+def with_losses(*lost: int) -> Batch:
+    """A batch of ends, before each of which so many were lost on CPU 1."""
+    made = taskstats.decode(b"".join(ending(ac_pid=n) for n in range(1, len(lost) + 1)))
+    data = bytearray(made.data)
+    for row, count in enumerate(lost):
+        struct.pack_into("=I", data, row * ROW + HEADER["lost_before"][0], count)
+        struct.pack_into("=H", data, row * ROW + HEADER["cpu"][0], 1)
+    return Batch(bytes(data))
+
+
+def stats_of(*lost: int) -> Any:
+    cpus = [type("Cpu", (), {"cpu": cpu, "lost": count}) for cpu, count in enumerate(lost)]
+    return type("Stats", (), {"cpus": cpus})
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_loss_is_told_where_it_fell(threads: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    # What is not wanted hides no loss.
+    written = exits_command._Written(JsonLines(), None, lambda one: one.comm != "sample")
+    fold = None if threads else ProcessFold()
+    written.write(with_losses(0, 3, 0, 4), fold)
+    written = exits_command._Written(JsonLines(), None, lambda _: True)
+    written.write(with_losses(2, 0, 3, 4), fold)
+    written.write(with_losses(0, 0), fold)
+    written.write_tail(stats_of(5, 9))
+    lines = objects(capsys.readouterr().out)
+    told = [
+        one["lost"] if one["kind"] == "loss" else one.get("pid", one.get("id")) for one in lines
+    ]
+    assert told == [3, 4, 2, 1, 2, 3, 3, 4, 4, 1, 2, 5]
+    assert [one["cpu"] for one in lines if one["kind"] == "loss"] == [1, 1, 1, 1, 1, 0]
+
+
+def test_a_loss_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    exits_command._Written(Table([]), None, lambda _: True).write_tail(stats_of(0, 1))
+    assert capsys.readouterr().out == "-- 1 lost on CPU 1 before this line --\n"
+
+
+# ---- query -----------------------------------------------------------------------------------
+
+
+def test_query_shows_tasks_and_which_could_not_be_had() -> None:
+    def answer(request: Request) -> Iterable[bytes]:
+        if request.is_query and request.id == 5:
+            yield fake_kernel.error(request, 3)
+        else:
+            yield from kernel_with(17)(request)
+
+    with FakeKernel(answer) as kernel:
+        result = run("query", "--json", "4", "5", "6", obj=kernel.endpoint())
+    assert [one["id"] for one in objects(result.stdout)[1:]] == [4, 6]
+    assert result.exit_code == 1
+    assert result.stderr == "taskstats: pid 5: No such process\n"
+
+
+# ---- fields, help ----------------------------------------------------------------------------
+
+
+def test_fields_lists_every_field_once() -> None:
+    head, *rows = objects(run("fields", "--json").stdout)
+    assert head["kind"] == "stream"
+    names = [row["name"] for row in rows]
+    assert names == [*FIELDS, *PROCESS_KEYS, *HEADER_KEYS]
+    for row in rows[: len(FIELDS)]:
+        field = FIELDS[row["name"]]
+        assert (row["unit"], row["since"], row["meaning"]) == (field.unit, field.since, field.doc)
+        assert row["kernel"] == RELEASES[field.since]
+        assert set(row["records"].split(", ")) - {"process"} == field.kinds
+    assert run("fields").stdout.splitlines()[1].split()[0] == "ac_exitcode"
+    assert len(list(csv.reader(io.StringIO(run("fields", "--csv").stdout)))) == len(names) + 1
+
+
+def test_the_keys_that_are_told_are_those_that_are_written() -> None:
+    (process,) = ProcessFold().feed(taskstats.decode(ending()))
+    assert list(process.to_dict())[: len(PROCESS_KEYS)] == list(PROCESS_KEYS)
+    record = heard("--json", "--threads").stdout.splitlines()[1]
+    assert set(json.loads(record)) - set(FIELDS) == set(HEADER_KEYS)
+
+
+def test_the_man_page_is_that_of_the_help() -> None:
+    program = "import runpy; print(runpy.run_path('docs/make_man.py')['page'](), end='')"
+    made = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert made.stdout == (ROOT / "docs/taskstats.1").read_text(), "run docs/make_man.py"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("taskstats d", {"doctor"}),
+        ("taskstats exits --th", {"--threads"}),
+        ("taskstats exits --user roo", {"root"}),
+        ("taskstats exits --fields pid,exit_", {"pid,exit_code", "pid,exit_signal"}),
+        ("taskstats exits --threads --fields ac_et", {"ac_etime"}),
+    ],
+)
+def test_completion(words: str, expected: set[str]) -> None:
+    program = "import sys; sys.argv = ['taskstats']; from taskstats.cli import main; main()"
+    asked = {
+        "_TASKSTATS_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    answered = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **asked}, capture_output=True, text=True
+    )
+    assert {line.partition(",")[2] for line in answered.stdout.splitlines()} == expected

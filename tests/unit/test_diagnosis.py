@@ -1,0 +1,238 @@
+"""What doctor says of each thing that can stand in the way."""
+
+import contextlib
+import errno
+from typing import Any
+
+import pytest
+from support import child, wire
+
+import taskstats
+from taskstats import diagnosis, host
+from taskstats.diagnosis import Check, Diagnosis
+from taskstats.errors import TaskstatsError, from_errno
+from taskstats.records import Record
+
+NO_WAITS: dict[str, Any] = {name: 0 for name in wire.FIELDS if name.endswith("_count")}
+DENIED = from_errno("listen", errno.EPERM, "clean")
+
+
+def record_of(version: int, **values: Any) -> Record:
+    data = wire.datagram(version, values={**wire.SAMPLE, **values}, port=1, fill=0)
+    return taskstats.decode(data)[0]
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets facts about the machine."""
+
+    def set_facts(**facts: Any) -> None:
+        namespaces = {kind: facts.pop(kind, True) for kind in ("user", "pid")}
+        monkeypatch.setattr(host, "in_initial_namespace", namespaces.__getitem__)
+        for name, value in facts.items():
+            monkeypatch.setattr(host, name, lambda value=value: value)
+
+    monkeypatch.setattr(host, "command", lambda: "/venv/bin/taskstats")
+    return set_facts
+
+
+# ---- kernel, family, delays ------------------------------------------------------------------
+
+
+def test_the_kernel(here: Any) -> None:
+    here(kernel_release="6.18.44")
+    check = diagnosis._kernel(record_of(16), None)
+    assert (check.state, check.finding) == ("ok", "6.18.44, struct v16 (560 B)")
+    check = diagnosis._kernel(None, DENIED)
+    assert (check.state, check.finding) == ("warn", "6.18.44; its struct version is not told")
+
+
+def test_a_kernel_newer_than_this_package(here: Any) -> None:
+    here(kernel_release="9.0")
+    newer = bytearray(wire.datagram(17, port=1))
+    newer[36] = 18
+    check = diagnosis._kernel(taskstats.decode(bytes(newer))[0], None)
+    assert check.state == "warn"
+    assert "newer than v17" in check.finding
+
+
+@pytest.mark.parametrize(
+    ("refusal", "state"),
+    [
+        (None, "ok"),
+        (DENIED, "ok"),
+        (from_errno("query", errno.ENOENT, "family"), "fail"),
+        (from_errno("query", errno.EAFNOSUPPORT, "socket"), "fail"),
+    ],
+)
+def test_the_family(refusal: TaskstatsError | None, state: str) -> None:
+    check = diagnosis._family(refusal)
+    assert check.state == state
+    if state == "fail" and refusal:
+        assert (check.finding, check.mend) == (refusal.what, refusal.mend)
+
+
+@pytest.mark.parametrize(
+    ("switch", "own", "state", "finding", "mend"),
+    [
+        (False, record_of(16), "warn", "kernel.task_delayacct=0", "sudo sysctl kernel.task_delay"),
+        (True, record_of(16), "ok", "=1; this process is measured", ""),
+        (True, record_of(16, **NO_WAITS), "warn", "not measured", "restart this process"),
+        (True, record_of(12, **NO_WAITS), "warn", "cannot be told", ""),
+        (True, None, "warn", "cannot be told", ""),
+        (None, record_of(10), "ok", "this process is measured", ""),
+        (None, record_of(16, **NO_WAITS), "warn", "no kernel.task_delayacct", "delayacct"),
+    ],
+)
+def test_delays(
+    here: Any, switch: bool | None, own: Record | None, state: str, finding: str, mend: str
+) -> None:
+    here(task_delayacct=switch)
+    check = diagnosis._delays(own)
+    assert check.state == state
+    assert finding in check.finding
+    assert mend in check.mend
+    assert bool(mend) == bool(check.mend)
+
+
+# ---- listening -------------------------------------------------------------------------------
+
+REFUSED = from_errno("listen", errno.ENOENT, "family")
+
+
+@pytest.mark.parametrize(
+    ("facts", "obstacle", "state", "finding", "mend"),
+    [
+        ({}, None, "ok", "CAP_NET_ADMIN; initial user, PID and network namespace", ""),
+        (
+            {"in_initial_network_namespace": None},
+            None,
+            "warn",
+            "CAP_NET_ADMIN; /proc does not tell the network namespace: the self-test decides",
+            "",
+        ),
+        (
+            {"has_net_admin": False},
+            DENIED,
+            "fail",
+            "no CAP_NET_ADMIN",
+            "sudo /venv/bin/taskstats doctor",
+        ),
+        (
+            {"in_initial_network_namespace": False},
+            DENIED,
+            "fail",
+            "not the initial network namespace",
+            "sudo nsenter --target 1 --net /venv/bin/taskstats doctor",
+        ),
+        (
+            {"user": False, "pid": False, "has_net_admin": False},
+            DENIED,
+            "fail",
+            "no CAP_NET_ADMIN; not the initial user and PID namespace",
+            "outside, on the host: sudo /venv/bin/taskstats doctor "
+            "(docker run --userns=host --pid=host --cap-add=NET_ADMIN ...)",
+        ),
+        ({}, REFUSED, "fail", REFUSED.what, REFUSED.mend),
+    ],
+)
+def test_listening(
+    here: Any,
+    facts: dict[str, Any],
+    obstacle: TaskstatsError | None,
+    state: str,
+    finding: str,
+    mend: str,
+) -> None:
+    here(**{"has_net_admin": True, "in_initial_network_namespace": True, **facts})
+    check = diagnosis._listening(obstacle)
+    assert (check.state, check.finding, check.mend) == (state, finding, mend)
+
+
+class Listener:
+    """As much of a listener as is asked here."""
+
+    def __init__(self, *granted: int) -> None:
+        self.granted = granted
+
+    def stats(self) -> Any:
+        cpus = [type("Cpu", (), {"rcvbuf": one}) for one in self.granted]
+        return type("Stats", (), {"cpus": cpus})
+
+
+@pytest.mark.parametrize(
+    ("granted", "state", "finding"),
+    [
+        (
+            (32 << 20, 32 << 20),
+            "ok",
+            "32 MiB x 2 CPUs granted; worst case 64 MiB; lasts 0.73 s at 20,000 exits/s a CPU",
+        ),
+        (
+            (1 << 20,) * 64,
+            "warn",
+            "1 MiB x 64 CPUs granted; worst case 64 MiB; lasts 0.023 s at 20,000 exits/s a CPU",
+        ),
+    ],
+)
+def test_buffers(granted: tuple[int, ...], state: str, finding: str) -> None:
+    check = diagnosis._buffers(Listener(*granted))  # type: ignore[arg-type]
+    assert (check.state, check.finding) == (state, finding)
+    assert bool(check.mend) == (state == "warn")
+
+
+def test_descriptors(here: Any) -> None:
+    here(possible_cpus="0-7", free_descriptors=11)
+    check = diagnosis._descriptors(None)
+    assert (check.state, check.finding.split(" of ")[0]) == ("ok", "11 needed, 11")
+    here(possible_cpus="0-7", free_descriptors=10)
+    check = diagnosis._descriptors(None)
+    assert check.state == "fail"
+    assert check.mend.startswith("ulimit -n ")
+
+
+@pytest.mark.parametrize(
+    ("mounts", "state", "finding"),
+    [
+        ([(2, "/sys/fs/cgroup")], "ok", "v2 at /sys/fs/cgroup"),
+        ([(1, "/cpu"), (2, "/two"), (1, "/pids")], "ok", "v1 at /cpu and 1 more; v2 at /two"),
+        ([], "warn", "none is mounted"),
+    ],
+)
+def test_cgroups(here: Any, mounts: list[tuple[int, str]], state: str, finding: str) -> None:
+    here(cgroup_mounts=mounts)
+    check = diagnosis._cgroups()
+    assert (check.state, check.finding) == (state, finding)
+
+
+def test_what_is_not_run_is_not_passed() -> None:
+    assert diagnosis._buffers(None).state == "fail"
+    assert diagnosis._self_test(None).state == "fail"
+
+
+# ---- the whole -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("states", "ready"),
+    [(["ok", "ok"], True), (["ok", "warn"], True), (["fail", "ok"], False)],
+)
+def test_it_is_ready_if_nothing_failed(states: list[Any], ready: bool) -> None:
+    checks = tuple(Check("what", state, "finding", "why") for state in states)
+    assert Diagnosis(checks).ready is ready
+
+
+def test_without_any_right_it_tells_what_is_missing() -> None:
+    def as_nobody() -> Diagnosis:
+        with contextlib.suppress(PermissionError):  # then it has no right already
+            child.become(child.NOBODY)
+        return taskstats.doctor()
+
+    found = child.run(as_nobody)
+    states = {check.what: check.state for check in found.checks}
+    assert not found.ready
+    assert (states["listen"], states["self-test"]) == ("fail", "fail")
+    assert all(check.why for check in found.checks)
+    (listen,) = [check for check in found.checks if check.what == "listen"]
+    assert "no CAP_NET_ADMIN" in listen.finding
+    assert listen.mend

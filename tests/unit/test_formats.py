@@ -1,0 +1,68 @@
+"""Rows and losses as a table, JSON lines and CSV."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from taskstats.cli.formats import SCHEMA, Csv, Format, JsonLines, Table
+from taskstats.cli.tables import Column
+
+COLUMNS = [Column("pid", "PID", lambda row: str(row["pid"]), 5)]
+ROWS = [{"kind": "process", "pid": 7, "comm": "a\nb\x1b", "complete": True, "irq_count": None}]
+
+
+def written(output: Format, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    output.head()
+    output.rows(ROWS)
+    output.loss(3, 512)
+    output.rows([])
+    output.note("a remark")
+    output.tail()
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert written(Table(COLUMNS), capsys) == [
+        "  PID",
+        "    7",
+        "-- 512 lost on CPU 3 before this line --",
+        "a remark",
+    ]
+
+
+def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    head, *rest = map(json.loads, written(JsonLines(struct_version=16), capsys))
+    assert head == {
+        "kind": "stream",
+        "schema": SCHEMA,
+        "kernel": os.uname().release,
+        "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "package_version": head["package_version"],
+        "struct_version": 16,
+    }
+    assert rest == [*ROWS, {"kind": "loss", "cpu": 3, "lost": 512}]
+
+
+def test_json_lines_of_chosen_names(capsys: pytest.CaptureFixture[str]) -> None:
+    _, row, loss = map(json.loads, written(JsonLines(["pid", "irq_count", "nvcsw"]), capsys))
+    assert list(row.items()) == [
+        ("kind", "process"),
+        ("pid", 7),
+        ("irq_count", None),
+        ("nvcsw", None),
+    ]
+    assert loss == {"kind": "loss", "cpu": 3, "lost": 512}
+
+
+def test_csv(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["pid", "comm", "complete", "irq_count", "cpu", "lost"]
+    lines = written(Csv(names), capsys)
+    assert len(lines) == 3, "a line each, whatever a name holds"
+    row, loss = csv.DictReader(io.StringIO("\n".join(lines)))
+    assert list(row) == ["kind", *names]
+    assert list(row.values()) == ["process", "7", "a\\x0ab\\x1b", "1", "", "", ""]
+    assert list(loss.values()) == ["loss", "", "", "", "", "3", "512"]
