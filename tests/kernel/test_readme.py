@@ -1,4 +1,4 @@
-"""The README's program does what it says."""
+"""The README's programs do what it says."""
 
 import re
 import subprocess
@@ -6,17 +6,26 @@ import sys
 from pathlib import Path
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
+TASKS, PROCESSES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_program_runs() -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def run(program: str) -> subprocess.CompletedProcess[str]:
     answered = subprocess.run(
         [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True
     )
     assert answered.returncode == 0, answered.stderr
+    return answered
+
+
+def test_the_program_of_tasks_runs() -> None:
+    answered = run(TASKS)
     shells = re.findall(r"^\d+ sh (\d) None$", answered.stdout, re.MULTILINE)
     assert {"0", "1", "2"} <= set(shells), "others may run a shell as well"
     received = re.search(r"^received (\d+), lost 0$", answered.stdout, re.MULTILINE)
     assert received is not None
     assert int(received[1]) >= 3
-    assert len(program.splitlines()) <= 40
+    assert len(TASKS.splitlines()) <= 40
+
+
+def test_the_program_of_processes_runs() -> None:
+    assert re.search(r"^\d+ sh 3 \d+$", run(PROCESSES).stdout, re.MULTILINE)

@@ -105,7 +105,7 @@ def test_which_are_written(options: list[str], threads: list[str], pids: list[in
 def test_a_table_of_processes() -> None:
     result = heard(exits=EXITS)
     header, *rows = result.stdout.splitlines()
-    assert header.split() == (["TIME", "PID", "PPID", "USER", "COMMAND", "STATUS", "ELAPSED", "CPU", "PEAK", "RSS", "THR"])
+    assert " ".join(header.split()) == "TIME PID PPID USER COMMAND STATUS ELAPSED CPU PEAK RSS THR"
     assert [row.split()[1] for row in rows] == ["1", "2", "3"]
     assert " 0 " in rows[0]
     assert "FAIL 1" in rows[1]
