@@ -97,6 +97,7 @@ def exits(
             err=True,
         )
         threads = True
+        _check(fields, threads)
     output = _output(format_name, threads, fields, own)
     written = _Written(output, count, _wanted(comm, user, failed))
     fold = None if threads else ProcessFold()
@@ -202,7 +203,7 @@ def _batches(listener: ExitListener, seconds: float | None) -> Iterator[Batch]:
         batch = next(listener.batches(timeout=min(left, _TICK)), None)
         if batch is None:
             return
-        if not batch and _reader_is_gone():
+        if _reader_is_gone():
             raise BrokenPipeError
         yield batch
 
@@ -275,6 +276,6 @@ def _totals(stats: ExitStats, fold: ProcessFold | None) -> str:
     counted = "of all CPUs only" if stats.witness is None else str(stats.witness)
     made = f"received {stats.received}, lost {stats.lost}, kernel's own count {counted}"
     if fold and (fold.held or fold.forgotten):
-        made += f"; {fold.held} of processes that live on, {fold.forgotten} of them forgotten"
+        made += f"; of processes not ended: {fold.held} held, {fold.forgotten} given up"
     refused = stats.foreign + stats.truncated + stats.malformed
     return f"{made}; {refused} datagrams refused" if refused else made
