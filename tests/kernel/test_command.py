@@ -562,6 +562,37 @@ def test_a_narrow_terminal_leaves_columns_out_and_says_so() -> None:
     assert "left out" not in wide
 
 
+# ---- odd streams -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("command", ["query 1", "doctor", "exits --for 0.1 --json", "fields"])
+def test_a_closed_stream_is_no_error(closed: str, command: str) -> None:
+    shell = f'exec "$0" {command} {closed}'
+    answered = subprocess.run(["sh", "-c", shell, TASKSTATS], capture_output=True, text=True)
+    assert answered.returncode == 0
+    assert "Traceback" not in answered.stderr
+
+
+@pytest.mark.parametrize("command", ["query 1", "doctor", "exits --for 1 --json", "fields --csv"])
+def test_a_full_disk_is_told(command: str) -> None:
+    shell = f'exec "$0" {command} >/dev/full'
+    answered = subprocess.run(["sh", "-c", shell, TASKSTATS], capture_output=True, text=True)
+    assert answered.returncode == 1
+    assert answered.stderr.endswith("Error: stdout: No space left on device\n")
+    assert "Traceback" not in answered.stderr
+
+
+def test_a_name_that_the_locale_has_no_letters_for() -> None:
+    def named() -> str:
+        Path("/proc/self/comm").write_bytes("日本".encode())
+        environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+        command = [TASKSTATS, "query", str(os.getpid())]
+        return subprocess.check_output(command, env=environment, text=True)
+
+    assert "\\u65e5\\u672c" in child.run(named)
+
+
 # ---- wrong usage -----------------------------------------------------------------------------
 
 
