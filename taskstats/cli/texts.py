@@ -100,6 +100,10 @@ _OF_UNIT = {
 }
 
 
+#: Where 0 means that the kernel does not know.
+_UNKNOWN_AT_0 = {"cpu_run_virtual_total", "hiwater_rss", "hiwater_vm"}
+
+
 def is_unmeasured(row: Row, name: str) -> bool:
     """Whether the field is of a delay that was not measured for this row: 0 would be false."""
     return name in DELAY_FIELDS and name in row and not row[name] and not row["delays_measured"]
@@ -110,7 +114,7 @@ def of(row: Row, name: str) -> str:
     if is_unmeasured(row, name):
         return NOT_MEASURED
     value = row.get(name)
-    if value is None:
+    if value is None or (value == 0 and name in _UNKNOWN_AT_0):
         return ABSENT
     if isinstance(value, bool):
         return "yes" if value else "no"

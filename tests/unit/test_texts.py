@@ -105,6 +105,8 @@ def test_a_user_is_a_name_or_else_a_number() -> None:
         ({"comm": "a\nb"}, "comm", "a\\x0ab"),
         ({"exit_code": None}, "exit_code", "-"),
         ({}, "irq_count", "-"),
+        ({"hiwater_rss": 0}, "hiwater_rss", "-"),
+        ({"cpu_run_virtual_total": 0}, "cpu_run_virtual_total", "-"),
         ({"irq_count": 0, "delays_measured": None}, "irq_count", "n/m"),
         ({"irq_count": None, "delays_measured": None}, "irq_count", "n/m"),
         ({"irq_count": 0, "delays_measured": True}, "irq_count", "0"),
