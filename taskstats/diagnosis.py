@@ -111,7 +111,7 @@ def _kernel(own: Record | None, refusal: TaskstatsError | None) -> Check:
     finding = f"{release}, struct v{own.version} ({own.size} B)"
     if own.version > _NEWEST:
         finding += f", newer than v{_NEWEST}: fields added since are not read"
-        return Check("kernel", "warn", finding, why, "pip install --upgrade linux-taskstats")
+        return Check("kernel", "warn", finding, why)
     return Check("kernel", "ok", finding, why)
 
 
@@ -126,8 +126,10 @@ def _delays(own: Record | None) -> Check:
     why = "delays are absent, not zero; it covers only processes started after"
     switch = host.task_delayacct()
     if switch is False:
-        mend = "sudo sysctl kernel.task_delayacct=1"
-        return Check("delays", "warn", "kernel.task_delayacct=0", why, mend)
+        finding = "kernel.task_delayacct=0"
+        if own is not None and own.delays_measured:
+            finding += ", though this process is measured"
+        return Check("delays", "warn", finding, why, "sudo sysctl kernel.task_delayacct=1")
     if switch is None:
         finding = "no kernel.task_delayacct (before Linux 5.14, or no CONFIG_TASK_DELAY_ACCT)"
     else:
@@ -135,13 +137,13 @@ def _delays(own: Record | None) -> Check:
     if own is not None and own.delays_measured:
         return Check("delays", "ok", f"{finding}; this process is measured", why)
     if own is not None and own.version >= _WPCOPY_SINCE:
-        finding += "; this process is not measured, it was started before"
+        finding += "; this process is not measured"
         mend = "restart this process"
     else:
         finding += "; whether this process is measured cannot be told"
         mend = ""
     if switch is None:
-        mend = "boot with the parameter delayacct"
+        mend = ""  # it depends on how the kernel was built and started
     return Check("delays", "warn", finding, why, mend)
 
 

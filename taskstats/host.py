@@ -1,7 +1,9 @@
 """Facts about this machine and process, from /proc and /sys."""
 
+import itertools
 import os
 import resource
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -75,11 +77,11 @@ def cgroup_mounts() -> list[tuple[Literal[1, 2], str]]:
 
 
 def _cgroup_mounts() -> Iterator[tuple[Literal[1, 2], str]]:
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        mount, _, system = line.partition(" - ")
-        kind = system.split()[0]
-        if kind in ("cgroup", "cgroup2"):
-            yield (2 if kind == "cgroup2" else 1), mount.split()[4]
+    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
+        mount, _, system = line.partition(b" - ")
+        kind = system.partition(b" ")[0]
+        if kind in (b"cgroup", b"cgroup2"):
+            yield (2 if kind == b"cgroup2" else 1), os.fsdecode(mount.split(b" ")[4])
 
 
 def exits_by_the_books() -> int:
@@ -107,8 +109,8 @@ def free_descriptors() -> int:
 
 def has_net_admin() -> bool:
     """Whether this thread has CAP_NET_ADMIN, in its own user namespace."""
-    for line in Path("/proc/thread-self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("CapEff:"):
+    for line in Path("/proc/thread-self/status").read_bytes().splitlines():
+        if line.startswith(b"CapEff:"):
             return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
     return False
 
@@ -134,6 +136,10 @@ def in_initial_network_namespace() -> bool | None:
         return True if Path("/proc/thread-self").exists() else None
     if own == INITIAL_NET_INODE:
         return True
+    if _since_6_18():
+        return False
+    if in_initial_namespace("pid") is not True:
+        return None  # process 1 is not that of the machine
     try:
         return own == Path("/proc/1/ns/net").stat().st_ino
     except OSError:
@@ -144,10 +150,18 @@ def in_initial_network_namespace() -> bool | None:
         return None
 
 
+def _since_6_18() -> bool:
+    """Whether this kernel gives the initial network namespace its fixed inode."""
+    major, minor = kernel_release().split(".")[:2]
+    return (int(major), int("".join(itertools.takewhile(str.isdigit, minor)))) >= (6, 18)
+
+
 def command() -> str:
     """The absolute path of the command `taskstats`: sudo does not see virtual environments."""
-    for candidate in (sys.argv[0], sys.executable):
-        path = Path(candidate).absolute().with_name("taskstats")
+    candidates = [Path(sys.executable).absolute().with_name("taskstats")]
+    if Path(sys.argv[0]).name == "taskstats":
+        candidates.insert(0, Path(sys.argv[0]).absolute())
+    for path in candidates:
         if path.is_file() and os.access(path, os.X_OK):
-            return str(path)
-    return shutil.which("taskstats") or "taskstats"
+            return shlex.quote(str(path))
+    return shlex.quote(shutil.which("taskstats") or "taskstats")

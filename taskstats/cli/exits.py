@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import math
 import os
 import select
 import signal
@@ -43,7 +44,7 @@ One = Process | Record
     metavar="SECONDS",
     help="End after this time.",
 )
-@click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many lines.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many of them.")
 @click.option("--comm", metavar="GLOB", help="Only commands whose name matches, as in 'cc*'.")
 @click.option(
     "--user", type=options.User(), metavar="NAME", help="Only this user's, by name or number."
@@ -87,6 +88,8 @@ def exits(
     1 an error; 2 wrong usage; 3 records were lost, with --strict.
     """
     _check(fields, threads)
+    if seconds is not None and not math.isfinite(seconds):
+        raise click.BadParameter("not a number of seconds", param_hint="--for")
     endpoint = endpoint or KERNEL
     with Client(endpoint=endpoint) as client:
         own = client.pid()
@@ -175,8 +178,9 @@ def _ended_by_signals(listener: ExitListener) -> Iterator[None]:
     A second one ends the program, should nobody read what it writes.
     """
 
-    def stop(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
+    def stop(_number: int, _frame: object) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_DFL)
         listener.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -276,6 +280,6 @@ def _totals(stats: ExitStats, fold: ProcessFold | None) -> str:
     counted = "of all CPUs only" if stats.witness is None else str(stats.witness)
     made = f"received {stats.received}, lost {stats.lost}, kernel's own count {counted}"
     if fold and (fold.held or fold.forgotten):
-        made += f"; of processes not ended: {fold.held} held, {fold.forgotten} given up"
+        made += f"; records of no process yet: {fold.held} held, {fold.forgotten} given up"
     refused = stats.foreign + stats.truncated + stats.malformed
     return f"{made}; {refused} datagrams refused" if refused else made

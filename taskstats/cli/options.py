@@ -37,7 +37,7 @@ class User(click.ParamType):  # type: ignore[type-arg]
         try:
             return pwd.getpwnam(value).pw_uid
         except KeyError:
-            if value.isdecimal():
+            if value.isdecimal() and len(value) <= 10 and int(value) < 2**32:
                 return int(value)
             self.fail(f"there is no user {value!r}", param, ctx)
 

@@ -425,7 +425,7 @@ NAMESPACES = [
     (["--pid", "--fork"], "not the initial PID namespace", "--pid=host"),
     (["--net"], "not the initial network namespace", "nsenter --target 1 --net"),
     (
-        ["--user", "--map-root-user", "--pid", "--fork", "--net"],
+        ["--user", "--map-root-user", "--pid", "--fork", "--net", "--mount-proc"],
         "not the initial user, PID and network namespace",
         "--userns=host --pid=host --network=host",
     ),
@@ -604,6 +604,9 @@ def test_a_name_that_the_locale_has_no_letters_for() -> None:
         ("query",),
         ("query", "--all", "1"),
         ("exits", "--for", "inf"),
+        ("exits", "--for", "nan"),
+        ("exits", "--user", "9" * 5000),
+        ("exits", "--user", "4294967296"),
         ("exits", "--count", "0"),
         ("exits", "--user", "no such user"),
         ("exits", "--fields", "no_such_field"),
