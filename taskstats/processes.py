@@ -135,7 +135,9 @@ class Process:
             last.
         complete: True for a process that never had a second thread, and where the records heard
             add up to the kernel's own sums for the group (kernel/taskstats.c:fill_tgid_exit).
-            False where threads ended before the stream began, or records were lost.
+            False where threads ended before the stream began, or records were lost, or where
+            what was held is of an earlier process with this pid; then `threads` and the totals
+            can be too high.
     """
 
     def __init__(self, batch: Batch, row: int, threads: _Threads | None, complete: bool) -> None:
@@ -304,7 +306,8 @@ class ProcessFold:
 
     Attributes:
         held: Records held, of processes not yet given out.
-        forgotten: Records given up: beyond the capacity, or of a process whose pid has a new owner.
+        forgotten: Records given up: beyond the capacity, or of a process whose pid now is that of
+            one that never had a second thread.
             Every record fed is in a process given out, held, or forgotten.
     """
 
@@ -407,14 +410,14 @@ class ProcessFold:
 def _is_complete(record: Record, threads: _Threads) -> bool:
     """Whether the threads heard add up to what the kernel summed over the group.
 
-    Every thread that ever ran has a cpu_count. The kernel adds a thread to its group a moment
-    before it fills the thread's own record, which can then show more; and a thread that is late
-    to exit may be missing from the group's.
+    Every thread that ever ran has a cpu_count, so neither a missing one nor one of an earlier
+    process with this pid goes unnoticed. The kernel adds a thread to its group a moment before it
+    fills the thread's own record: a tick between the two adds to its time there.
     """
     group = record.group
     if group is None or "cpu_count" not in group.fields or not group.cpu_count:
         return False
     return (
-        threads.values[_CPU_COUNT] >= group.cpu_count
+        threads.values[_CPU_COUNT] == group.cpu_count
         and threads.values[_CPU_RUN] >= group.cpu_run_virtual_total
     )

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from taskstats import presence
-from taskstats.cli import columns, formats, options
+from taskstats.cli import columns, formats, options, texts
 from taskstats.cli.formats import Format
 from taskstats.client import Client
 from taskstats.endpoint import KERNEL, Endpoint
@@ -271,9 +271,9 @@ def _pieces(batch: Batch) -> Iterator[tuple[int, int, Batch]]:
 
 def _rows(one: One) -> Iterator[dict[str, Any]]:
     """Its row; of a task that brought its group's record, that too."""
-    yield one.to_dict()
+    yield texts.without_unmeasured(one.to_dict())
     if isinstance(one, Record) and one.group is not None:
-        yield one.group.to_dict()
+        yield texts.without_unmeasured(one.group.to_dict())
 
 
 def _totals(stats: ExitStats, fold: ProcessFold | None) -> str:

@@ -91,7 +91,7 @@ Answer = tuple[list[dict[str, Any]], Mapping[int, int]]
 def _tasks(client: Client, pids: Iterable[int]) -> Answer:
     """Each task's own record."""
     batch = client.pids(pids)
-    return [record.to_dict() for record in batch], batch.errors
+    return [texts.without_unmeasured(record.to_dict()) for record in batch], batch.errors
 
 
 def _processes(client: Client, pids: Iterable[int]) -> Answer:

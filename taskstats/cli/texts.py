@@ -109,6 +109,13 @@ def is_unmeasured(row: Row, name: str) -> bool:
     return name in DELAY_FIELDS and name in row and not row[name] and not row["delays_measured"]
 
 
+def without_unmeasured(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with None for every delay that was not measured."""
+    if not row["delays_measured"]:
+        row.update((name, None) for name in DELAY_FIELDS & row.keys() if not row[name])
+    return row
+
+
 def of(row: Row, name: str) -> str:
     """The row's value as people read it."""
     if is_unmeasured(row, name):

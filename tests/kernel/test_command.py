@@ -355,6 +355,7 @@ def test_delays_that_were_not_measured_are_not_zero(options: list[str]) -> None:
                 _, row = objects(run("query", *options, "--json", str(waiting.pid)).stdout)
                 measured = row["delays_measured"]
                 assert measured is (True if value == "1" else None)
+                assert (row["irq_delay_total"] is None) is (value == "0")
                 waiting.communicate(b"\n")
     finally:
         switch.write_text(before)

@@ -503,8 +503,8 @@ BOTH_COUNTS = ("cpu_count", "cpu_run_virtual_total")
 
 @pytest.mark.parametrize(
     ("count", "run", "complete"),
-    [(0, 0, True), (-1, -1, True), (1, 0, False), (0, 1, False), (-1, 1, False), (1, -1, False)],
-    ids=["equal", "overtaken", "a wait more", "time more", "time alone", "a wait alone"],
+    [(0, 0, True), (0, -1, True), (1, 0, False), (0, 1, False), (-1, -1, False), (1, -1, False)],
+    ids=["equal", "overtaken by a tick", "a wait more", "time more", "too much", "a wait alone"],
 )
 def test_it_is_complete_if_the_threads_add_up_to_the_group(
     count: int, run: int, complete: bool
@@ -523,6 +523,14 @@ def test_it_is_not_complete_without_one_of_its_threads(missing: int) -> None:
     assert (process.threads, process.complete) == (2, False)
     for name in GROUP_WORDS:
         assert process.totals[name] == sum(one[name] for one in THREE), name
+
+
+def test_it_is_not_complete_with_threads_of_an_earlier_process_of_that_pid() -> None:
+    made = ProcessFold()
+    made.feed(batch_of(sent(thread(100, seed=1)), sent(thread(103))))  # its end was lost
+    made.feed(batch_of(*process_of(THREE)))
+    (process,) = made.flush()
+    assert (process.threads, process.complete) == (5, False)
 
 
 def test_it_is_not_complete_where_the_group_counts_no_waits() -> None:
