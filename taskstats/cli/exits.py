@@ -115,13 +115,13 @@ def exits(
             else:
                 written.write(Batch(b""), fold)  # what waits for other threads
             listener.close()
-            stats = listener.stats()
-            written.write_tail(stats)
+            written.write_tail(listener.stats())
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        finally:  # whatever became of the output, what was heard is told
             listener.close()
             stats = listener.stats()
-    click.echo(_totals(stats, fold), err=True)
+            click.echo(_totals(stats, fold), err=True)
     if strict and stats.lost:
         raise SystemExit(3)
 

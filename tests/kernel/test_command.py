@@ -581,6 +581,7 @@ def test_a_full_disk_is_told(command: str) -> None:
     answered = subprocess.run(["sh", "-c", shell, TASKSTATS], capture_output=True, text=True)
     assert answered.returncode == 1
     assert answered.stderr.endswith("Error: stdout: No space left on device\n")
+    assert ("received " in answered.stderr) is command.startswith("exits")
     assert "Traceback" not in answered.stderr
 
 
