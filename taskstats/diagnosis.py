@@ -22,7 +22,7 @@ _WPCOPY_SINCE = FIELDS["wpcopy_count"].since
 
 _RATE = 20_000  # exits a second on one CPU, what a busy machine makes
 _RECORD_MEMORY = (
-    2304  # bytes of kernel memory for the record of a threaded process, the larger kind
+    2304  # bytes that a record takes of a queue: the larger kind, of a threaded process
 )
 _LEAST_SECONDS = 0.1  # what a listener must be able to sleep through
 
@@ -136,15 +136,13 @@ def _delays(own: Record | None) -> Check:
         finding = "kernel.task_delayacct=1"
     if own is not None and own.delays_measured:
         return Check("delays", "ok", f"{finding}; this process is measured", why)
-    if own is not None and own.version >= _WPCOPY_SINCE:
-        finding += "; this process is not measured"
-        mend = "restart this process"
-    else:
-        finding += "; whether this process is measured cannot be told"
-        mend = ""
-    if switch is None:
-        mend = ""  # it depends on how the kernel was built and started
-    return Check("delays", "warn", finding, why, mend)
+    if own is None or own.version < _WPCOPY_SINCE:
+        return Check(
+            "delays", "warn", f"{finding}; whether this process is measured cannot be told", why
+        )
+    # Without the switch, it depends on how the kernel was built and started.
+    mend = "restart this process" if switch else ""
+    return Check("delays", "warn", f"{finding}; this process is not measured", why, mend)
 
 
 def _cgroups() -> Check:

@@ -1,7 +1,7 @@
 """Facts about this machine and process, from /proc and /sys."""
 
-import itertools
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -152,8 +152,8 @@ def in_initial_network_namespace() -> bool | None:
 
 def _since_6_18() -> bool:
     """Whether this kernel gives the initial network namespace its fixed inode."""
-    major, minor = kernel_release().split(".")[:2]
-    return (int(major), int("".join(itertools.takewhile(str.isdigit, minor)))) >= (6, 18)
+    numbers = re.findall(r"\d+", kernel_release())
+    return (int(numbers[0]), int(numbers[1])) >= (6, 18)
 
 
 def command() -> str:

@@ -78,8 +78,8 @@ def _present(
 
 
 @cache
-def _unmeasured(fields: frozenset[str]) -> Mapping[str, None]:
-    """The keys of all of them, in order."""
+def _blank(fields: frozenset[str]) -> Mapping[str, None]:
+    """Those of TOTALS that a record with these fields has, in order, without values."""
     return dict.fromkeys(name for name in TOTALS if name in fields)
 
 
@@ -116,7 +116,11 @@ def _leader(record: Record) -> _Leader | None:
     return _Leader(record.comm, record.ac_uid, record.ac_gid, record.ac_exitcode)
 
 
-def _first(batch: Batch, row: int) -> _Threads:
+def _with(threads: _Threads | None, batch: Batch, row: int) -> _Threads:
+    """Those threads and this one."""
+    if threads:
+        threads.add(batch, row)
+        return threads
     record = Record(batch, row)
     values = list(_PICKER.read(batch.data, row))
     return _Threads(1, values, record.delay_exceeds_elapsed, _leader(record))
@@ -281,7 +285,7 @@ class Process:
             "peak_rss_bytes": self.peak_rss_bytes,
             "delays_measured": self.delays_measured,
             "delay_exceeds_elapsed": self.delay_exceeds_elapsed,
-            **_unmeasured(self.record.fields),
+            **_blank(self.record.fields),
             **self.totals,
         }
 
@@ -364,12 +368,8 @@ class ProcessFold:
             if threads:  # of another process, which had this pid
                 self._forget(threads)
             return [*before, Process(batch, row, None, complete=True)]
-        if threads:
-            threads.add(batch, row)
-        else:
-            threads = _first(batch, row)
         # A copy: the record is kept for a while, and would keep the whole batch.
-        self._ending[tgid] = batch[row : row + 1], threads
+        self._ending[tgid] = batch[row : row + 1], _with(threads, batch, row)
         self.held += 1
         if len(self._ending) > self.capacity:
             before.append(self._end(next(iter(self._ending))))
@@ -392,12 +392,7 @@ class ProcessFold:
         return Process(last, 0, threads, _is_complete(last[0], threads))
 
     def _hold(self, tgid: int, batch: Batch, row: int) -> None:
-        threads = self._living.pop(tgid, None)
-        if threads:
-            threads.add(batch, row)
-        else:
-            threads = _first(batch, row)
-        self._living[tgid] = threads
+        self._living[tgid] = _with(self._living.pop(tgid, None), batch, row)
         self.held += 1
         if len(self._living) > self.capacity:
             self._forget(self._living.pop(next(iter(self._living))))
