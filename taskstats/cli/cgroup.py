@@ -41,11 +41,9 @@ def cgroup(format_name: str | None, paths: tuple[str, ...]) -> None:
         else:
             rows.append({"kind": "cgroup", "path": path, **dataclasses.asdict(stats)})
     output: formats.Format
-    if format_name == "json":
-        output = formats.JsonLines()
-    elif format_name == "csv":
+    if format_name:
         names = [field.name for field in dataclasses.fields(CgroupStats)]
-        output = formats.Csv(["path", *names])
+        output = formats.for_programs(format_name, ["path", *names])
     else:
         output = formats.Table(tables.widened(_columns(), rows))
     output.head()

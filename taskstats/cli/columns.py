@@ -6,13 +6,12 @@ from taskstats import host
 from taskstats.cli import texts
 from taskstats.cli.tables import Column
 from taskstats.cli.texts import Row
-from taskstats.fields import DELAYS, FIELDS
-from taskstats.processes import PROCESS_KEYS
+from taskstats.fields import DELAYS
 
 
 def column_of(name: str) -> Column:
     """A column for any key of a row."""
-    unit = FIELDS[name].unit if name in FIELDS else PROCESS_KEYS.get(name, ("",))[0]
+    unit = texts.UNITS.get(name, "")
     is_text = unit == "text"
     width = 15 if is_text else 19 if unit.endswith("since epoch") else 8
     return _plain(name, name, max(width, len(name)), right=not is_text)

@@ -30,8 +30,8 @@ def doctor(format_name: str | None) -> None:
     if format_name is None:
         _print(found)
     else:
-        names = ["kind", *(field.name for field in dataclasses.fields(Check))]
-        output = formats.Csv(names) if format_name == "csv" else formats.JsonLines()
+        names = [field.name for field in dataclasses.fields(Check)]
+        output = formats.for_programs(format_name, names)
         output.head()
         output.rows({"kind": "check", **dataclasses.asdict(check)} for check in found.checks)
     if not found.ready:

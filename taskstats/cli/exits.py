@@ -271,8 +271,11 @@ def _pieces(batch: Batch) -> Iterator[tuple[int, int, Batch]]:
 
 def _rows(one: One) -> Iterator[dict[str, Any]]:
     """Its row; of a task that brought its group's record, that too."""
+    if isinstance(one, Process):
+        yield one.to_dict()
+        return
     yield texts.without_unmeasured(one.to_dict())
-    if isinstance(one, Record) and one.group is not None:
+    if one.group is not None:
         yield texts.without_unmeasured(one.group.to_dict())
 
 

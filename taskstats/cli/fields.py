@@ -11,7 +11,7 @@ from taskstats.fields import FIELDS, RELEASES
 from taskstats.processes import PROCESS_KEYS, TOTALS
 from taskstats.records import HEADER_KEYS
 
-_NAMES = ("kind", "name", "unit", "since", "kernel", "records", "meaning")
+_NAMES = ("name", "unit", "since", "kernel", "records", "meaning")
 _LEAST_MEANING = 38  # cells
 
 
@@ -28,7 +28,7 @@ def fields(format_name: str | None) -> None:
     if format_name is None:
         _print(rows)
         return
-    output = formats.Csv(_NAMES) if format_name == "csv" else formats.JsonLines()
+    output = formats.for_programs(format_name, _NAMES)
     output.head()
     output.rows(rows)
 

@@ -4,9 +4,10 @@ import csv
 import io
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
 import click
 from rich.console import Console
@@ -21,22 +22,25 @@ from taskstats.cli.texts import Row
 SCHEMA = 1
 
 
-class Format(Protocol):
+class Format(ABC):
     """One way to write rows."""
 
+    @abstractmethod
     def head(self) -> None:
         """What comes first."""
 
+    @abstractmethod
     def rows(self, rows: Iterable[Row]) -> None:
         """Writes rows, and hands them on to the reader at once."""
 
+    @abstractmethod
     def loss(self, cpu: int, lost: int) -> None:
         """Says that records were lost here."""
 
-    def note(self, text: str) -> None:
+    def note(self, text: str) -> None:  # noqa: B027 - programs want none
         """A remark for people, under the rows."""
 
-    def tail(self) -> None:
+    def tail(self) -> None:  # noqa: B027
         """What comes last, under rows that all fit a screen."""
 
 
@@ -57,7 +61,7 @@ def tell_left_out(console: Console, columns: Sequence[Column]) -> None:
         console.print(f"left out at {console.width} columns: {names}")
 
 
-class Table:
+class Table(Format):
     """Text in columns; on a terminal as wide as that, elsewhere with all columns."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
@@ -86,7 +90,7 @@ class Table:
         tell_left_out(self._console, self._left_out)
 
 
-class JsonLines:
+class JsonLines(Format):
     """One JSON object a line, the first about the stream."""
 
     def __init__(self, names: Sequence[str] = (), struct_version: int | None = None) -> None:
@@ -114,12 +118,6 @@ class JsonLines:
     def loss(self, cpu: int, lost: int) -> None:
         self._write([{"kind": "loss", "cpu": cpu, "lost": lost}])
 
-    def note(self, text: str) -> None:
-        pass
-
-    def tail(self) -> None:
-        pass
-
     def _write(self, objects: Iterable[Row]) -> None:
         lines = "".join(f"{_encode(one)}\n" for one in objects)
         if lines:
@@ -129,7 +127,7 @@ class JsonLines:
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-class Csv:
+class Csv(Format):
     """Comma-separated values: a line of names, then a line for each row.
 
     The first column is the kind. What a row does not have is empty.
@@ -147,12 +145,6 @@ class Csv:
     def loss(self, cpu: int, lost: int) -> None:
         self.rows([{"kind": "loss", "cpu": cpu, "lost": lost}])
 
-    def note(self, text: str) -> None:
-        pass
-
-    def tail(self) -> None:
-        pass
-
     def _write(self, rows: Iterable[Iterable[Any]]) -> None:
         made = io.StringIO()
         csv.writer(made, lineterminator="\n").writerows(rows)
@@ -164,3 +156,8 @@ def _csv_cell(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
     return texts.printable(value) if isinstance(value, str) else value
+
+
+def for_programs(name: str, csv_names: Sequence[str]) -> Format:
+    """JSON lines, or CSV of these names."""
+    return Csv(csv_names) if name == "csv" else JsonLines()

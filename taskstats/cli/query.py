@@ -63,12 +63,10 @@ def query(
 
 
 def _output(format_name: str | None, rows: list[dict[str, Any]]) -> Format:
-    if format_name == "json":
-        return formats.JsonLines()
-    if format_name == "csv":
+    if format_name:
         names = {name for row in rows for name in row}
         known = dict.fromkeys([*options.PROCESS_NAMES, *options.RECORD_NAMES])
-        return formats.Csv([name for name in known if name in names])
+        return formats.for_programs(format_name, [name for name in known if name in names])
     return formats.Table(tables.widened(columns.of_living(rows), rows))
 
 
@@ -119,8 +117,7 @@ def _joined(group: Record, leader: Record) -> dict[str, Any]:
         if "group" in field.kinds and name in sums.fields
     }
     elapsed_us = leader.ac_tgetime if "ac_tgetime" in leader.fields else leader.ac_etime
-    measured = leader.delays_measured
-    return {
+    row = {
         "kind": "process",
         "pid": group.id,
         "ppid": leader.ac_ppid,
@@ -134,9 +131,7 @@ def _joined(group: Record, leader: Record) -> dict[str, Any]:
         "elapsed_seconds": elapsed_us / 1e6,
         "cpu_seconds": summed["cpu_run_virtual_total"] / 1e9 or None,
         "peak_rss_bytes": leader.hiwater_rss * 1024 or None,
-        "delays_measured": measured,
-        **{
-            name: value if value or measured or name not in DELAY_FIELDS else None
-            for name, value in summed.items()
-        },
+        "delays_measured": leader.delays_measured,
+        **summed,
     }
+    return texts.without_unmeasured(row)

@@ -85,8 +85,9 @@ def status(code: int | None, number: int | None, certain: bool = True) -> str:
 
 # ---- any key of a row ------------------------------------------------------------------------
 
-_UNITS = {name: field.unit for name, field in FIELDS.items()}
-_UNITS |= {name: unit for name, (unit, _) in PROCESS_KEYS.items()}
+#: key -> unit, of the kernel's fields and of what a process's line has besides.
+UNITS = {name: field.unit for name, field in FIELDS.items()}
+UNITS |= {name: unit for name, (unit, _) in PROCESS_KEYS.items()}
 
 _OF_UNIT = {
     "ns": duration,
@@ -99,7 +100,6 @@ _OF_UNIT = {
     "text": printable,
 }
 
-
 #: Where 0 means that the kernel does not know.
 _UNKNOWN_AT_0 = {"cpu_run_virtual_total", "hiwater_rss", "hiwater_vm"}
 
@@ -111,8 +111,7 @@ def is_unmeasured(row: Row, name: str) -> bool:
 
 def without_unmeasured(row: dict[str, Any]) -> dict[str, Any]:
     """The row with None for every delay that was not measured."""
-    if not row["delays_measured"]:
-        row.update((name, None) for name in DELAY_FIELDS & row.keys() if not row[name])
+    row.update((name, None) for name in DELAY_FIELDS if is_unmeasured(row, name))
     return row
 
 
@@ -125,4 +124,4 @@ def of(row: Row, name: str) -> str:
         return ABSENT
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return _OF_UNIT.get(_UNITS.get(name, ""), str)(value)
+    return _OF_UNIT.get(UNITS.get(name, ""), str)(value)
