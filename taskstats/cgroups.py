@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from taskstats import host
 from taskstats._native import ffi, lib
 from taskstats.endpoint import KERNEL, Endpoint
 from taskstats.errors import from_errno
@@ -50,7 +51,8 @@ def cgroup_stats(
         OSError: The path cannot be opened.
         TaskstatsError: Not the directory of a cgroup, or not an open descriptor; or it was
             removed (of version 1, the kernel says so some time after; before, all counts are 0).
-        Unavailable: The kernel has no TASKSTATS; or, version 2, threads that /proc hides.
+        Unavailable: The kernel has no TASKSTATS; or, version 2, threads that /proc hides, or a
+                /proc that is not of this PID namespace.
     """
     if isinstance(cgroup, int):
         if not 0 <= cgroup < 2**31:
@@ -90,7 +92,10 @@ def _of_descriptor(fd: int, about: str, endpoint: Endpoint) -> CgroupStats:
 
 
 def _from_proc(fd: int, about: str) -> CgroupStats:
-    states = {tid: _state(tid) for tid in _threads(fd, about)}
+    tids = _threads(fd, about)
+    if tids and host.proc_view() in ("foreign", "missing"):
+        raise from_errno("cgroup", errno.ESRCH, "threads", about)
+    states = {tid: _state(tid) for tid in tids}
     unseen = {tid for tid, state in states.items() if not state}
     # One that has ended is no longer listed; what still is, /proc hides from us. A thread of
     # another PID namespace is listed as 0.

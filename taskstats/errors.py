@@ -185,7 +185,7 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
     ("cgroup", "threads", codes.ESRCH): (
         Unavailable,
         "some of its threads cannot be seen from here, so they cannot be counted",
-        "Run in the host's PID namespace, with /proc not mounted hidepid",
+        "Run in the host's PID namespace, with its /proc and not mounted hidepid",
     ),
     ("", "", codes.EMFILE): (
         TaskstatsError,

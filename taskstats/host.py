@@ -1,5 +1,6 @@
 """Facts about this machine and process, from /proc and /sys."""
 
+import errno
 import os
 import re
 import resource
@@ -57,6 +58,25 @@ def task_delayacct() -> bool | None:
         return None
 
 
+def proc_view() -> Literal["whole", "partial", "foreign", "missing"]:
+    """What /proc shows of this PID namespace.
+
+    "whole": every process. "partial": it hides those of other users (hidepid). "foreign": it is of
+    another PID namespace, where the same ids are other tasks. "missing": it is not mounted.
+    """
+    if not Path("/proc/stat").exists():
+        return "missing"
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:  # this process is not in the PID namespace that it shows
+        return "foreign"
+    # An id for each PID namespace from that of the mount to our own; the line came with Linux 4.1.
+    ids = re.findall(r"^(?:NSpid|Pid):(.*)$", status, re.MULTILINE)[-1].split()
+    if ids != [str(os.getpid())]:
+        return "foreign"
+    return "whole" if Path("/proc/1").exists() else "partial"
+
+
 def processes() -> list[int]:
     """The ids of the processes that /proc shows."""
     return sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
@@ -104,15 +124,36 @@ def exits_by_the_books() -> int:
 def free_descriptors() -> int:
     """How many file descriptors this process may still open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft - sum(1 for _ in Path("/proc/self/fd").iterdir())
+    try:
+        numbers = [int(path.name) for path in Path("/proc/self/fd").iterdir()]
+    except OSError as error:
+        if error.errno == errno.EMFILE:
+            return 0
+        raise
+    # The limit is of numbers; those above it, opened before it was lowered, take none of them.
+    used = sum(number < soft for number in numbers)
+    return soft - (used - 1)  # the one that reads the list is among them
 
 
 def has_net_admin() -> bool:
     """Whether this thread has CAP_NET_ADMIN, in its own user namespace."""
-    for line in Path("/proc/thread-self/status").read_bytes().splitlines():
-        if line.startswith(b"CapEff:"):
-            return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
-    return False
+    return bool(int(_status("CapEff"), 16) >> _CAP_NET_ADMIN & 1)
+
+
+def may_gain_net_admin() -> bool:
+    """Whether sudo can give this thread CAP_NET_ADMIN.
+
+    Not if its bounding set lacks it, as in most containers, or with no_new_privs.
+    """
+    bounding = int(_status("CapBnd"), 16) >> _CAP_NET_ADMIN & 1
+    return bool(bounding) and _status("NoNewPrivs") in ("", "0")
+
+
+def _status(name: str) -> str:
+    """A line's value in this thread's status; "" if this kernel does not have it."""
+    status = Path("/proc/thread-self/status").read_text(encoding="utf-8", errors="replace")
+    found = re.search(rf"^{name}:\s*(.*)$", status, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def in_initial_namespace(kind: Literal["user", "pid"]) -> bool | None:

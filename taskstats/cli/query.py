@@ -45,7 +45,7 @@ def query(
     """
     if everything == bool(pids):
         raise click.UsageError("give PIDs, or --all")
-    ids = host.processes() if everything else pids
+    ids = _every_pid() if everything else pids
     with Client(endpoint=endpoint or KERNEL) as client:
         rows, failed = (_processes if as_groups or everything else _tasks)(client, ids)
     output = _output(format_name, rows)
@@ -53,6 +53,8 @@ def query(
     output.rows(rows)
     if any(texts.is_unmeasured(row, name) for row in rows for name in DELAY_FIELDS):
         output.note(_why_not_measured())
+    if any(row["kind"] == "process" and row["threads"] is None for row in rows):
+        output.note(f"{texts.ABSENT} under THR: {_why_no_threads()}")
     output.tail()
     if everything:
         return  # what ended meanwhile was not asked for
@@ -60,6 +62,21 @@ def query(
         click.echo(f"taskstats: pid {pid}: {os.strerror(error)}", err=True)
     if failed:
         raise SystemExit(1)
+
+
+_OWN = ("whole", "partial")  # views of /proc where an id means the kernel's
+_FOREIGN = "/proc is not of this PID namespace"
+
+
+def _every_pid() -> list[int]:
+    view = host.proc_view()
+    if view == "whole":
+        return host.processes()
+    if view == "partial":
+        what = "/proc hides processes (hidepid). Run as root, or: mount -o remount,hidepid=0 /proc"
+    else:
+        what = f"{_FOREIGN}. Try: unshare --mount-proc {host.command()} query --all"
+    raise click.ClickException(f"--all: {what}")
 
 
 def _output(format_name: str | None, rows: list[dict[str, Any]]) -> Format:
@@ -77,7 +94,15 @@ def _why_not_measured() -> str:
             f"{why}: kernel.task_delayacct=0; it covers only tasks started after\n"
             "mend: sudo sysctl kernel.task_delayacct=1"
         )
-    return f"{why} (started before kernel.task_delayacct=1), or has never waited"
+    if host.task_delayacct():
+        return f"{why} (started before kernel.task_delayacct=1), or has never waited"
+    return f"{why}, or has never waited; without kernel.task_delayacct it cannot be told"
+
+
+def _why_no_threads() -> str:
+    if host.proc_view() in _OWN:
+        return "it has ended, or /proc hides it (hidepid)"
+    return _FOREIGN
 
 
 # ---- rows ------------------------------------------------------------------------------------
@@ -98,7 +123,12 @@ def _processes(client: Client, pids: Iterable[int]) -> Answer:
     tgids = dict.fromkeys(_tgid(record) for record in found)
     leaders = {record.id: record for record in client.pids(tgids)}
     groups = client.tgids(tgids)
-    rows = [_joined(group, leaders[group.id]) for group in groups if group.id in leaders]
+    shown = host.proc_view() in _OWN
+    rows = [
+        _joined(group, leaders[group.id], host.threads(group.id) if shown else None)
+        for group in groups
+        if group.id in leaders
+    ]
     gone = {tgid for tgid in tgids if tgid not in {row["pid"] for row in rows}}
     late = {record.id: errno.ESRCH for record in found if _tgid(record) in gone}
     return rows, {**found.errors, **late}
@@ -108,7 +138,7 @@ def _tgid(record: Record) -> int:
     return record.ac_tgid if "ac_tgid" in record.fields else record.id
 
 
-def _joined(group: Record, leader: Record) -> dict[str, Any]:
+def _joined(group: Record, leader: Record, threads: int | None) -> dict[str, Any]:
     # Of a zombie that never had a second thread the kernel sums nothing: it is its leader.
     sums = group if group.fields else leader
     summed = {
@@ -126,7 +156,7 @@ def _joined(group: Record, leader: Record) -> dict[str, Any]:
         "comm": leader.comm,
         "exit_code": leader.exit_code,
         "exit_signal": leader.exit_signal,
-        "threads": host.threads(group.id),
+        "threads": threads,
         "started_seconds": int(leader.started_at.timestamp()),
         "elapsed_seconds": elapsed_us / 1e6,
         "cpu_seconds": summed["cpu_run_virtual_total"] / 1e9 or None,

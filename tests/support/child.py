@@ -48,10 +48,15 @@ def unshare(flags: int) -> None:
         raise OSError(ctypes.get_errno(), "unshare")
 
 
+def prctl(option: int, value: int) -> int:
+    """prctl(2)."""
+    return int(_libc.prctl(option, value, 0, 0, 0))
+
+
 def become(uid: int, *capabilities: int) -> None:
     """An ordinary user with these capabilities alone, as setpriv(1) makes one."""
     keep_caps, version_3 = 8, 0x20080522  # PR_SET_KEEPCAPS, _LINUX_CAPABILITY_VERSION_3
-    _libc.prctl(keep_caps, 1, 0, 0, 0)
+    prctl(keep_caps, 1)
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)

@@ -1,5 +1,6 @@
 """Facts about the machine, against other ways to learn them."""
 
+import contextlib
 import os
 import resource
 import shutil
@@ -12,6 +13,8 @@ import pytest
 from support import child
 
 from taskstats import cpulist, host
+
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 
 
 def test_possible_cpus_hold_those_that_are_online() -> None:
@@ -27,12 +30,29 @@ def test_memory() -> None:
 
 def test_free_descriptors_fall_with_each_that_is_opened() -> None:
     before = host.free_descriptors()
-    assert before < resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     fd = os.open("/", os.O_RDONLY)
     try:
         assert host.free_descriptors() == before - 1
     finally:
         os.close(fd)
+
+
+def test_free_descriptors_are_as_many_as_can_be_opened() -> None:
+    def opened() -> tuple[int, int, int]:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        free = host.free_descriptors()
+        fds = []
+        with contextlib.suppress(OSError):
+            while True:
+                fds.append(os.open("/", os.O_RDONLY))
+        then = host.free_descriptors()
+        for fd in fds:  # the child has its result to write
+            os.close(fd)
+        return free, len(fds), then
+
+    free, opens, then = child.run(opened)
+    assert free == opens > 0
+    assert then == 0
 
 
 def test_exits_by_the_books_count_children() -> None:
@@ -77,6 +97,55 @@ def test_processes_and_their_threads() -> None:
     assert os.getpid() in host.processes()
     assert host.processes() == sorted(host.processes())
     assert host.threads(2**22 + 1) is None
+
+
+def test_whose_proc_it_is() -> None:
+    assert host.proc_view() in ("whole", "partial")  # hidepid is the machine's business
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "prepare", "view"),
+    [
+        (child.CLONE_NEWNS, "mount -t proc -o hidepid=0 proc /proc", "whole"),
+        (child.CLONE_NEWNS, "mount -t proc -o hidepid=2 proc /proc", "partial"),
+        (child.CLONE_NEWNS, "umount -l /proc", "missing"),
+        (child.CLONE_NEWPID, "", "foreign"),
+        (child.CLONE_NEWPID | child.CLONE_NEWNS, "mount -t proc proc /proc", "whole"),
+    ],
+)
+def test_whose_proc_is_seen(namespaces: int, prepare: str, view: str) -> None:
+    def seen() -> str:
+        child.unshare(namespaces)
+        return child.run(as_nobody)  # the first process of a new PID namespace
+
+    def as_nobody() -> str:
+        if namespaces & child.CLONE_NEWNS:
+            subprocess.run(f"mount --make-rprivate / && {prepare}", shell=True, check=True)
+        os.setgroups([])
+        os.setgid(child.NOBODY)  # hidepid spares group 0
+        os.setuid(child.NOBODY)
+        return host.proc_view()
+
+    try:
+        assert child.run(seen) == view
+    except PermissionError as error:
+        pytest.skip(f"namespaces are not to be had here: {error}")
+
+
+def test_what_sudo_can_give_back() -> None:
+    def kept_from() -> bool:
+        assert child.prctl(PR_CAPBSET_DROP, child.CAP_NET_ADMIN) == 0
+        return host.may_gain_net_admin()
+
+    def without_new_privileges() -> bool:
+        assert child.prctl(PR_SET_NO_NEW_PRIVS, 1) == 0
+        return host.may_gain_net_admin()
+
+    if not host.may_gain_net_admin():
+        pytest.skip("the bounding set lacks CAP_NET_ADMIN already, or no_new_privs is set")
+    assert not child.run(without_new_privileges)
+    if host.has_net_admin():
+        assert not child.run(kept_from)
 
 
 def test_a_name_does_not_confuse_the_count_of_threads() -> None:

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "exits": {"_native", "cpulist", "endpoint", "errors", "host", "records", "rows", "shim"},
     "processes": {"fields", "presence", "records", "rows"},
     "diagnosis": {"client", "cpulist", "errors", "exits", "fields", "host", "records"},
-    "cgroups": {"_native", "endpoint", "errors", "shim"},
+    "cgroups": {"_native", "endpoint", "errors", "host", "shim"},
     "cli": {
         "cgroups",
         "cli",
