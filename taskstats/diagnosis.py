@@ -1,6 +1,8 @@
 """doctor: what stands in the way of listening here, and the mend."""
 
 import contextlib
+import errno
+import os
 import resource
 import threading
 import time
@@ -35,7 +37,8 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        what: Its name: kernel, family, listen, delays, buffers, descriptors, cgroups, self-test.
+        what: Its name: kernel, family, proc, listen, delays, buffers, descriptors, cgroups,
+            self-test. Without /proc the first three are all.
         state: "ok"; "warn" where figures will be missing; "fail" where listening needs it.
         finding: What was found.
         why: Why it matters.
@@ -71,7 +74,7 @@ def doctor() -> Diagnosis:
     Starts 200 threads that end at once, and listens to them. Changes nothing.
 
     Raises:
-        OSError: /proc or /sys is not mounted.
+        OSError: /sys is not mounted.
     """
     return Diagnosis(tuple(_checks()))
 
@@ -80,6 +83,10 @@ def _checks() -> Iterator[Check]:
     own, refusal = _query()
     yield _kernel(own, refusal)
     yield _family(refusal)
+    view = host.proc_view()
+    yield _proc(view)
+    if view == "missing":
+        return  # all that follows is read there
     listener, obstacle = _listen()
     with listener or contextlib.nullcontext():
         yield _listening(obstacle)
@@ -120,6 +127,24 @@ def _family(refusal: TaskstatsError | None) -> Check:
     if refusal is None or isinstance(refusal, AccessDenied):
         return Check("family", "ok", "TASKSTATS answers", why)
     return Check("family", "fail", refusal.what, why, refusal.mend)
+
+
+_VIEWS: dict[str, tuple[State, str, str]] = {
+    "whole": ("ok", "shows every process of this PID namespace", ""),
+    "partial": (
+        "warn",
+        "hides the processes of other users (hidepid)",
+        "sudo mount -o remount,hidepid=0 /proc",
+    ),
+    "foreign": ("warn", "is not of this PID namespace", "unshare --mount-proc {command} doctor"),
+    "missing": ("fail", "is not mounted", "sudo mount -t proc proc /proc"),
+}
+
+
+def _proc(view: str) -> Check:
+    state, finding, mend = _VIEWS[view]
+    why = "the list of processes, their threads and the kernel's own count of exits are read there"
+    return Check("proc", state, f"/proc {finding}", why, mend.format(command=host.command()))
 
 
 def _delays(own: Record | None) -> Check:
@@ -187,27 +212,30 @@ def _listening(obstacle: TaskstatsError | None) -> Check:
     missing = [] if host.has_net_admin() else ["no CAP_NET_ADMIN"]
     if foreign:
         missing.append(f"not the initial {_listed(foreign)} namespace")
-    if not missing:
-        return Check("listen", "fail", obstacle.what, why, obstacle.mend)
-    return Check("listen", "fail", "; ".join(missing), why, _way_in(foreign))
+    if missing:
+        return Check("listen", "fail", "; ".join(missing), why, _way_in(foreign))
+    mend = _descriptors(None).mend if obstacle.errno == errno.EMFILE else obstacle.mend
+    return Check("listen", "fail", obstacle.what, why, mend)
 
 
 def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
+#: What a container's start has to say for each.
 _DOCKER_FLAGS = {"user": "--userns=host", "PID": "--pid=host", "network": "--network=host"}
 
 
 def _way_in(foreign: list[str]) -> str:
     """The command that runs `doctor` where listening works."""
     command = f"{host.command()} doctor"
-    if not foreign:
-        return f"sudo {command}"
-    if foreign == ["network"]:
-        return f"sudo nsenter --target 1 --net {command}"
-    flags = " ".join(_DOCKER_FLAGS[name] for name in foreign)
-    return f"outside, on the host: sudo {command} (docker run {flags} --cap-add=NET_ADMIN ...)"
+    if host.may_gain_net_admin():
+        if not foreign:
+            return f"sudo {command}"
+        if foreign == ["network"]:
+            return f"sudo nsenter --target 1 --net {command}"
+    flags = " ".join([*(_DOCKER_FLAGS[name] for name in foreign), "--cap-add=NET_ADMIN"])
+    return f"sudo {command}  # on the host, or in a container with {flags}"
 
 
 def _buffers(listener: ExitListener | None) -> Check:
@@ -221,8 +249,8 @@ def _buffers(listener: ExitListener | None) -> Check:
         f"lasts {seconds:.2g} s at {_RATE:,} exits/s a CPU"
     )
     if seconds < _LEAST_SECONDS:
-        mend = f"ExitListener(rcvbuf_total={len(granted) * 8 << 20})"
-        return Check("buffers", "warn", finding, why, mend)
+        more = f"ExitListener(rcvbuf_total={len(granted) * 8 << 20})"
+        return Check("buffers", "warn", f"{finding}; a program may ask for more: {more}", why)
     return Check("buffers", "ok", finding, why)
 
 
@@ -234,11 +262,18 @@ def _descriptors(listener: ExitListener | None) -> Check:
     why = "a listener holds a socket for each possible CPU"
     needed = len(cpulist.parse(host.possible_cpus())) + DESCRIPTORS
     free = host.free_descriptors() + (needed if listener else 0)
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     finding = f"{needed} needed, {free} of {limit} free"
     if free < needed:
-        return Check("descriptors", "fail", finding, why, f"ulimit -n {limit - free + needed}")
+        return Check("descriptors", "fail", finding, why, _raised(limit - free + needed, most))
     return Check("descriptors", "ok", finding, why)
+
+
+def _raised(descriptors: int, most: int) -> str:
+    """The command that lets a shell's children have so many."""
+    if descriptors <= most or most == resource.RLIM_INFINITY:
+        return f"ulimit -n {descriptors}"
+    return f"sudo prlimit --pid $$ --nofile={descriptors}"
 
 
 # ---- the self-test ---------------------------------------------------------------------------
@@ -252,7 +287,8 @@ def _self_test(listener: ExitListener | None) -> Check:
     try:
         expected = _threads_that_end()
     except RuntimeError as error:
-        return Check("self-test", "fail", f"not run: {error}", why, "ulimit -u unlimited")
+        finding = f"not run: {error} (RLIMIT_NPROC, or pids.max of its cgroup)"
+        return Check("self-test", "fail", finding, why, _more_threads())
     end = time.monotonic() + _TEST_SECONDS
     heard = _heard(listener, expected, end)
     counted = _counted(books, end)
@@ -265,6 +301,16 @@ def _self_test(listener: ExitListener | None) -> Check:
         return Check("self-test", "warn", f"{finding}; {lost} lost", why)
     mend = f"sudo nsenter --target 1 --net {host.command()} doctor"
     return Check("self-test", "fail", finding, why, mend)
+
+
+def _more_threads() -> str:
+    """The command that lets a shell's children have more, where it is their limit that counts."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NPROC)
+    if os.geteuid() == 0 or limit == resource.RLIM_INFINITY:
+        return ""
+    if limit != most:
+        return "ulimit -u $(ulimit -H -u)"
+    return "sudo prlimit --pid $$ --nproc=unlimited"
 
 
 def _threads_that_end() -> set[int]:

@@ -409,6 +409,7 @@ def test_the_doctor_finds_all_well() -> None:
     assert list(states) == [
         "kernel",
         "family",
+        "proc",
         "listen",
         "delays",
         "buffers",
@@ -465,6 +466,47 @@ def test_exits_in_a_namespace(unshare: list[str], error: str) -> None:
     assert error in answered.stderr
     assert f"More: {TASKSTATS} doctor" in answered.stderr
     assert "Traceback" not in answered.stderr
+
+
+def test_the_ids_of_another_pid_namespaces_proc_are_not_believed() -> None:
+    # There /proc shows a process 1, of the machine, and ours is another.
+    inside = f'"{TASKSTATS}" query --all; "{TASKSTATS}" query --tgid 1; "{TASKSTATS}" cgroup "$0"'
+    v2 = next(path for version, path in host.cgroup_mounts() if version == 2)
+    answered = subprocess.run(
+        ["unshare", "--pid", "--fork", "sh", "-c", inside, v2], capture_output=True, text=True
+    )
+    assert f"Try: unshare --mount-proc {TASKSTATS} query --all" in answered.stderr
+    header, row, *remarks = answered.stdout.splitlines()
+    assert row.split()[3] == "sh"
+    assert row[header.index("THR") : header.index("THR") + 3].strip() == "-"
+    assert "- under THR: /proc is not of this PID namespace" in remarks
+    assert "some of its threads cannot be seen from here" in answered.stderr
+
+
+def test_hidden_processes_are_not_silently_left_out() -> None:
+    def as_nobody_with_hidden_processes() -> tuple[int, str]:
+        child.unshare(child.CLONE_NEWNS)
+        mount = "mount --make-rprivate / && mount -t proc -o hidepid=2 proc /proc"
+        subprocess.run(mount, shell=True, check=True)
+        child.become(child.NOBODY, child.CAP_NET_ADMIN)
+        result = CliRunner().invoke(taskstats, ["query", "--all"])
+        return result.exit_code, result.output
+
+    status, output = child.run(as_nobody_with_hidden_processes)
+    assert status == 1
+    assert output.startswith("Error: --all: /proc hides processes (hidepid)")
+
+
+def test_the_doctor_without_proc() -> None:
+    inside = f'umount -l /proc; "{TASKSTATS}" doctor'
+    answered = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", inside], capture_output=True, text=True
+    )
+    assert answered.returncode == 1
+    assert "fail  proc         /proc is not mounted" in answered.stdout
+    assert "mend: sudo mount -t proc proc /proc" in answered.stdout
+    assert answered.stdout.endswith("not ready to listen (1 failure)\n")
+    assert answered.stderr == ""
 
 
 def test_query_works_in_a_pid_namespace_with_its_ids() -> None:

@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import os
+import resource
 from typing import Any
 
 import pytest
@@ -73,6 +75,21 @@ def test_the_family(refusal: TaskstatsError | None, state: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("view", "state", "mend"),
+    [
+        ("whole", "ok", ""),
+        ("partial", "warn", "sudo mount -o remount,hidepid=0 /proc"),
+        ("foreign", "warn", "unshare --mount-proc /venv/bin/taskstats doctor"),
+        ("missing", "fail", "sudo mount -t proc proc /proc"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_proc(view: str, state: str, mend: str) -> None:
+    check = diagnosis._proc(view)
+    assert (check.state, check.mend) == (state, mend)
+
+
+@pytest.mark.parametrize(
     ("switch", "own", "state", "finding", "mend"),
     [
         (
@@ -136,8 +153,16 @@ REFUSED = from_errno("listen", errno.ENOENT, "family")
             DENIED,
             "fail",
             "no CAP_NET_ADMIN; not the initial user and PID namespace",
-            "outside, on the host: sudo /venv/bin/taskstats doctor "
-            "(docker run --userns=host --pid=host --cap-add=NET_ADMIN ...)",
+            "sudo /venv/bin/taskstats doctor  # on the host, or in a container with "
+            "--userns=host --pid=host --cap-add=NET_ADMIN",
+        ),
+        (
+            {"has_net_admin": False, "may_gain_net_admin": False},
+            DENIED,
+            "fail",
+            "no CAP_NET_ADMIN",
+            "sudo /venv/bin/taskstats doctor  # on the host, or in a container with "
+            "--cap-add=NET_ADMIN",
         ),
         ({}, REFUSED, "fail", REFUSED.what, REFUSED.mend),
     ],
@@ -150,7 +175,8 @@ def test_listening(
     finding: str,
     mend: str,
 ) -> None:
-    here(**{"has_net_admin": True, "in_initial_network_namespace": True, **facts})
+    usual = {"has_net_admin", "may_gain_net_admin", "in_initial_network_namespace"}
+    here(**{**dict.fromkeys(usual, True), **facts})
     check = diagnosis._listening(obstacle)
     assert (check.state, check.finding, check.mend) == (state, finding, mend)
 
@@ -177,24 +203,66 @@ class Listener:
         (
             (1 << 20,) * 64,
             "warn",
-            "1 MiB x 64 CPUs granted; worst case 64 MiB; lasts 0.023 s at 20,000 exits/s a CPU",
+            "1 MiB x 64 CPUs granted; worst case 64 MiB; lasts 0.023 s at 20,000 exits/s a CPU; "
+            "a program may ask for more: ExitListener(rcvbuf_total=536870912)",
         ),
     ],
 )
 def test_buffers(granted: tuple[int, ...], state: str, finding: str) -> None:
     check = diagnosis._buffers(Listener(*granted))  # type: ignore[arg-type]
     assert (check.state, check.finding) == (state, finding)
-    assert bool(check.mend) == (state == "warn")
+    assert check.mend == ""
 
 
-def test_descriptors(here: Any) -> None:
-    here(possible_cpus="0-7", free_descriptors=11)
+@pytest.mark.parametrize(
+    ("free", "most", "state", "mend"),
+    [
+        (11, 1024, "ok", ""),
+        (10, 1024, "fail", "ulimit -n 101"),
+        (10, 101, "fail", "ulimit -n 101"),
+        (10, resource.RLIM_INFINITY, "fail", "ulimit -n 101"),
+        (10, 100, "fail", "sudo prlimit --pid $$ --nofile=101"),
+    ],
+)
+def test_descriptors(
+    here: Any, monkeypatch: pytest.MonkeyPatch, free: int, most: int, state: str, mend: str
+) -> None:
+    here(possible_cpus="0-7", free_descriptors=free)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, most))
     check = diagnosis._descriptors(None)
-    assert (check.state, check.finding.split(" of ")[0]) == ("ok", "11 needed, 11")
-    here(possible_cpus="0-7", free_descriptors=10)
-    check = diagnosis._descriptors(None)
-    assert check.state == "fail"
-    assert check.mend.startswith("ulimit -n ")
+    assert (check.state, check.mend) == (state, mend)
+    assert check.finding == f"11 needed, {free} of 100 free"
+
+
+def test_too_few_descriptors_to_listen_have_one_mend(here: Any) -> None:
+    here(possible_cpus="0-7", free_descriptors=10, has_net_admin=True)
+    here(in_initial_network_namespace=True)
+    check = diagnosis._listening(from_errno("listen", errno.EMFILE, "limit"))
+    assert check.finding == "too few file descriptors for a socket on each CPU"
+    assert check.mend == diagnosis._descriptors(None).mend != ""
+
+
+@pytest.mark.parametrize(
+    ("uid", "limits", "mend"),
+    [
+        (0, (5, 5), ""),
+        (7, (resource.RLIM_INFINITY, resource.RLIM_INFINITY), ""),
+        (7, (5, 9), "ulimit -u $(ulimit -H -u)"),
+        (7, (5, 5), "sudo prlimit --pid $$ --nproc=unlimited"),
+    ],
+)
+def test_a_self_test_without_threads(
+    monkeypatch: pytest.MonkeyPatch, uid: int, limits: tuple[int, int], mend: str
+) -> None:
+    def refuse() -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(diagnosis, "_threads_that_end", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    check = diagnosis._self_test(Listener())  # type: ignore[arg-type]
+    assert (check.state, check.mend) == ("fail", mend)
+    assert check.finding.startswith("not run: can't start new thread (RLIMIT_NPROC")
 
 
 @pytest.mark.parametrize(
