@@ -26,7 +26,10 @@ PROCESS_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "exit_signal": ("signal", "Signal that ended it; none if none did"),
         "status_certain": ("bool", "The leader's record told the same status as the last thread's"),
         "threads": ("threads", "Threads whose record was heard"),
-        "complete": ("bool", "The threads heard add up to the kernel's own sums for the process"),
+        "complete": (
+            "bool",
+            "Its threads heard add up to the kernel's own sums; none without those",
+        ),
         "received_ns": ("ns since epoch", "When the record of its end was read"),
         "started_seconds": ("s since epoch", "When it began, good to a second"),
         "elapsed_seconds": ("s", "Time since it began (ac_tgetime)"),
@@ -141,10 +144,13 @@ class Process:
             add up to the kernel's own sums for the group (kernel/taskstats.c:fill_tgid_exit).
             False where threads ended before the stream began, or records were lost, or where
             what was held is of an earlier process with this pid; then `threads` and the totals
-            can be too high.
+            can be too high. None where the kernel keeps no such sums (without
+            CONFIG_TASK_DELAY_ACCT).
     """
 
-    def __init__(self, batch: Batch, row: int, threads: _Threads | None, complete: bool) -> None:
+    def __init__(
+        self, batch: Batch, row: int, threads: _Threads | None, complete: bool | None
+    ) -> None:
         self.record = Record(batch, row)
         self.threads = threads.records if threads else 1
         self.complete = complete
@@ -402,8 +408,8 @@ class ProcessFold:
         self.forgotten += threads.records
 
 
-def _is_complete(record: Record, threads: _Threads) -> bool:
-    """Whether the threads heard add up to what the kernel summed over the group.
+def _is_complete(record: Record, threads: _Threads) -> bool | None:
+    """Whether the threads heard add up to what the kernel summed over the group, if it did.
 
     Every thread that ever ran has a cpu_count, so neither a missing one nor one of an earlier
     process with this pid goes unnoticed. The kernel adds a thread to its group a moment before it
@@ -411,7 +417,7 @@ def _is_complete(record: Record, threads: _Threads) -> bool:
     """
     group = record.group
     if group is None or "cpu_count" not in group.fields or not group.cpu_count:
-        return False
+        return None
     return (
         threads.values[_CPU_COUNT] == group.cpu_count
         and threads.values[_CPU_RUN] >= group.cpu_run_virtual_total

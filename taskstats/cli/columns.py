@@ -126,7 +126,8 @@ def _failed_style(row: Row) -> str:
 
 
 def _threads(row: Row) -> str:
-    return f"{row['threads']}{'' if row['complete'] else '+'}"
+    mark = {True: "", False: "+", None: "?"}[row["complete"]]
+    return f"{row['threads']}{mark}"
 
 
 def _command(row: Row) -> str:

@@ -533,21 +533,21 @@ def test_it_is_not_complete_with_threads_of_an_earlier_process_of_that_pid() -> 
     assert (process.threads, process.complete) == (5, False)
 
 
-def test_it_is_not_complete_where_the_group_counts_no_waits() -> None:
-    assert folded(*process_of(THREE, cpu_count=0)).complete is False
+def test_it_is_not_known_to_be_complete_where_the_group_counts_no_waits() -> None:
+    assert folded(*process_of(THREE, cpu_count=0)).complete is None
 
 
-def test_it_is_not_complete_where_the_batch_was_made_without_groups() -> None:
+def test_it_is_not_known_to_be_complete_where_the_batch_was_made_without_groups() -> None:
     made = ProcessFold()
     made.feed(Batch(bytes(batch_of(*process_of(THREE, nvcsw=10**12)).data)))
     (process,) = made.flush()
-    assert (process.threads, process.complete) == (3, False)
+    assert (process.threads, process.complete) == (3, None)
     assert process.totals == totals_of(THREE)
 
 
-def test_it_is_not_complete_where_the_kernel_summed_nothing() -> None:
+def test_it_is_not_known_to_be_complete_where_the_kernel_summed_nothing() -> None:
     process = folded(*process_of(THREE, **dict.fromkeys(GROUP_WORDS, 0)))
-    assert (process.complete, process.threads) == (False, 3)
+    assert (process.complete, process.threads) == (None, 3)
 
 
 # ---- an exec, and pids used again ------------------------------------------------------------
