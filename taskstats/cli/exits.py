@@ -2,8 +2,6 @@
 
 import difflib
 import fnmatch
-import math
-import os
 import select
 import signal
 import sys
@@ -40,11 +38,16 @@ One = Process | Record
 @click.option(
     "--for",
     "seconds",
-    type=click.FloatRange(0, 1e9),
+    type=options.Seconds(),
     metavar="SECONDS",
     help="End after this time.",
 )
-@click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many of them.")
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    metavar="N",
+    help="End after so many processes, or threads with --threads.",
+)
 @click.option("--comm", metavar="GLOB", help="Only commands whose name matches, as in 'cc*'.")
 @click.option(
     "--user", type=options.User(), metavar="NAME", help="Only this user's, by name or number."
@@ -57,7 +60,9 @@ One = Process | Record
     metavar="NAMES",
     help="Only these, as in pid,comm,cpu_seconds.",
 )
-@click.option("--strict", is_flag=True, help="Exit status 3 if anything was lost.")
+@click.option(
+    "--strict", is_flag=True, help="Exit status 3 if a record was lost or could not be read."
+)
 @click.pass_obj
 def exits(
     endpoint: Endpoint | None,
@@ -75,9 +80,10 @@ def exits(
     """Hear every process that ends, one line each, until Ctrl-C.
 
     STATUS is 0, FAIL and the exit status, or the signal that ended it; "?" behind it where its
-    threads tell different ones. THR is how many threads were heard; "+" behind it where the
-    kernel's own sums show that there were more. PEAK RSS is - where the kernel has none. On a
-    narrow terminal PPID is left out, then THR.
+    threads tell different ones, or its leader was not heard. THR is how many threads were heard;
+    "+" behind it where the kernel's own sums show that there were more, "?" where the kernel keeps
+    none. PEAK RSS is - where the kernel has none. "?" behind a delay: longer than its task has
+    lived, which is the kernel's error.
 
     Where records were lost, a line says how many and on which CPU; at the end, on stderr, stand
     those received and lost, and beside them the kernel's own count of exits (of all CPUs, all
@@ -85,11 +91,10 @@ def exits(
 
     \b
     Exit status: 0 also after Ctrl-C, SIGTERM, and when a pipe's reader is gone;
-    1 an error; 2 wrong usage; 3 records were lost, with --strict.
+    1 an error; 2 wrong usage; with --strict 3 if a record was lost or could
+    not be read.
     """
     _check(fields, threads)
-    if seconds is not None and not math.isfinite(seconds):
-        raise click.BadParameter("not a number of seconds", param_hint="--for")
     endpoint = endpoint or KERNEL
     with Client(endpoint=endpoint) as client:
         own = client.pid()
@@ -106,6 +111,8 @@ def exits(
     fold = None if threads else ProcessFold()
     with _listener(cpus, endpoint) as listener, _ended_by_signals(listener):
         click.echo(f"listening on {len(listener.cpus)} CPUs; Ctrl-C ends", err=True)
+        if output.left_out:
+            click.echo(output.left_out, err=True)
         try:
             output.head()
             for batch in _batches(listener, seconds):
@@ -117,12 +124,12 @@ def exits(
             listener.close()
             written.write_tail(listener.stats())
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            formats.abandon(sys.stdout)
         finally:  # whatever became of the output, what was heard is told
             listener.close()
             stats = listener.stats()
-            click.echo(_totals(stats, fold), err=True)
-    if strict and stats.lost:
+            _tell(_totals(stats, fold))
+    if strict and stats.lost + stats.truncated + stats.malformed:
         raise SystemExit(3)
 
 
@@ -183,7 +190,12 @@ def _ended_by_signals(listener: ExitListener) -> Iterator[None]:
             signal.signal(one, signal.SIG_DFL)
         listener.stop()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    # One that is ignored stays so: a shell does that to what it starts in the background.
+    before = {
+        number: signal.signal(number, stop)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
@@ -280,9 +292,22 @@ def _rows(one: One) -> Iterator[dict[str, Any]]:
 
 
 def _totals(stats: ExitStats, fold: ProcessFold | None) -> str:
-    counted = "of all CPUs only" if stats.witness is None else str(stats.witness)
-    made = f"received {stats.received}, lost {stats.lost}, kernel's own count {counted}"
-    if fold and (fold.held or fold.forgotten):
-        made += f"; records of no process yet: {fold.held} held, {fold.forgotten} given up"
-    refused = stats.foreign + stats.truncated + stats.malformed
-    return f"{made}; {refused} datagrams refused" if refused else made
+    counted = "n/a (it is of all CPUs)" if stats.witness is None else str(stats.witness)
+    made = [f"received {stats.received}, lost {stats.lost}, kernel's own count {counted}"]
+    if stats.unexplained:
+        made.append(f"{stats.unexplained} numbers missing beyond the lost")
+    if fold:
+        fold.flush()  # ended, and not asked for
+        if fold.held or fold.forgotten:
+            made.append(f"records of no process yet: {fold.held} held, {fold.forgotten} given up")
+    if refused := stats.foreign + stats.truncated + stats.malformed:
+        made.append(f"{refused} datagrams refused")
+    return "; ".join(made)
+
+
+def _tell(text: str) -> None:
+    """Writes a line to stderr, if anybody reads it."""
+    try:
+        click.echo(text, err=True)
+    except BrokenPipeError:
+        formats.abandon(sys.stderr)

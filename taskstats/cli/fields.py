@@ -68,7 +68,7 @@ def _print(rows: list[texts.Row]) -> None:
         output.head()
         output.rows(rows)
         return
-    columns, left_out = tables.fitted(
+    columns, missing = tables.fitted(
         tables.widened(_columns(), rows), console.width - _LEAST_MEANING - 1
     )
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
@@ -78,7 +78,8 @@ def _print(rows: list[texts.Row]) -> None:
     for row in rows:
         table.add_row(*(column.text(row) for column in columns), meaning.text(row))
     console.print(table)
-    formats.tell_left_out(console, left_out)
+    if remark := formats.left_out(missing, console.width):
+        console.print(remark)
 
 
 def _columns() -> list[Column]:

@@ -1,13 +1,16 @@
 """How rows are written: a table for people, JSON lines and CSV for programs."""
 
+import contextlib
 import csv
 import io
 import json
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from rich.console import Console
@@ -23,7 +26,13 @@ SCHEMA = 1
 
 
 class Format(ABC):
-    """One way to write rows."""
+    """One way to write rows.
+
+    Attributes:
+        left_out: A remark on what there was no room for, or "".
+    """
+
+    left_out = ""
 
     @abstractmethod
     def head(self) -> None:
@@ -40,8 +49,11 @@ class Format(ABC):
     def note(self, text: str) -> None:  # noqa: B027 - programs want none
         """A remark for people, under the rows."""
 
-    def tail(self) -> None:  # noqa: B027
-        """What comes last, under rows that all fit a screen."""
+
+def abandon(stream: TextIO) -> None:
+    """Lets nobody read the stream: what is still buffered is an error no more."""
+    with open(os.devnull, "wb") as nowhere, contextlib.suppress(OSError):  # noqa: PTH123
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 class _Console(Console):
@@ -54,11 +66,10 @@ def console() -> Console:
     return _Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-def tell_left_out(console: Console, columns: Sequence[Column]) -> None:
-    """Says which columns the terminal had no room for."""
-    if columns:
-        names = ", ".join(column.header for column in columns)
-        console.print(f"left out at {console.width} columns: {names}")
+def left_out(columns: Sequence[Column], width: int) -> str:
+    """A remark on the columns that a terminal had no room for."""
+    names = ", ".join(column.header for column in columns)
+    return f"left out at {width} columns: {names}" if names else ""
 
 
 class Table(Format):
@@ -66,10 +77,12 @@ class Table(Format):
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._console = console()
-        self._columns: Sequence[Column] = columns
-        self._left_out: Sequence[Column] = ()
         if self._console.is_terminal:
-            self._columns, self._left_out = tables.fitted(columns, self._console.width)
+            width = self._console.width
+            self._columns, missing = tables.fitted(columns, width)
+            self.left_out = left_out(missing, width)
+        else:
+            self._columns = [replace(column, cut=False) for column in columns]
 
     def head(self) -> None:
         self._console.print(tables.heading(self._columns))
@@ -85,9 +98,6 @@ class Table(Format):
 
     def note(self, text: str) -> None:
         self._console.print(text)
-
-    def tail(self) -> None:
-        tell_left_out(self._console, self._left_out)
 
 
 class JsonLines(Format):
@@ -112,7 +122,7 @@ class JsonLines(Format):
     def rows(self, rows: Iterable[Row]) -> None:
         if self._names:
             names = ("kind", *(name for name in self._names if name != "kind"))
-            rows = ({name: row.get(name) for name in names} for row in rows)
+            rows = ({name: row[name] for name in names if name in row} for row in rows)
         self._write(rows)
 
     def loss(self, cpu: int, lost: int) -> None:

@@ -1,12 +1,12 @@
 """The group of subcommands, and how errors end it."""
 
-import os
 import sys
 from typing import Any
 
 import click
 
 from taskstats import host
+from taskstats.cli import formats
 from taskstats.cli.cgroup import cgroup
 from taskstats.cli.doctor import doctor
 from taskstats.cli.exits import exits
@@ -18,6 +18,13 @@ from taskstats.errors import AccessDenied, TaskstatsError, Unavailable
 class _Group(click.Group):
     """Ends on an error of this package or the system with one line, on a closed pipe with none."""
 
+    def main(self, *arguments: Any, **settings: Any) -> Any:
+        try:
+            return super().main(*arguments, **settings)
+        except OSError as error:  # --help and --version write before any command is invoked
+            click.echo(f"Error: {_told(error)}", err=True)
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -26,11 +33,18 @@ class _Group(click.Group):
         except TaskstatsError as error:
             raise click.ClickException(str(error)) from error
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            formats.abandon(sys.stdout)
+            formats.abandon(sys.stderr)
             ctx.exit(0)
         except OSError as error:
-            about = error.filename or "stdout"
-            raise click.ClickException(f"{about}: {error.strerror}") from error
+            raise click.ClickException(_told(error)) from error
+
+
+def _told(error: OSError) -> str:
+    """What happened to which file; the only one without a name is stdout, which is given up."""
+    if not error.filename:
+        formats.abandon(sys.stdout)
+    return f"{error.filename or 'stdout'}: {error.strerror}"
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,5 +1,6 @@
 """Options that commands share, and the kinds of values that they take."""
 
+import math
 import pwd
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,6 +13,8 @@ from taskstats.processes import PROCESS_KEYS, TOTALS
 from taskstats.records import HEADER_KEYS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_LONGEST = 1_000_000_000  # seconds
 
 #: What --fields takes: of a process's line, of a task's record.
 PROCESS_NAMES = (*PROCESS_KEYS, *TOTALS)
@@ -46,6 +49,23 @@ class User(click.ParamType):  # type: ignore[type-arg]
     ) -> list[CompletionItem]:
         names = sorted(user.pw_name for user in pwd.getpwall())
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+class Seconds(click.ParamType):  # type: ignore[type-arg]
+    """A length of time."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 <= seconds <= _LONGEST:
+            self.fail(f"{value!r} is not a number of seconds up to {_LONGEST:,}", param, ctx)
+        return seconds
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]

@@ -53,9 +53,12 @@ def query(
     output.rows(rows)
     if any(texts.is_unmeasured(row, name) for row in rows for name in DELAY_FIELDS):
         output.note(_why_not_measured())
+    if any(texts.is_doubtful(row, name) for row in rows for name in FIELDS):
+        output.note("?: a delay longer than its task has lived, which is the kernel's error")
     if any(row["kind"] == "process" and row["threads"] is None for row in rows):
         output.note(f"{texts.ABSENT} under THR: {_why_no_threads()}")
-    output.tail()
+    if output.left_out:
+        output.note(output.left_out)
     if everything:
         return  # what ended meanwhile was not asked for
     for pid, error in failed.items():
@@ -146,6 +149,7 @@ def _joined(group: Record, leader: Record, threads: int | None) -> dict[str, Any
         for name, field in FIELDS.items()
         if "group" in field.kinds and name in sums.fields
     }
+    began = leader.ac_btime64 if "ac_btime64" in leader.fields else leader.ac_btime
     elapsed_us = leader.ac_tgetime if "ac_tgetime" in leader.fields else leader.ac_etime
     row = {
         "kind": "process",
@@ -157,11 +161,12 @@ def _joined(group: Record, leader: Record, threads: int | None) -> dict[str, Any
         "exit_code": leader.exit_code,
         "exit_signal": leader.exit_signal,
         "threads": threads,
-        "started_seconds": int(leader.started_at.timestamp()),
+        "started_seconds": began,
         "elapsed_seconds": elapsed_us / 1e6,
         "cpu_seconds": summed["cpu_run_virtual_total"] / 1e9 or None,
         "peak_rss_bytes": leader.hiwater_rss * 1024 or None,
         "delays_measured": leader.delays_measured,
+        "delay_exceeds_elapsed": leader.delay_exceeds_elapsed,
         **summed,
     }
     return texts.without_unmeasured(row)

@@ -19,7 +19,8 @@ class Column:
         name: The key of a row that it shows.
         header: Its heading.
         text: A row's cell.
-        width: Cells that it takes; a wider number spills over, a wider text is cut. 0 is no limit.
+        width: Cells that it takes; a wider number spills over.
+        cut: Whether a wider text is cut, with a mark, instead of spilling over too.
         right: Aligned to the right, as numbers are.
         leave: Left out on a narrow terminal, the highest first; 0 is never left out.
         style: The rich style of a row's cell.
@@ -32,6 +33,7 @@ class Column:
     right: bool = True
     leave: int = 0
     style: Callable[[Row], str] | None = None
+    cut: bool = True
 
 
 def widened(columns: Iterable[Column], rows: Sequence[Row]) -> list[Column]:
@@ -77,6 +79,6 @@ def _cell(column: Column, text: str) -> str:
     missing = column.width - cell_len(text)
     if column.right:
         return " " * missing + text
-    if missing < 0 < column.width:
+    if missing < 0 and column.cut and column.width:
         return set_cell_size(text, column.width - 1) + "…"
     return text + " " * missing

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from taskstats.fields import DELAY_FIELDS, FIELDS
+from taskstats.fields import DELAY_FIELDS, DELAYS, FIELDS
 from taskstats.processes import PROCESS_KEYS
 
 ABSENT = "-"
@@ -56,8 +56,11 @@ def clock(ns: int) -> str:
 
 
 def moment(seconds: float) -> str:
-    """The local date and time, to the second."""
-    return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
+    """The local date and time, to the second; the bare number if no calendar has it."""
+    try:
+        return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} s?"
 
 
 @cache
@@ -100,6 +103,8 @@ _OF_UNIT = {
     "text": printable,
 }
 
+_DELAY_TOTALS = {f"{name}_delay_total" for name in DELAYS}
+
 #: Where 0 means that the kernel does not know.
 _UNKNOWN_AT_0 = {"cpu_run_virtual_total", "hiwater_rss", "hiwater_vm"}
 
@@ -107,6 +112,19 @@ _UNKNOWN_AT_0 = {"cpu_run_virtual_total", "hiwater_rss", "hiwater_vm"}
 def is_unmeasured(row: Row, name: str) -> bool:
     """Whether the field is of a delay that was not measured for this row: 0 would be false."""
     return name in DELAY_FIELDS and name in row and not row[name] and not row["delays_measured"]
+
+
+def is_doubtful(row: Row, name: str) -> bool:
+    """Whether the field is a delay that may be longer than its task has lived.
+
+    Of a process with several threads that cannot be told from the sums: each is in doubt.
+    """
+    if name not in _DELAY_TOTALS or not row.get("delay_exceeds_elapsed") or not row.get(name):
+        return False
+    if row["kind"] == "process" and row["threads"] != 1:
+        return True
+    elapsed = row["elapsed_seconds"] * 1e9 if row["kind"] == "process" else row["ac_etime"] * 1000
+    return bool(row[name] > elapsed)
 
 
 def without_unmeasured(row: dict[str, Any]) -> dict[str, Any]:
@@ -124,4 +142,5 @@ def of(row: Row, name: str) -> str:
         return ABSENT
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return _OF_UNIT.get(UNITS.get(name, ""), str)(value)
+    text = _OF_UNIT.get(UNITS.get(name, ""), str)(value)
+    return f"{text}?" if is_doubtful(row, name) else text

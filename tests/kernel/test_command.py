@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,12 @@ from taskstats import host
 from taskstats.cli.main import taskstats
 
 TASKSTATS = str(Path(sys.executable).parent / "taskstats")
+
+
+@pytest.fixture(autouse=True)
+def _as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the buffers that a shell's children have."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
 
 
 @contextmanager
@@ -76,6 +83,19 @@ def test_a_line_for_every_process() -> None:
     assert {one["uid"] for one in lines} == {child.NOBODY}
     assert {one["threads"] for one in lines} == {1}
     assert ", lost 0, kernel's own count " in errors
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_signal_while_its_pipe_is_full_loses_no_line(unbuffered: str) -> None:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with listening("--json", env=environment) as process:
+        made = [child.spawn_and_reap() for _ in range(200)]
+        writing = Path(f"/proc/{process.pid}/wchan")
+        while "pipe_write" not in writing.read_text():
+            time.sleep(0.01)
+        output, errors = ended(process)
+    assert sorted(one["pid"] for one in mine(output)) == sorted(made)
+    assert errors.startswith("received ")
 
 
 def test_the_first_object_is_about_the_stream() -> None:
@@ -188,7 +208,7 @@ def test_one_cpu_only() -> None:
         child.spawn_and_reap()
         output, errors = ended(process)
     assert {one["cpu"] for one in objects(output)[1:]} <= {cpu}
-    assert "kernel's own count of all CPUs only" in errors
+    assert "kernel's own count n/a" in errors
 
 
 def test_a_cpu_that_does_not_exist() -> None:
@@ -603,6 +623,10 @@ def test_a_narrow_terminal_leaves_columns_out_and_says_so() -> None:
     assert "BLKIO DELAY" in wide
     assert "left out at 80 columns" in narrow
     assert "left out" not in wide
+    _, narrow = terminal.run([TASKSTATS, "exits", "--for", "0"], 60)
+    _, wide = terminal.run([TASKSTATS, "exits", "--for", "0"], 100)
+    assert "left out at 60 columns: PPID" in narrow
+    assert "left out" not in wide
 
 
 # ---- odd streams -----------------------------------------------------------------------------
@@ -617,10 +641,27 @@ def test_a_closed_stream_is_no_error(closed: str, command: str) -> None:
     assert "Traceback" not in answered.stderr
 
 
-@pytest.mark.parametrize("command", ["query 1", "doctor", "exits --for 1 --json", "fields --csv"])
-def test_a_full_disk_is_told(command: str) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "query 1",
+        "doctor",
+        "exits --for 1 --json",
+        "fields --csv",
+        "--help",
+        "--version",
+        "fields -h",
+    ],
+)
+def test_a_full_disk_is_told(command: str, unbuffered: str) -> None:
     shell = f'exec "$0" {command} >/dev/full'
-    answered = subprocess.run(["sh", "-c", shell, TASKSTATS], capture_output=True, text=True)
+    answered = subprocess.run(
+        ["sh", "-c", shell, TASKSTATS],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
     assert answered.returncode == 1
     assert answered.stderr.endswith("Error: stdout: No space left on device\n")
     assert ("received " in answered.stderr) is command.startswith("exits")
@@ -635,6 +676,38 @@ def test_a_name_that_the_locale_has_no_letters_for() -> None:
         return subprocess.check_output(command, env=environment, text=True)
 
     assert "\\u65e5\\u672c" in child.run(named)
+
+
+def test_totals_that_nobody_reads_do_not_hide_the_status() -> None:
+    with listening("--json", "--strict", "--for", "1") as process:
+        process.send_signal(signal.SIGSTOP)
+        assert process.stderr is not None
+        process.stderr.close()
+        process.send_signal(signal.SIGCONT)
+        process.communicate()
+    assert process.returncode == 0
+    shell = f'"{TASKSTATS}" exits --for 0.1 2>&1 >&- | true; echo ${{PIPESTATUS[0]}}'
+    assert subprocess.check_output(["bash", "-c", shell], text=True) == "0\n"
+
+
+def test_ctrl_c_while_it_starts_ends_it_without_a_word() -> None:
+    slow = "import sys; sys.modules['click'] = None"  # then main ends by itself
+    program = f"import os, signal; from taskstats.cli import main; {slow}\ntry: main()\nexcept"
+    program += " SystemExit: os.kill(os.getpid(), signal.SIGINT)"
+    answered = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert answered.returncode == -signal.SIGINT
+    assert answered.stderr == ""
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    ignore = f"trap '' INT; exec \"{TASKSTATS}\" exits --for 1"
+    with subprocess.Popen(["sh", "-c", ignore], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("listening")
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+        assert process.stderr.read().startswith("received ")
 
 
 # ---- wrong usage -----------------------------------------------------------------------------

@@ -110,9 +110,9 @@ def test_a_table_of_processes() -> None:
     assert " 0 " in rows[0]
     assert "FAIL 1" in rows[1]
     assert "KILL (9)" in rows[2]
-    assert "4000000…" in rows[2]
+    assert "4000000001" in rows[2]
     assert result.stderr.splitlines()[-1] == (
-        "received 3, lost 0, kernel's own count of all CPUs only"
+        "received 3, lost 0, kernel's own count n/a (it is of all CPUs)"
     )
 
 
@@ -133,6 +133,43 @@ def test_a_process_of_several_threads_is_one_line() -> None:
     assert (line["kind"], line["threads"], line["complete"]) == ("process", 4, True)
     (row,) = heard(exits=fold[1:]).stdout.splitlines()[1:]
     assert row.endswith(" 3+")
+
+
+def test_threads_that_the_kernel_does_not_sum_are_neither_all_nor_too_few() -> None:
+    both = wire.datagram(
+        17,
+        kinds=("task", "group"),
+        values={**wire.SAMPLE, "ac_pid": 4, "ac_tgid": 4, "ac_flag": AGROUP, "cpu_count": 0},
+        fill=0,
+    )
+    assert heard(exits=(both,)).stdout.splitlines()[1].endswith(" 1?")
+    assert objects(heard("--json", exits=(both,)).stdout)[1]["complete"] is None
+
+
+def test_a_process_that_was_not_asked_for_any_more_is_a_process() -> None:
+    fold = [fake_kernel.frame(f"exit_thread{n}") for n in range(4)]
+    result = heard("--count", "1", "--json", exits=[*fold, ending()])
+    assert [one.get("pid") for one in objects(result.stdout)[1:]] == [7]
+    assert "received 5, lost 0" in result.stderr
+    assert "no process yet" not in result.stderr
+
+
+def test_what_could_not_be_read_is_told_and_with_strict_a_status() -> None:
+    malformed = ending()[:-4]
+    result = heard("--json", "--strict", exits=(ending(), malformed))
+    assert len(objects(result.stdout)) == 2
+    assert "received 1, lost 0" in result.stderr
+    assert "; 1 datagrams refused" in result.stderr
+    assert result.exit_code == 3
+    assert heard("--json", "--strict").exit_code == 0
+
+
+def test_numbers_that_are_missing_beyond_the_lost_are_told() -> None:
+    def numbered(seq: int) -> bytes:
+        return ending()[:8] + struct.pack("=I", seq) + ending()[12:]
+
+    result = heard(exits=map(numbered, (1, 2, 5, 6)))
+    assert "; 2 numbers missing beyond the lost" in result.stderr
 
 
 def test_an_old_kernel_shows_tasks_and_says_so() -> None:
@@ -221,6 +258,28 @@ def test_query_shows_tasks_and_which_could_not_be_had() -> None:
     assert [one["id"] for one in objects(result.stdout)[1:]] == [4, 6]
     assert result.exit_code == 1
     assert result.stderr == "taskstats: pid 5: No such process\n"
+
+
+def test_query_flags_a_delay_that_cannot_be() -> None:
+    def answer(request: Request) -> Iterable[bytes]:
+        if request.is_query:
+            values = {"ac_pid": request.id, "ac_tgid": request.id, "ac_etime": 10**6}
+            yield wire.datagram(
+                kinds=("task",) if request.attribute == fake_kernel.PID else ("group",),
+                values={**wire.SAMPLE, **values, "blkio_delay_total": 400 * 86_400 * 10**9},
+                seq=request.seq,
+                port=request.sender,
+            )
+        if request.wants_ack:
+            yield fake_kernel.error(request, 0)
+
+    with FakeKernel(answer) as kernel:
+        (row,) = objects(run("query", "--json", "--tgid", "4", obj=kernel.endpoint()).stdout)[1:]
+        tables = [run("query", *o, "4", obj=kernel.endpoint()).stdout for o in ([], ["--tgid"])]
+    assert row["delay_exceeds_elapsed"] is True
+    for table in tables:
+        assert " 400d 00h? " in table
+        assert "?: a delay longer than its task has lived, which is the kernel's error" in table
 
 
 # ---- fields, help ----------------------------------------------------------------------------

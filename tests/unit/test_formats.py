@@ -21,7 +21,6 @@ def written(output: Format, capsys: pytest.CaptureFixture[str]) -> list[str]:
     output.loss(3, 512)
     output.rows([])
     output.note("a remark")
-    output.tail()
     return capsys.readouterr().out.splitlines()
 
 
@@ -32,6 +31,12 @@ def test_a_table(capsys: pytest.CaptureFixture[str]) -> None:
         "-- 512 lost on CPU 3 before this line --",
         "a remark",
     ]
+
+
+def test_elsewhere_than_on_a_terminal_nothing_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Table([Column("comm", "COMMAND", lambda _: "abcdefghij", 7, right=False), *COLUMNS])
+    assert output.left_out == ""
+    assert written(output, capsys)[1] == "abcdefghij     7"
 
 
 def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,12 +54,7 @@ def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json_lines_of_chosen_names(capsys: pytest.CaptureFixture[str]) -> None:
     _, row, loss = map(json.loads, written(JsonLines(["pid", "irq_count", "nvcsw"]), capsys))
-    assert list(row.items()) == [
-        ("kind", "process"),
-        ("pid", 7),
-        ("irq_count", None),
-        ("nvcsw", None),
-    ]
+    assert list(row.items()) == [("kind", "process"), ("pid", 7), ("irq_count", None)]
     assert loss == {"kind": "loss", "cpu": 3, "lost": 512}
 
 

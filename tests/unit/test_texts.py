@@ -10,6 +10,39 @@ from hypothesis import strategies as st
 
 from taskstats.cli import texts
 
+TASK = {"kind": "task", "ac_etime": 5, "delay_exceeds_elapsed": True}
+PROCESS = {
+    "kind": "process",
+    "elapsed_seconds": 5e-6,
+    "threads": 1,
+    "delay_exceeds_elapsed": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({**TASK, "blkio_delay_total": 5001}, "5.00 us?"),
+        ({**TASK, "blkio_delay_total": 5000}, "5.00 us"),
+        ({**TASK, "blkio_delay_total": 5001, "delay_exceeds_elapsed": False}, "5.00 us"),
+        ({**TASK, "blkio_delay_total": None}, "-"),
+        ({**PROCESS, "blkio_delay_total": 5001}, "5.00 us?"),
+        ({**PROCESS, "blkio_delay_total": 5000}, "5.00 us"),
+        # Which of its threads it was cannot be told.
+        ({**PROCESS, "blkio_delay_total": 1000, "threads": 2}, "1.00 us?"),
+        ({**PROCESS, "blkio_delay_total": 1000, "threads": None}, "1.00 us?"),
+        ({**PROCESS, "blkio_delay_total": 0, "threads": 2}, "0 ns"),
+    ],
+)
+def test_a_delay_longer_than_its_task_has_lived_is_in_doubt(row: texts.Row, text: str) -> None:
+    assert texts.of({"delays_measured": True, **row}, "blkio_delay_total") == text
+
+
+def test_a_moment_that_no_calendar_has() -> None:
+    assert texts.of({"ac_btime64": 10**18}, "ac_btime64") == "1000000000000000000 s?"
+    assert len(texts.of({"ac_btime64": 1_700_000_000}, "ac_btime64")) == 19
+
+
 NS = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
 
 
