@@ -292,7 +292,7 @@ def _self_test(listener: ExitListener | None) -> Check:
     end = time.monotonic() + _TEST_SECONDS
     heard = _heard(listener, expected, end)
     counted = _counted(books, end)
-    finding = f"{_TEST_EXITS} exits, {len(heard)} heard, kernel's own count {counted}"
+    finding = f"{len(expected)} exits, {len(heard)} heard, kernel's own count {counted}"
     if counted > _TEST_EXITS:
         finding += f" ({counted - _TEST_EXITS} of other tasks)"
     if heard == expected:

@@ -91,6 +91,16 @@ def threads(pid: int) -> int | None:
     return int(stat[stat.rindex(b")") + 2 :].split()[17])
 
 
+def tgid(pid: int) -> int | None:
+    """The process that the thread is of; None if /proc does not show it."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_bytes()
+    except OSError:
+        return None
+    found = re.search(rb"^Tgid:\s*(\d+)$", status, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
 def cgroup_mounts() -> list[tuple[Literal[1, 2], str]]:
     """The cgroup hierarchies mounted here: version and path."""
     return list(_cgroup_mounts())

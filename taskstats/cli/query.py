@@ -138,7 +138,10 @@ def _processes(client: Client, pids: Iterable[int]) -> Answer:
 
 
 def _tgid(record: Record) -> int:
-    return record.ac_tgid if "ac_tgid" in record.fields else record.id
+    if "ac_tgid" in record.fields:
+        return record.ac_tgid
+    shown = host.tgid(record.id) if host.proc_view() in _OWN else None
+    return shown or record.id  # at worst, a thread under its own id
 
 
 def _joined(group: Record, leader: Record, threads: int | None) -> dict[str, Any]:

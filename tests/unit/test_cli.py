@@ -7,7 +7,9 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +49,28 @@ def ending(version: int = 17, **values: Any) -> bytes:
     return wire.datagram(version, values={**wire.SAMPLE, "ac_pid": 7, **plain, **values}, fill=0)
 
 
+def answers(request: Request, version: int = 17, **values: Any) -> Iterable[bytes]:
+    """What a kernel with every task there is would answer."""
+    if request.is_query:
+        kind: wire.Kind = "task" if request.attribute == fake_kernel.PID else "group"
+        ids = {"ac_pid": request.id, "ac_tgid": request.id}
+        yield wire.datagram(
+            version,
+            kinds=(kind,),
+            values={**wire.SAMPLE, **ids, **values},
+            seq=request.seq,
+            port=request.sender,
+        )
+    if request.wants_ack:
+        yield fake_kernel.error(request, 0)
+
+
 def kernel_with(version: int, *exits: bytes) -> Callable[[Request], Iterable[bytes]]:
     """A kernel of a struct version, on whose CPU 0 these exits come as soon as it is heard."""
     done = []
 
     def answer(request: Request) -> Iterable[bytes]:
-        if request.is_query:
-            values = {**wire.SAMPLE, "ac_pid": request.id}
-            size = wire.SIZES[version]
-            made = wire.datagram(version, size, values=values, port=request.sender)
-            yield made[:8] + struct.pack("=I", request.seq) + made[12:]
-        if request.wants_ack:
-            yield fake_kernel.error(request, 0)
+        yield from answers(request, version)
         if request.attribute == fake_kernel.REGISTER and not done:
             done.append(True)
             yield from exits
@@ -260,20 +272,22 @@ def test_query_shows_tasks_and_which_could_not_be_had() -> None:
     assert result.stderr == "taskstats: pid 5: No such process\n"
 
 
-def test_query_flags_a_delay_that_cannot_be() -> None:
-    def answer(request: Request) -> Iterable[bytes]:
-        if request.is_query:
-            values = {"ac_pid": request.id, "ac_tgid": request.id, "ac_etime": 10**6}
-            yield wire.datagram(
-                kinds=("task",) if request.attribute == fake_kernel.PID else ("group",),
-                values={**wire.SAMPLE, **values, "blkio_delay_total": 400 * 86_400 * 10**9},
-                seq=request.seq,
-                port=request.sender,
-            )
-        if request.wants_ack:
-            yield fake_kernel.error(request, 0)
+def test_before_records_told_their_process_proc_does() -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        with FakeKernel(partial(answers, version=10)) as kernel:
+            made = run("query", "--json", "--tgid", str(thread.native_id), obj=kernel.endpoint())
+    finally:
+        done.set()
+        thread.join()
+    assert [one["pid"] for one in objects(made.stdout)[1:]] == [os.getpid()]
 
-    with FakeKernel(answer) as kernel:
+
+def test_query_flags_a_delay_that_cannot_be() -> None:
+    delay = {"ac_etime": 10**6, "blkio_delay_total": 400 * 86_400 * 10**9}
+    with FakeKernel(partial(answers, **delay)) as kernel:
         (row,) = objects(run("query", "--json", "--tgid", "4", obj=kernel.endpoint()).stdout)[1:]
         tables = [run("query", *o, "4", obj=kernel.endpoint()).stdout for o in ([], ["--tgid"])]
     assert row["delay_exceeds_elapsed"] is True

@@ -148,6 +148,19 @@ def test_what_sudo_can_give_back() -> None:
         assert not child.run(kept_from)
 
 
+def test_the_process_of_a_thread() -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        assert thread.native_id != os.getpid()
+        assert host.tgid(thread.native_id or 0) == host.tgid(os.getpid()) == os.getpid()
+    finally:
+        done.set()
+        thread.join()
+    assert host.tgid(2**22 + 1) is None
+
+
 def test_a_name_does_not_confuse_the_count_of_threads() -> None:
     def named() -> int | None:
         Path("/proc/self/comm").write_bytes(b") S 1 2 (x) 9")
