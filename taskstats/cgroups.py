@@ -52,7 +52,7 @@ def cgroup_stats(
         TaskstatsError: Not the directory of a cgroup, or not an open descriptor; or it was
             removed (of version 1, the kernel says so some time after; before, all counts are 0).
         Unavailable: The kernel has no TASKSTATS; or, version 2, threads that /proc hides, or a
-                /proc that is not of this PID namespace.
+            /proc that is not of this PID namespace.
     """
     if isinstance(cgroup, int):
         if not 0 <= cgroup < 2**31:
@@ -93,7 +93,7 @@ def _of_descriptor(fd: int, about: str, endpoint: Endpoint) -> CgroupStats:
 
 def _from_proc(fd: int, about: str) -> CgroupStats:
     tids = _threads(fd, about)
-    if tids and host.proc_view() in ("foreign", "missing"):
+    if tids and not host.proc_is_ours():
         raise from_errno("cgroup", errno.ESRCH, "threads", about)
     states = {tid: _state(tid) for tid in tids}
     unseen = {tid for tid, state in states.items() if not state}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from taskstats import cpulist, host
+from taskstats import cpulist, host, mends
 from taskstats.client import Client
 from taskstats.errors import AccessDenied, TaskstatsError
 from taskstats.exits import DESCRIPTORS, ExitListener
@@ -38,7 +38,7 @@ class Check:
 
     Attributes:
         what: Its name: kernel, family, proc, listen, delays, buffers, descriptors, cgroups,
-            self-test. Without /proc the first three are all.
+            self-test. Without /proc the first three are all; without /sys "sys" is the only one.
         state: "ok"; "warn" where figures will be missing; "fail" where listening needs it.
         finding: What was found.
         why: Why it matters.
@@ -72,14 +72,16 @@ def doctor() -> Diagnosis:
     """Looks at everything that queries and listening need here, and tries both.
 
     Starts 200 threads that end at once, and listens to them. Changes nothing.
-
-    Raises:
-        OSError: /sys is not mounted.
     """
     return Diagnosis(tuple(_checks()))
 
 
 def _checks() -> Iterator[Check]:
+    if not host.sys_is_there():
+        why = "the CPUs to listen on are read there"
+        mend = mends.with_sudo("mount -t sysfs sysfs /sys", "sys_admin")
+        yield Check("sys", "fail", "/sys is not mounted", why, mend)
+        return
     own, refusal = _query()
     yield _kernel(own, refusal)
     yield _family(refusal)
@@ -129,22 +131,13 @@ def _family(refusal: TaskstatsError | None) -> Check:
     return Check("family", "fail", refusal.what, why, refusal.mend)
 
 
-_VIEWS: dict[str, tuple[State, str, str]] = {
-    "whole": ("ok", "shows every process of this PID namespace", ""),
-    "partial": (
-        "warn",
-        "hides the processes of other users (hidepid)",
-        "sudo mount -o remount,hidepid=0 /proc",
-    ),
-    "foreign": ("warn", "is not of this PID namespace", "unshare --mount-proc {command} doctor"),
-    "missing": ("fail", "is not mounted", "sudo mount -t proc proc /proc"),
-}
+_PROC_STATES: dict[str, State] = {"partial": "warn", "foreign": "warn", "missing": "fail"}
 
 
-def _proc(view: str) -> Check:
-    state, finding, mend = _VIEWS[view]
+def _proc(view: host.View) -> Check:
     why = "the list of processes, their threads and the kernel's own count of exits are read there"
-    return Check("proc", state, f"/proc {finding}", why, mend.format(command=host.command()))
+    state = _PROC_STATES.get(view, "ok")
+    return Check("proc", state, host.VIEWS[view], why, mends.for_proc(view, "doctor"))
 
 
 def _delays(own: Record | None) -> Check:
@@ -154,7 +147,7 @@ def _delays(own: Record | None) -> Check:
         finding = "kernel.task_delayacct=0"
         if own is not None and own.delays_measured:
             finding += ", though this process is measured"
-        return Check("delays", "warn", finding, why, "sudo sysctl kernel.task_delayacct=1")
+        return Check("delays", "warn", finding, why, mends.for_delays())
     if switch is None:
         finding = "no kernel.task_delayacct (before Linux 5.14, or no CONFIG_TASK_DELAY_ACCT)"
     else:
@@ -196,7 +189,7 @@ def _listen() -> tuple[ExitListener | None, TaskstatsError | None]:
 
 
 def _listening(obstacle: TaskstatsError | None) -> Check:
-    why = "the kernel sends exits to nobody else"
+    why = "without it no exit is heard"
     inside = {
         "user": host.in_initial_namespace("user"),
         "PID": host.in_initial_namespace("pid"),
@@ -209,13 +202,13 @@ def _listening(obstacle: TaskstatsError | None) -> Check:
             return Check("listen", "warn", f"{finding}: the self-test decides", why)
         return Check("listen", "ok", "CAP_NET_ADMIN; initial user, PID and network namespace", why)
     foreign = [name for name, initial in inside.items() if initial is False]
-    missing = [] if host.has_net_admin() else ["no CAP_NET_ADMIN"]
+    missing = [] if host.has("net_admin") else ["no CAP_NET_ADMIN"]
     if foreign:
         missing.append(f"not the initial {_listed(foreign)} namespace")
     if missing:
         return Check("listen", "fail", "; ".join(missing), why, _way_in(foreign))
-    mend = _descriptors(None).mend if obstacle.errno == errno.EMFILE else obstacle.mend
-    return Check("listen", "fail", obstacle.what, why, mend)
+    own_mend = _descriptors(None).mend if obstacle.errno == errno.EMFILE else ""
+    return Check("listen", "fail", obstacle.what, why, own_mend or obstacle.mend)
 
 
 def _listed(names: list[str]) -> str:
@@ -228,20 +221,20 @@ _DOCKER_FLAGS = {"user": "--userns=host", "PID": "--pid=host", "network": "--net
 
 def _way_in(foreign: list[str]) -> str:
     """The command that runs `doctor` where listening works."""
-    command = f"{host.command()} doctor"
-    if host.may_gain_net_admin():
-        if not foreign:
-            return f"sudo {command}"
-        if foreign == ["network"]:
-            return f"sudo nsenter --target 1 --net {command}"
     flags = " ".join([*(_DOCKER_FLAGS[name] for name in foreign), "--cap-add=NET_ADMIN"])
-    return f"sudo {command}  # on the host, or in a container with {flags}"
+    elsewhere = f"on the host, or in a container with {flags}"
+    command = f"{mends.command()} doctor"
+    if foreign == ["network"] and mends.sudo_gives("net_admin", "sys_admin", "sys_ptrace"):
+        return f"sudo nsenter --target 1 --net {command}"
+    if foreign:
+        return f"sudo {command}  # {elsewhere}"
+    return mends.with_sudo(command, "net_admin", elsewhere=elsewhere)
 
 
 def _buffers(listener: ExitListener | None) -> Check:
     why = "what does not fit while the listener is busy elsewhere is lost, and counted"
     if listener is None:
-        return Check("buffers", "fail", "not opened: listening is not possible", why)
+        return Check("buffers", "fail", "not opened: see listen", why)
     granted = [cpu.rcvbuf for cpu in listener.stats().cpus]
     seconds = min(granted) / _RECORD_MEMORY / _RATE
     finding = (
@@ -271,7 +264,7 @@ def _descriptors(listener: ExitListener | None) -> Check:
 
 def _raised(descriptors: int, most: int) -> str:
     """The command that lets a shell's children have so many."""
-    if descriptors <= most or most == resource.RLIM_INFINITY:
+    if descriptors <= most:
         return f"ulimit -n {descriptors}"
     return f"sudo prlimit --pid $$ --nofile={descriptors}"
 
@@ -282,13 +275,13 @@ def _raised(descriptors: int, most: int) -> str:
 def _self_test(listener: ExitListener | None) -> Check:
     why = "hearing one's own exits is the only proof of all of the above"
     if listener is None:
-        return Check("self-test", "fail", "not run: listening is not possible", why)
+        return Check("self-test", "fail", "not run: see listen", why)
     books = host.exits_by_the_books()
     try:
         expected = _threads_that_end()
     except RuntimeError as error:
-        finding = f"not run: {error} (RLIMIT_NPROC, or pids.max of its cgroup)"
-        return Check("self-test", "fail", finding, why, _more_threads())
+        finding = f"not run: {error} (RLIMIT_NPROC, pids.max of its cgroup, or unshare --pid)"
+        return Check("self-test", "warn", finding, why, _more_threads())
     end = time.monotonic() + _TEST_SECONDS
     heard = _heard(listener, expected, end)
     counted = _counted(books, end)
@@ -299,18 +292,18 @@ def _self_test(listener: ExitListener | None) -> Check:
         return Check("self-test", "ok", finding, why)
     if lost := listener.stats().lost:
         return Check("self-test", "warn", f"{finding}; {lost} lost", why)
-    mend = f"sudo nsenter --target 1 --net {host.command()} doctor"
+    mend = f"sudo nsenter --target 1 --net {mends.command()} doctor"
     return Check("self-test", "fail", finding, why, mend)
 
 
 def _more_threads() -> str:
     """The command that lets a shell's children have more, where it is their limit that counts."""
     limit, most = resource.getrlimit(resource.RLIMIT_NPROC)
-    if os.geteuid() == 0 or limit == resource.RLIM_INFINITY:
+    if os.getuid() == 0 or limit == resource.RLIM_INFINITY:
         return ""
-    if limit != most:
-        return "ulimit -u $(ulimit -H -u)"
-    return "sudo prlimit --pid $$ --nproc=unlimited"
+    if limit == most:
+        return "sudo prlimit --pid $$ --nproc=unlimited"
+    return f"prlimit --pid $$ --nproc={'unlimited' if most == resource.RLIM_INFINITY else most}"
 
 
 def _threads_that_end() -> set[int]:

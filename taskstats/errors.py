@@ -100,8 +100,8 @@ _GRANT = (
 )
 _NEEDED = "CAP_NET_ADMIN in the initial user namespace is needed"
 _KEPT = (
-    "the kernel asks CAP_NET_ADMIN of the process that opened the socket and, at each request, "
-    "of the one that uses it"
+    f"{_NEEDED}, by the process that opened the socket and, at each request, by the one that uses "
+    "it"
 )
 
 _Entry = tuple[type[TaskstatsError], str, str]
@@ -155,6 +155,11 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
         "too few file descriptors for a socket on each CPU",
         "Raise the limit: ulimit -n, or LimitNOFILE= of the service",
     ),
+    ("listen", "proc", codes.ENOENT): (
+        Unavailable,
+        "/proc is not mounted, or not whole",
+        "Run it where it is, or: sudo unshare --mount-proc COMMAND",
+    ),
     ("listen", "namespace", codes.EINVAL): (
         Unavailable,
         "the kernel sends exits to the initial network namespace only, and this is another",
@@ -163,7 +168,7 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
     ("query", "", codes.EPERM): (
         AccessDenied,
         _KEPT,
-        "Keep the capability for as long as the client is used",
+        _GRANT,
     ),
     ("query", "", codes.ESRCH): (NoSuchTask, "no such task", ""),
     ("query", "", codes.ENOBUFS): (
@@ -185,7 +190,7 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
     ("cgroup", "threads", codes.ESRCH): (
         Unavailable,
         "some of its threads cannot be seen from here, so they cannot be counted",
-        "Run in the host's PID namespace, with its /proc and not mounted hidepid",
+        "Run in the host's PID namespace, with its /proc mounted, and not hidepid",
     ),
     ("", "", codes.EMFILE): (
         TaskstatsError,

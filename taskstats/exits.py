@@ -69,9 +69,10 @@ class ExitStats:
     Attributes:
         received, lost, unexplained, foreign, truncated, malformed, rcvbuf, queued: See CpuStats.
         wakeups: Drains.
-        witness: Exits since the listener was opened by the kernel's own books
-            (host.exits_by_the_books); None unless it listens on every CPU. Read a moment before
-            or after the rest, and a task counts there when it is reaped: equal when all is quiet.
+        witness: Exits by the kernel's own books (host.exits_by_the_books) from the opening of the
+            listener until now, or until `stop`; None unless it listens on every CPU. Read a moment
+            before or after the rest, and a task counts there when it is reaped: equal when all is
+            quiet.
         cpus: Each CPU's own, ascending.
     """
 
@@ -113,7 +114,7 @@ class ExitListener:
 
     Raises:
         AccessDenied: CAP_NET_ADMIN in the initial user namespace is missing.
-        Unavailable: No TASKSTATS in the kernel, or a PID or network namespace in the way.
+        Unavailable: No TASKSTATS in the kernel, a PID or network namespace in the way, or no /proc.
         ValueError: A CPU that does not exist.
         TaskstatsError: Too few file descriptors, and whatever else the system refuses.
     """
@@ -151,11 +152,14 @@ class ExitListener:
         self._closing = False
         self._final_stats: ExitStats | None = None
 
+        if host.proc_view() == "missing":
+            raise from_errno("listen", errno.ENOENT, "proc")
         if endpoint.is_kernel and host.in_initial_network_namespace() is False:
             raise from_errno("listen", errno.EINVAL, "namespace")
         if host.free_descriptors() < len(self.cpus) + DESCRIPTORS:
             raise from_errno("listen", errno.EMFILE, "limit", f"on {len(self.cpus)} CPUs")
         self._books: int | None = None
+        self._books_at_stop: int | None = None
         if endpoint.is_kernel and list(self.cpus) == cpulist.parse(possible):
             self._books = host.exits_by_the_books()
         self._open(endpoint, _rcvbuf_each(rcvbuf, rcvbuf_total, len(self.cpus)))
@@ -295,8 +299,13 @@ class ExitListener:
         rc = lib.ts_exits_stats(self._cell[0], rows, wakeups)
         if rc < 0:
             raise from_errno("listen", -rc)
-        witness = None if self._books is None else host.exits_by_the_books() - self._books
-        return _total([_cpu_stats(row) for row in rows], wakeups[0], witness)
+        return _total([_cpu_stats(row) for row in rows], wakeups[0], self._witness())
+
+    def _witness(self) -> int | None:
+        if self._books is None:
+            return None
+        end = self._books_at_stop
+        return (host.exits_by_the_books() if end is None else end) - self._books
 
     def fileno(self) -> int:
         """A descriptor for select, poll and event loops, readable when there is work.
@@ -323,6 +332,8 @@ class ExitListener:
             rc = lib.ts_exits_stop(self._cell[0])
             if rc < 0:
                 raise from_errno("listen", -rc)
+            if self._books is not None and self._books_at_stop is None:
+                self._books_at_stop = host.exits_by_the_books()
 
     def close(self) -> None:
         """Stops, takes what is queued, and gives the sockets back.

@@ -4,11 +4,9 @@ import errno
 import os
 import re
 import resource
-import shlex
-import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 #: Inodes of the initial namespaces that are fixed by the kernel (include/uapi/linux/nsfs.h); that
@@ -16,7 +14,8 @@ from typing import Literal
 INITIAL_NET_INODE = 0xEFFFFFF9
 _INITIAL_INODES = {"user": 0xEFFFFFFD, "pid": 0xEFFFFFFC}
 
-_CAP_NET_ADMIN = 12
+#: Capabilities by number (include/uapi/linux/capability.h).
+_CAPABILITIES = {"net_admin": 12, "sys_ptrace": 19, "sys_admin": 21}
 
 
 # ---- the machine -----------------------------------------------------------------------------
@@ -25,6 +24,11 @@ _CAP_NET_ADMIN = 12
 def possible_cpus() -> str:
     """The CPUs that can ever come online, as the kernel's list ("0-7")."""
     return Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii").strip()
+
+
+def sys_is_there() -> bool:
+    """Whether /sys is mounted, which tells the possible CPUs."""
+    return Path("/sys/devices/system/cpu/possible").exists()
 
 
 def memory_bytes() -> int:
@@ -37,9 +41,12 @@ def kernel_release() -> str:
     return os.uname().release
 
 
-def boot_id() -> str:
-    """What tells this boot from every other."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+def boot_id() -> str | None:
+    """What tells this boot from every other; None if /proc does not."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return None
 
 
 def pid_max() -> int:
@@ -58,23 +65,58 @@ def task_delayacct() -> bool | None:
         return None
 
 
-def proc_view() -> Literal["whole", "partial", "foreign", "missing"]:
+View = Literal["whole", "partial", "foreign", "missing"]
+
+#: What /proc can be to this process.
+VIEWS: Mapping[View, str] = MappingProxyType(
+    {
+        "whole": "/proc shows every process of this PID namespace",
+        "partial": "/proc hides processes (hidepid)",
+        "foreign": "/proc is of another PID namespace",
+        "missing": "/proc is not mounted, or not whole",
+    }
+)
+
+
+def proc_view() -> View:
     """What /proc shows of this PID namespace.
 
-    "whole": every process. "partial": it hides those of other users (hidepid). "foreign": it is of
-    another PID namespace, where the same ids are other tasks. "missing": it is not mounted.
+    "whole": every process. "partial": not those of some other users. "foreign": it is of another
+    PID namespace, where the same ids are other tasks. "missing": it is not mounted, with processes
+    alone (subset=pid), or of a PID namespace that this process is not in.
     """
-    if not Path("/proc/stat").exists():
-        return "missing"
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:  # this process is not in the PID namespace that it shows
-        return "foreign"
+        hides = _hides_processes()
+    except FileNotFoundError:
+        return "missing"
+    if not Path("/proc/stat").exists():
+        return "missing"
     # An id for each PID namespace from that of the mount to our own; the line came with Linux 4.1.
     ids = re.findall(r"^(?:NSpid|Pid):(.*)$", status, re.MULTILINE)[-1].split()
     if ids != [str(os.getpid())]:
         return "foreign"
-    return "whole" if Path("/proc/1").exists() else "partial"
+    return "partial" if hides else "whole"
+
+
+def proc_is_ours() -> bool:
+    """Whether an id in /proc is the same task as in the kernel's answers."""
+    return proc_view() in ("whole", "partial")
+
+
+def _hides_processes() -> bool:
+    """Whether /proc hides processes from this one."""
+    mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    options = [m.partition(b" - ")[2] for m in mounts if m.split(b" ")[4] == b"/proc"]
+    if not options or not re.search(rb"\bhidepid=(2|4|invisible|ptraceable)\b", options[-1]):
+        return False
+    if has("sys_ptrace"):
+        return False
+    # One group is exempt. Process 1 is always there; seen, and not our own, it tells that it is us.
+    try:
+        return Path("/proc/1").stat().st_uid == os.geteuid()
+    except OSError:
+        return True
 
 
 def processes() -> list[int]:
@@ -145,23 +187,28 @@ def free_descriptors() -> int:
     return soft - (used - 1)  # the one that reads the list is among them
 
 
-def has_net_admin() -> bool:
-    """Whether this thread has CAP_NET_ADMIN, in its own user namespace."""
-    return bool(int(_status("CapEff"), 16) >> _CAP_NET_ADMIN & 1)
+def has(capability: str) -> bool:
+    """Whether this thread has the capability, in its own user namespace, as far as /proc tells."""
+    return bool(int(_status("CapEff") or "0", 16) >> _CAPABILITIES[capability] & 1)
 
 
-def may_gain_net_admin() -> bool:
-    """Whether sudo can give this thread CAP_NET_ADMIN.
+def may_gain(*capabilities: str) -> bool:
+    """Whether sudo can give a child these: not beyond the bounding set, as in most containers."""
+    bounding = int(_status("CapBnd") or "-1", 16)
+    return all(bounding >> _CAPABILITIES[one] & 1 for one in capabilities)
 
-    Not if its bounding set lacks it, as in most containers, or with no_new_privs.
-    """
-    bounding = int(_status("CapBnd"), 16) >> _CAP_NET_ADMIN & 1
-    return bool(bounding) and _status("NoNewPrivs") in ("", "0")
+
+def no_new_privs() -> bool:
+    """Whether sudo cannot give a child anything."""
+    return _status("NoNewPrivs") == "1"
 
 
 def _status(name: str) -> str:
-    """A line's value in this thread's status; "" if this kernel does not have it."""
-    status = Path("/proc/thread-self/status").read_text(encoding="utf-8", errors="replace")
+    """A line's value in this thread's status; "" if this kernel, or /proc, does not have it."""
+    try:
+        status = Path("/proc/thread-self/status").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
     found = re.search(rf"^{name}:\s*(.*)$", status, re.MULTILINE)
     return found[1] if found else ""
 
@@ -205,14 +252,3 @@ def _since_6_18() -> bool:
     """Whether this kernel gives the initial network namespace its fixed inode."""
     numbers = re.findall(r"\d+", kernel_release())
     return (int(numbers[0]), int(numbers[1])) >= (6, 18)
-
-
-def command() -> str:
-    """The absolute path of the command `taskstats`: sudo does not see virtual environments."""
-    candidates = [Path(sys.executable).absolute().with_name("taskstats")]
-    if Path(sys.argv[0]).name == "taskstats":
-        candidates.insert(0, Path(sys.argv[0]).absolute())
-    for path in candidates:
-        if path.is_file() and os.access(path, os.X_OK):
-            return shlex.quote(str(path))
-    return shlex.quote(shutil.which("taskstats") or "taskstats")

@@ -51,12 +51,11 @@ def of_records() -> list[Column]:
     ]
 
 
-def of_living(rows: Sequence[Row]) -> list[Column]:
-    """Those of tasks or processes that live, with the delays that their kernel has."""
+def of_living(rows: Sequence[Row], whole: bool) -> list[Column]:
+    """Those of tasks, or of whole processes, that live, with the delays that their kernel has."""
     delays = [name for name in DELAYS if any(f"{name}_delay_total" in row for row in rows)]
-    tasks = bool(rows) and rows[0]["kind"] == "task"
     return [
-        *(_living_tasks() if tasks else _living_processes()),
+        *(_living_processes() if whole else _living_tasks()),
         *(
             _plain(f"{name}_delay_total", f"{name} delay".upper(), leave=10 + number)
             for number, name in enumerate(delays)

@@ -2,10 +2,9 @@
 
 import difflib
 import fnmatch
-import select
 import signal
 import sys
-import time
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 import click
 
 from taskstats import presence
-from taskstats.cli import columns, formats, options, texts
+from taskstats.cli import columns, formats, options, streams, texts
 from taskstats.cli.formats import Format
 from taskstats.client import Client
 from taskstats.endpoint import KERNEL, Endpoint
@@ -24,7 +23,7 @@ from taskstats.fields import FIELDS
 from taskstats.processes import Process, ProcessFold
 from taskstats.records import Batch, Record
 
-_TICK = 0.1  # seconds between looks at the clock, at the reader, and at processes that wait
+_TICK = 0.1  # seconds between looks at the reader, and at processes that wait
 
 _FIRST_WITH_PROCESSES = FIELDS["ac_tgid"].since
 
@@ -79,11 +78,14 @@ def exits(
 ) -> None:
     """Hear every process that ends, one line each, until Ctrl-C.
 
+    TIME is when its record was read, some milliseconds after its end. A process that had several
+    threads comes 0.1 s later, so that no thread is missed: lines need not be in order.
+
     STATUS is 0, FAIL and the exit status, or the signal that ended it; "?" behind it where its
     threads tell different ones, or its leader was not heard. THR is how many threads were heard;
     "+" behind it where the kernel's own sums show that there were more, "?" where the kernel keeps
-    none. PEAK RSS is - where the kernel has none. "?" behind a delay: longer than its task has
-    lived, which is the kernel's error.
+    no such sums. PEAK RSS is - where the kernel has none. "?" behind a delay: it is longer than its
+    task has lived, a kernel bug.
 
     Where records were lost, a line says how many and on which CPU; at the end, on stderr, stand
     those received and lost, and beside them the kernel's own count of exits (of all CPUs, all
@@ -96,26 +98,27 @@ def exits(
     """
     _check(fields, threads)
     endpoint = endpoint or KERNEL
-    with Client(endpoint=endpoint) as client:
-        own = client.pid()
-    if own.version < _FIRST_WITH_PROCESSES and not threads:
-        click.echo(
-            f"struct version {own.version} tells no processes (they came with "
-            f"{_FIRST_WITH_PROCESSES}): these are threads",
-            err=True,
-        )
-        threads = True
-        _check(fields, threads)
-    output = _output(format_name, threads, fields, own)
-    written = _Written(output, count, _wanted(comm, user, failed))
-    fold = None if threads else ProcessFold()
-    with _listener(cpus, endpoint) as listener, _ended_by_signals(listener):
-        click.echo(f"listening on {len(listener.cpus)} CPUs; Ctrl-C ends", err=True)
+    with _listener(cpus, endpoint) as listener, _ended(listener, seconds):
+        with Client(endpoint=endpoint) as client:
+            own = client.pid()
+        if own.version < _FIRST_WITH_PROCESSES and not threads:
+            click.echo(
+                f"struct version {own.version} does not name processes (version "
+                f"{_FIRST_WITH_PROCESSES} does): these lines are threads",
+                err=True,
+            )
+            threads = True
+            _check(fields, threads)
+        output = _output(format_name, threads, fields, own)
+        written = _Written(output, count, _wanted(comm, user, failed))
+        fold = None if threads else ProcessFold()
+        number = len(listener.cpus)
+        click.echo(f"listening on {number} CPU{'s' * (number != 1)}; Ctrl-C ends", err=True)
         if output.left_out:
             click.echo(output.left_out, err=True)
         try:
             output.head()
-            for batch in _batches(listener, seconds):
+            for batch in _batches(listener):
                 if not written.write(batch, fold):
                     listener.stop()
                     break
@@ -123,12 +126,10 @@ def exits(
                 written.write(Batch(b""), fold)  # what waits for other threads
             listener.close()
             written.write_tail(listener.stats())
-        except BrokenPipeError:
-            formats.abandon(sys.stdout)
         finally:  # whatever became of the output, what was heard is told
             listener.close()
             stats = listener.stats()
-            _tell(_totals(stats, fold))
+            click.echo(_totals(stats, fold), err=True)
     if strict and stats.lost + stats.truncated + stats.malformed:
         raise SystemExit(3)
 
@@ -179,10 +180,10 @@ def _listener(cpus: str | None, endpoint: Endpoint) -> ExitListener:
 
 
 @contextmanager
-def _ended_by_signals(listener: ExitListener) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the stream, not the program: what was heard is still written.
+def _ended(listener: ExitListener, seconds: float | None) -> Iterator[None]:
+    """Time, Ctrl-C and SIGTERM end the stream, not the program: what was heard is still written.
 
-    A second one ends the program, should nobody read what it writes.
+    A second signal ends the program, should nobody read what it writes.
     """
 
     def stop(_number: int, _frame: object) -> None:
@@ -196,42 +197,27 @@ def _ended_by_signals(listener: ExitListener) -> Iterator[None]:
         for number in (signal.SIGINT, signal.SIGTERM)
         if signal.getsignal(number) is not signal.SIG_IGN
     }
+    # Not by the clock between two writes: a reader may let one take as long as it likes.
+    timer = None if seconds is None else threading.Timer(seconds, listener.stop)
     try:
+        if timer:
+            timer.daemon = True
+            timer.start()
         yield
     finally:
+        if timer:
+            timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _batches(listener: ExitListener, seconds: float | None) -> Iterator[Batch]:
-    """The listener's batches until it is stopped, here after so many seconds.
-
-    Raises:
-        BrokenPipeError: Nobody reads what is written.
-    """
-    end = None if seconds is None else time.monotonic() + seconds
-    while True:
-        left = _TICK if end is None else end - time.monotonic()
-        if left <= 0:
+def _batches(listener: ExitListener) -> Iterator[Batch]:
+    """The listener's batches until it is stopped, or nobody reads what is written."""
+    for batch in listener.batches(timeout=_TICK):
+        if streams.reader_is_gone(sys.stdout):
             listener.stop()
-            end = None
-            continue
-        batch = next(listener.batches(timeout=min(left, _TICK)), None)
-        if batch is None:
             return
-        if _reader_is_gone():
-            raise BrokenPipeError
         yield batch
-
-
-def _reader_is_gone() -> bool:
-    """Whether stdout is a pipe that nobody reads: else only the next line would tell."""
-    poll = select.poll()
-    try:
-        poll.register(sys.stdout.fileno(), 0)
-    except OSError:  # no descriptor, as in a test
-        return False
-    return bool(poll.poll(0))
 
 
 # ---- writing ---------------------------------------------------------------------------------
@@ -292,22 +278,14 @@ def _rows(one: One) -> Iterator[dict[str, Any]]:
 
 
 def _totals(stats: ExitStats, fold: ProcessFold | None) -> str:
-    counted = "n/a (it is of all CPUs)" if stats.witness is None else str(stats.witness)
+    counted = "n/a (it covers all CPUs)" if stats.witness is None else str(stats.witness)
     made = [f"received {stats.received}, lost {stats.lost}, kernel's own count {counted}"]
     if stats.unexplained:
-        made.append(f"{stats.unexplained} numbers missing beyond the lost")
+        made.append(f"sequence numbers missing beyond those: {stats.unexplained}")
     if fold:
         fold.flush()  # ended, and not asked for
         if fold.held or fold.forgotten:
             made.append(f"records of no process yet: {fold.held} held, {fold.forgotten} given up")
     if refused := stats.foreign + stats.truncated + stats.malformed:
-        made.append(f"{refused} datagrams refused")
+        made.append(f"datagrams refused: {refused}")
     return "; ".join(made)
-
-
-def _tell(text: str) -> None:
-    """Writes a line to stderr, if anybody reads it."""
-    try:
-        click.echo(text, err=True)
-    except BrokenPipeError:
-        formats.abandon(sys.stderr)

@@ -1,16 +1,15 @@
 """How rows are written: a table for people, JSON lines and CSV for programs."""
 
-import contextlib
 import csv
 import io
 import json
-import os
 import sys
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any, TextIO
+from typing import Any
 
 import click
 from rich.console import Console
@@ -50,26 +49,15 @@ class Format(ABC):
         """A remark for people, under the rows."""
 
 
-def abandon(stream: TextIO) -> None:
-    """Lets nobody read the stream: what is still buffered is an error no more."""
-    with open(os.devnull, "wb") as nowhere, contextlib.suppress(OSError):  # noqa: PTH123
-        os.dup2(nowhere.fileno(), stream.fileno())
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        raise
-
-
 def console() -> Console:
     """Stdout, with no interpretation of what is written."""
-    return _Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def left_out(columns: Sequence[Column], width: int) -> str:
     """A remark on the columns that a terminal had no room for."""
     names = ", ".join(column.header for column in columns)
-    return f"left out at {width} columns: {names}" if names else ""
+    return textwrap.fill(f"left out at {width} columns: {names}", width) if names else ""
 
 
 class Table(Format):

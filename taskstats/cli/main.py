@@ -1,12 +1,14 @@
 """The group of subcommands, and how errors end it."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from taskstats import host
-from taskstats.cli import formats
+from taskstats import mends
+from taskstats.cli import streams
 from taskstats.cli.cgroup import cgroup
 from taskstats.cli.doctor import doctor
 from taskstats.cli.exits import exits
@@ -15,36 +17,30 @@ from taskstats.cli.query import query
 from taskstats.errors import AccessDenied, TaskstatsError, Unavailable
 
 
-class _Group(click.Group):
-    """Ends on an error of this package or the system with one line, on a closed pipe with none."""
+@contextmanager
+def _ends() -> Iterator[None]:
+    """Makes one line of an error of this package or the system."""
+    try:
+        yield
+    except (AccessDenied, Unavailable) as error:
+        raise click.ClickException(f"{error}\nMore: {mends.command()} doctor") from error
+    except TaskstatsError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        if error.filename:
+            raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+        streams.abandon(sys.stdout)
+        raise click.ClickException(f"stdout: {error.strerror}") from error
 
-    def main(self, *arguments: Any, **settings: Any) -> Any:
-        try:
-            return super().main(*arguments, **settings)
-        except OSError as error:  # --help and --version write before any command is invoked
-            click.echo(f"Error: {_told(error)}", err=True)
-            sys.exit(1)
+
+class _Group(click.Group):
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        with _ends():  # --help and --version are written here
+            return super().make_context(*arguments, **settings)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _ends():
             return super().invoke(ctx)
-        except (AccessDenied, Unavailable) as error:
-            raise click.ClickException(f"{error}\nMore: {host.command()} doctor") from error
-        except TaskstatsError as error:
-            raise click.ClickException(str(error)) from error
-        except BrokenPipeError:
-            formats.abandon(sys.stdout)
-            formats.abandon(sys.stderr)
-            ctx.exit(0)
-        except OSError as error:
-            raise click.ClickException(_told(error)) from error
-
-
-def _told(error: OSError) -> str:
-    """What happened to which file; the only one without a name is stdout, which is given up."""
-    if not error.filename:
-        formats.abandon(sys.stdout)
-    return f"{error.filename or 'stdout'}: {error.strerror}"
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,7 +63,8 @@ def taskstats() -> None:
 
     \b
     Exit status: 0 done; 1 an error, a pid or path that could not be had, or
-    not ready to listen (doctor); 2 wrong usage; 3 lost records (exits --strict).
+    not ready to listen (doctor); 2 wrong usage; 3 records lost or unreadable
+    (exits --strict).
     """
 
 

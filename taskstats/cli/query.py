@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from taskstats import host
+from taskstats import host, mends
 from taskstats.cli import columns, formats, options, tables, texts
 from taskstats.cli.formats import Format
 from taskstats.client import Client
@@ -38,7 +38,8 @@ def query(
     does not sum over a process (faults, I/O) is absent then.
 
     Delays other than that for a CPU are measured only for tasks started while
-    kernel.task_delayacct is 1; n/m stands where they were not.
+    kernel.task_delayacct is 1; n/m stands where they were not. "?" behind a delay: it is longer
+    than its task has lived, a kernel bug.
 
     \b
     Exit status: 1 if one of the PIDs could not be had.
@@ -48,46 +49,39 @@ def query(
     ids = _every_pid() if everything else pids
     with Client(endpoint=endpoint or KERNEL) as client:
         rows, failed = (_processes if as_groups or everything else _tasks)(client, ids)
-    output = _output(format_name, rows)
+    output = _output(format_name, rows, whole=as_groups or everything)
     output.head()
     output.rows(rows)
     if any(texts.is_unmeasured(row, name) for row in rows for name in DELAY_FIELDS):
         output.note(_why_not_measured())
     if any(texts.is_doubtful(row, name) for row in rows for name in FIELDS):
-        output.note("?: a delay longer than its task has lived, which is the kernel's error")
+        output.note("?: a delay is longer than its task has lived, a kernel bug")
     if any(row["kind"] == "process" and row["threads"] is None for row in rows):
         output.note(f"{texts.ABSENT} under THR: {_why_no_threads()}")
     if output.left_out:
         output.note(output.left_out)
-    if everything:
-        return  # what ended meanwhile was not asked for
+    if everything:  # what ended meanwhile was not asked for
+        failed = {pid: error for pid, error in failed.items() if error != errno.ESRCH}
     for pid, error in failed.items():
         click.echo(f"taskstats: pid {pid}: {os.strerror(error)}", err=True)
     if failed:
         raise SystemExit(1)
 
 
-_OWN = ("whole", "partial")  # views of /proc where an id means the kernel's
-_FOREIGN = "/proc is not of this PID namespace"
-
-
 def _every_pid() -> list[int]:
     view = host.proc_view()
     if view == "whole":
         return host.processes()
-    if view == "partial":
-        what = "/proc hides processes (hidepid). Run as root, or: mount -o remount,hidepid=0 /proc"
-    else:
-        what = f"{_FOREIGN}. Try: unshare --mount-proc {host.command()} query --all"
-    raise click.ClickException(f"--all: {what}")
+    mend = mends.for_proc(view, "query --all")
+    raise click.ClickException(f"--all: {host.VIEWS[view]}. Try: {mend}")
 
 
-def _output(format_name: str | None, rows: list[dict[str, Any]]) -> Format:
+def _output(format_name: str | None, rows: list[dict[str, Any]], whole: bool) -> Format:
     if format_name:
         names = {name for row in rows for name in row}
         known = dict.fromkeys([*options.PROCESS_NAMES, *options.RECORD_NAMES])
         return formats.for_programs(format_name, [name for name in known if name in names])
-    return formats.Table(tables.widened(columns.of_living(rows), rows))
+    return formats.Table(tables.widened(columns.of_living(rows, whole), rows))
 
 
 def _why_not_measured() -> str:
@@ -95,17 +89,16 @@ def _why_not_measured() -> str:
     if host.task_delayacct() is False:
         return (
             f"{why}: kernel.task_delayacct=0; it covers only tasks started after\n"
-            "mend: sudo sysctl kernel.task_delayacct=1"
+            f"mend: {mends.for_delays()}"
         )
     if host.task_delayacct():
         return f"{why} (started before kernel.task_delayacct=1), or has never waited"
-    return f"{why}, or has never waited; without kernel.task_delayacct it cannot be told"
+    return f"{why}, or has never waited (kernel.task_delayacct cannot be read)"
 
 
 def _why_no_threads() -> str:
-    if host.proc_view() in _OWN:
-        return "it has ended, or /proc hides it (hidepid)"
-    return _FOREIGN
+    view = host.proc_view()
+    return "it has ended" if view == "whole" else host.VIEWS[view]
 
 
 # ---- rows ------------------------------------------------------------------------------------
@@ -126,7 +119,7 @@ def _processes(client: Client, pids: Iterable[int]) -> Answer:
     tgids = dict.fromkeys(_tgid(record) for record in found)
     leaders = {record.id: record for record in client.pids(tgids)}
     groups = client.tgids(tgids)
-    shown = host.proc_view() in _OWN
+    shown = host.proc_is_ours()
     rows = [
         _joined(group, leaders[group.id], host.threads(group.id) if shown else None)
         for group in groups
@@ -140,7 +133,7 @@ def _processes(client: Client, pids: Iterable[int]) -> Answer:
 def _tgid(record: Record) -> int:
     if "ac_tgid" in record.fields:
         return record.ac_tgid
-    shown = host.tgid(record.id) if host.proc_view() in _OWN else None
+    shown = host.tgid(record.id) if host.proc_is_ours() else None
     return shown or record.id  # at worst, a thread under its own id
 
 
@@ -169,7 +162,7 @@ def _joined(group: Record, leader: Record, threads: int | None) -> dict[str, Any
         "cpu_seconds": summed["cpu_run_virtual_total"] / 1e9 or None,
         "peak_rss_bytes": leader.hiwater_rss * 1024 or None,
         "delays_measured": leader.delays_measured,
-        "delay_exceeds_elapsed": leader.delay_exceeds_elapsed,
+        "delay_exceeds_elapsed": leader.delay_exceeds_elapsed or None,
         **summed,
     }
     return texts.without_unmeasured(row)

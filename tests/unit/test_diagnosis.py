@@ -10,7 +10,7 @@ import pytest
 from support import child, wire
 
 import taskstats
-from taskstats import diagnosis, host
+from taskstats import diagnosis, host, mends
 from taskstats.diagnosis import Check, Diagnosis
 from taskstats.errors import TaskstatsError, from_errno
 from taskstats.records import Record
@@ -32,9 +32,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Any:
         namespaces = {kind: facts.pop(kind, True) for kind in ("user", "pid")}
         monkeypatch.setattr(host, "in_initial_namespace", namespaces.__getitem__)
         for name, value in facts.items():
-            monkeypatch.setattr(host, name, lambda value=value: value)
+            monkeypatch.setattr(host, name, lambda *_, value=value: value)
 
-    monkeypatch.setattr(host, "command", lambda: "/venv/bin/taskstats")
+    monkeypatch.setattr(mends, "command", lambda: "/venv/bin/taskstats")
     return set_facts
 
 
@@ -78,13 +78,13 @@ def test_the_family(refusal: TaskstatsError | None, state: str) -> None:
     ("view", "state", "mend"),
     [
         ("whole", "ok", ""),
-        ("partial", "warn", "sudo mount -o remount,hidepid=0 /proc"),
-        ("foreign", "warn", "unshare --mount-proc /venv/bin/taskstats doctor"),
-        ("missing", "fail", "sudo mount -t proc proc /proc"),
+        ("partial", "warn", "sudo /venv/bin/taskstats doctor"),
+        ("foreign", "warn", "sudo unshare --mount-proc /venv/bin/taskstats doctor"),
+        ("missing", "fail", "sudo unshare --mount-proc /venv/bin/taskstats doctor"),
     ],
 )
-@pytest.mark.usefixtures("here")
-def test_proc(view: str, state: str, mend: str) -> None:
+def test_proc(here: Any, view: host.View, state: str, mend: str) -> None:
+    here(may_gain=True, no_new_privs=False)
     check = diagnosis._proc(view)
     assert (check.state, check.mend) == (state, mend)
 
@@ -110,7 +110,7 @@ def test_proc(view: str, state: str, mend: str) -> None:
 def test_delays(
     here: Any, switch: bool | None, own: Record | None, state: str, finding: str, mend: str
 ) -> None:
-    here(task_delayacct=switch)
+    here(task_delayacct=switch, may_gain=True, no_new_privs=False)
     check = diagnosis._delays(own)
     assert check.state == state
     assert finding in check.finding
@@ -135,7 +135,7 @@ REFUSED = from_errno("listen", errno.ENOENT, "family")
             "",
         ),
         (
-            {"has_net_admin": False},
+            {"has": False},
             DENIED,
             "fail",
             "no CAP_NET_ADMIN",
@@ -149,7 +149,7 @@ REFUSED = from_errno("listen", errno.ENOENT, "family")
             "sudo nsenter --target 1 --net /venv/bin/taskstats doctor",
         ),
         (
-            {"user": False, "pid": False, "has_net_admin": False},
+            {"user": False, "pid": False, "has": False},
             DENIED,
             "fail",
             "no CAP_NET_ADMIN; not the initial user and PID namespace",
@@ -157,12 +157,28 @@ REFUSED = from_errno("listen", errno.ENOENT, "family")
             "--userns=host --pid=host --cap-add=NET_ADMIN",
         ),
         (
-            {"has_net_admin": False, "may_gain_net_admin": False},
+            {"has": False, "may_gain": False},
             DENIED,
             "fail",
             "no CAP_NET_ADMIN",
             "sudo /venv/bin/taskstats doctor  # on the host, or in a container with "
             "--cap-add=NET_ADMIN",
+        ),
+        (
+            {"has": False, "no_new_privs": True},
+            DENIED,
+            "fail",
+            "no CAP_NET_ADMIN",
+            "sudo /venv/bin/taskstats doctor  # from a shell without no_new_privs "
+            "(NoNewPrivileges=no)",
+        ),
+        (
+            {"in_initial_network_namespace": False, "may_gain": False},
+            DENIED,
+            "fail",
+            "not the initial network namespace",
+            "sudo /venv/bin/taskstats doctor  # on the host, or in a container with "
+            "--network=host --cap-add=NET_ADMIN",
         ),
         ({}, REFUSED, "fail", REFUSED.what, REFUSED.mend),
     ],
@@ -175,8 +191,8 @@ def test_listening(
     finding: str,
     mend: str,
 ) -> None:
-    usual = {"has_net_admin", "may_gain_net_admin", "in_initial_network_namespace"}
-    here(**{**dict.fromkeys(usual, True), **facts})
+    usual = dict.fromkeys(("has", "may_gain", "in_initial_network_namespace"), True)
+    here(**{**usual, "no_new_privs": False, **facts})
     check = diagnosis._listening(obstacle)
     assert (check.state, check.finding, check.mend) == (state, finding, mend)
 
@@ -220,7 +236,6 @@ def test_buffers(granted: tuple[int, ...], state: str, finding: str) -> None:
         (11, 1024, "ok", ""),
         (10, 1024, "fail", "ulimit -n 101"),
         (10, 101, "fail", "ulimit -n 101"),
-        (10, resource.RLIM_INFINITY, "fail", "ulimit -n 101"),
         (10, 100, "fail", "sudo prlimit --pid $$ --nofile=101"),
     ],
 )
@@ -235,11 +250,13 @@ def test_descriptors(
 
 
 def test_too_few_descriptors_to_listen_have_one_mend(here: Any) -> None:
-    here(possible_cpus="0-7", free_descriptors=10, has_net_admin=True)
+    here(possible_cpus="0-7", free_descriptors=10, has=True)
     here(in_initial_network_namespace=True)
     check = diagnosis._listening(from_errno("listen", errno.EMFILE, "limit"))
     assert check.finding == "too few file descriptors for a socket on each CPU"
     assert check.mend == diagnosis._descriptors(None).mend != ""
+    here(free_descriptors=100)  # since then some were closed
+    assert diagnosis._listening(from_errno("listen", errno.EMFILE, "limit")).mend
 
 
 @pytest.mark.parametrize(
@@ -247,7 +264,8 @@ def test_too_few_descriptors_to_listen_have_one_mend(here: Any) -> None:
     [
         (0, (5, 5), ""),
         (7, (resource.RLIM_INFINITY, resource.RLIM_INFINITY), ""),
-        (7, (5, 9), "ulimit -u $(ulimit -H -u)"),
+        (7, (5, 9), "prlimit --pid $$ --nproc=9"),
+        (7, (5, resource.RLIM_INFINITY), "prlimit --pid $$ --nproc=unlimited"),
         (7, (5, 5), "sudo prlimit --pid $$ --nproc=unlimited"),
     ],
 )
@@ -258,11 +276,19 @@ def test_a_self_test_without_threads(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(diagnosis, "_threads_that_end", refuse)
-    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(os, "getuid", lambda: uid)
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
     check = diagnosis._self_test(Listener())  # type: ignore[arg-type]
-    assert (check.state, check.mend) == ("fail", mend)
+    assert (check.state, check.mend) == ("warn", mend)
     assert check.finding.startswith("not run: can't start new thread (RLIMIT_NPROC")
+
+
+def test_the_self_test_tells_the_number_that_it_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "_threads_that_end", lambda: {1, 2, 3})
+    monkeypatch.setattr(diagnosis, "_heard", lambda *_: {1, 2, 3})
+    monkeypatch.setattr(diagnosis, "_counted", lambda *_: 200)
+    check = diagnosis._self_test(Listener())  # type: ignore[arg-type]
+    assert check.finding == "3 exits, 3 heard, kernel's own count 200"
 
 
 @pytest.mark.parametrize(
@@ -282,6 +308,13 @@ def test_cgroups(here: Any, mounts: list[tuple[int, str]], state: str, finding: 
 def test_what_is_not_run_is_not_passed() -> None:
     assert diagnosis._buffers(None).state == "fail"
     assert diagnosis._self_test(None).state == "fail"
+
+
+def test_without_sys_there_is_nothing_to_listen_on(here: Any) -> None:
+    here(sys_is_there=False, may_gain=True, no_new_privs=False)
+    (check,) = taskstats.doctor().checks
+    assert (check.what, check.state) == ("sys", "fail")
+    assert check.mend == "sudo mount -t sysfs sysfs /sys"
 
 
 # ---- the whole -------------------------------------------------------------------------------

@@ -1,0 +1,43 @@
+"""The commands that mend, as they can work here."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from taskstats import host, mends
+
+
+def test_the_command_is_an_absolute_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = str(Path(sys.executable).with_name("taskstats"))
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    assert mends.command() == beside
+    monkeypatch.setattr(sys, "argv", ["/nowhere/taskstats"])
+    assert mends.command() == beside
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert mends.command() == (shutil.which("taskstats") or "taskstats")
+
+
+@pytest.mark.parametrize(
+    ("user", "gains", "barred", "behind"),
+    [
+        (True, True, False, ""),
+        (None, True, False, ""),
+        (False, True, False, "  # on the host"),
+        (True, False, False, "  # on the host"),
+        (True, True, True, "  # from a shell without no_new_privs (NoNewPrivileges=no)"),
+    ],
+)
+def test_where_sudo_can_do_it(
+    monkeypatch: pytest.MonkeyPatch, user: bool | None, gains: bool, barred: bool, behind: str
+) -> None:
+    monkeypatch.setattr(host, "in_initial_namespace", {"user": user}.__getitem__)
+    monkeypatch.setattr(host, "may_gain", lambda *names: gains or names != ("sys_admin",))
+    monkeypatch.setattr(host, "no_new_privs", lambda: barred)
+    assert mends.with_sudo("true", "sys_admin") == f"sudo true{behind}"
+    assert mends.for_delays() == f"sudo sysctl kernel.task_delayacct=1{behind}"
+
+
+def test_a_view_of_proc_that_is_whole_needs_no_mend() -> None:
+    assert mends.for_proc("whole", "doctor") == ""
