@@ -1,9 +1,10 @@
 """`taskstats fields`: every field, its unit, its origin and its meaning."""
 
+import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 
 import click
-from rich.table import Table
 
 from taskstats.cli import formats, options, tables, texts
 from taskstats.cli.tables import Column
@@ -61,24 +62,24 @@ def _own(records: str, keys: Mapping[str, tuple[str, str]]) -> Iterator[texts.Ro
 
 
 def _print(rows: list[texts.Row]) -> None:
+    """A line for each, the meaning at its end; under it, where the terminal is narrow."""
     console = formats.console()
-    meaning = Column("meaning", "MEANING", lambda row: str(row["meaning"]), right=False)
-    if not console.is_terminal:
-        output = formats.Table([*tables.widened(_columns(), rows), meaning])
-        output.head()
-        output.rows(rows)
-        return
-    columns, missing = tables.fitted(
-        tables.widened(_columns(), rows), console.width - _LEAST_MEANING - 1
-    )
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        table.add_column(column.header, no_wrap=True, justify="right" if column.right else "left")
-    table.add_column(meaning.header)
+    width = console.width if console.is_terminal else sys.maxsize
+    columns, missing = tables.fitted(tables.widened(_columns(), rows), width)
+    indent = sum(column.width + 1 for column in columns)
+    beside = width - indent >= _LEAST_MEANING
+    if beside:
+        columns.append(Column("meaning", "MEANING", lambda row: str(row["meaning"]), right=False))
+    else:
+        indent = 4
+    console.print(tables.heading(columns))
     for row in rows:
-        table.add_row(*(column.text(row) for column in columns), meaning.text(row))
-    console.print(table)
-    if remark := formats.left_out(missing, console.width):
+        lines = textwrap.wrap(row["meaning"], width - indent)
+        first = lines.pop(0) if beside else ""
+        console.print(tables.line(columns, {**row, "meaning": first}))
+        for line in lines:
+            console.print(" " * indent + line)
+    if remark := formats.left_out(missing, width):
         console.print(remark)
 
 

@@ -1,5 +1,7 @@
 """Columns: aligned, never cutting a number, left out where the terminal is narrow."""
 
+from dataclasses import replace
+
 import pytest
 from rich.cells import cell_len
 
@@ -21,6 +23,10 @@ def test_a_line() -> None:
 
 def test_a_text_that_is_too_long_is_cut_and_shows_it() -> None:
     assert tables.line([NAME, SIZE], {"name": "abcdefgh", "size": "1"}).plain == "abcde…     1"
+
+
+def test_a_text_without_a_width_is_whole() -> None:
+    assert tables.line([replace(NAME, width=0)], {"name": "abcdefgh"}).plain == "abcdefgh"
 
 
 def test_a_number_that_is_too_long_is_not_cut() -> None:
