@@ -28,7 +28,7 @@ PROCESS_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "threads": ("threads", "Threads whose record was heard"),
         "complete": (
             "bool",
-            "Its threads heard add up to the kernel's own sums; none without those",
+            "Its threads heard add up to the kernel's own sums; none if it keeps none",
         ),
         "received_ns": ("ns since epoch", "When the record of its end was read"),
         "started_seconds": ("s since epoch", "When it began, good to a second"),
@@ -39,7 +39,10 @@ PROCESS_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "Peak resident size (hiwater_rss); none if the kernel has none",
         ),
         "delays_measured": ("bool", "Delays other than cpu were measured; none if that is unknown"),
-        "delay_exceeds_elapsed": ("bool", "A delay is longer than its task has lived"),
+        "delay_exceeds_elapsed": (
+            "bool",
+            "A delay is longer than its task has lived; none if that is unknown, as of one alive",
+        ),
     }
 )
 

@@ -35,8 +35,11 @@ def cgroup(format_name: str | None, paths: tuple[str, ...]) -> None:
     for path in paths:
         try:
             stats = cgroup_stats(path)
-        except (TaskstatsError, OSError) as error:
+        except TaskstatsError as error:
             click.echo(f"taskstats: {error}", err=True)
+            failed = True
+        except OSError as error:
+            click.echo(f"taskstats: cgroup {path}: {error.strerror}", err=True)
             failed = True
         else:
             rows.append({"kind": "cgroup", "path": path, **dataclasses.asdict(stats)})

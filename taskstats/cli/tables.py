@@ -19,7 +19,7 @@ class Column:
         name: The key of a row that it shows.
         header: Its heading.
         text: A row's cell.
-        width: Cells that it takes; a wider number spills over.
+        width: Cells that it takes; a wider number spills over. 0 is no limit.
         cut: Whether a wider text is cut, with a mark, instead of spilling over too.
         right: Aligned to the right, as numbers are.
         leave: Left out on a narrow terminal, the highest first; 0 is never left out.

@@ -1,6 +1,8 @@
 """The commands against a peer that plays the kernel, and what needs no kernel at all."""
 
 import csv
+import dataclasses
+import errno
 import io
 import json
 import os
@@ -8,7 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from support import fake_kernel, wire
 from support.fake_kernel import FakeKernel, Request
 
 import taskstats
-from taskstats import FIELDS, Batch
+from taskstats import FIELDS, Batch, ExitListener, ExitStats, host
 from taskstats.cli import exits as exits_command
 from taskstats.cli.formats import JsonLines, Table
 from taskstats.cli.main import taskstats as command
@@ -65,23 +67,38 @@ def answers(request: Request, version: int = 17, **values: Any) -> Iterable[byte
         yield fake_kernel.error(request, 0)
 
 
-def kernel_with(version: int, *exits: bytes) -> Callable[[Request], Iterable[bytes]]:
-    """A kernel of a struct version, on whose CPU 0 these exits come as soon as it is heard."""
-    done = []
+class Ending:
+    """A kernel of a struct version, on whose CPU 0 these exits come as soon as it is heard.
 
-    def answer(request: Request) -> Iterable[bytes]:
-        yield from answers(request, version)
-        if request.attribute == fake_kernel.REGISTER and not done:
-            done.append(True)
-            yield from exits
+    Attributes:
+        sent: Set once they have been.
+    """
 
-    return answer
+    def __init__(self, version: int, exits: Iterable[bytes]) -> None:
+        self.version = version
+        self.exits = [*exits]
+        self.sent = threading.Event()
+
+    def __call__(self, request: Request) -> Iterable[bytes]:
+        yield from answers(request, self.version)
+        if request.attribute == fake_kernel.REGISTER and not self.sent.is_set():
+            yield from self.exits
+            self.sent.set()
 
 
 def heard(*arguments: str, version: int = 17, exits: Iterable[bytes] = (ending(),)) -> Result:
     """`taskstats exits` where these end."""
-    with FakeKernel(kernel_with(version, *exits)) as kernel:
-        return run("exits", *arguments, "--for", "0.3", obj=kernel.endpoint())
+    kernel = Ending(version, exits)
+    listener = exits_command._listener
+
+    def listener_with_all(cpus: str | None, endpoint: taskstats.Endpoint) -> Any:
+        made = listener(cpus, endpoint)
+        kernel.sent.wait()
+        return made
+
+    with FakeKernel(kernel) as peer, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exits_command, "_listener", listener_with_all)
+        return run("exits", *arguments, "--for", "0", obj=peer.endpoint())
 
 
 # ---- exits -----------------------------------------------------------------------------------
@@ -124,7 +141,7 @@ def test_a_table_of_processes() -> None:
     assert "KILL (9)" in rows[2]
     assert "4000000001" in rows[2]
     assert result.stderr.splitlines()[-1] == (
-        "received 3, lost 0, kernel's own count n/a (it is of all CPUs)"
+        "received 3, lost 0, kernel's own count n/a (it covers all CPUs)"
     )
 
 
@@ -167,13 +184,42 @@ def test_a_process_that_was_not_asked_for_any_more_is_a_process() -> None:
 
 
 def test_what_could_not_be_read_is_told_and_with_strict_a_status() -> None:
-    malformed = ending()[:-4]
-    result = heard("--json", "--strict", exits=(ending(), malformed))
-    assert len(objects(result.stdout)) == 2
-    assert "received 1, lost 0" in result.stderr
-    assert "; 1 datagrams refused" in result.stderr
-    assert result.exit_code == 3
+    malformed, truncated = ending()[:-4], ending() + bytes(1 << 16)
+    for unreadable in (malformed, truncated):
+        result = heard("--json", "--strict", exits=(ending(), unreadable))
+        assert len(objects(result.stdout)) == 2
+        assert "received 1, lost 0" in result.stderr
+        assert "; datagrams refused: 1" in result.stderr
+        assert result.exit_code == 3
     assert heard("--json", "--strict").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "status"),
+    [
+        ({}, 0),
+        ({"lost": 1}, 3),
+        ({"truncated": 1}, 3),
+        ({"malformed": 1}, 3),
+        ({"foreign": 1, "unexplained": 1}, 0),  # no record of the kernel's
+    ],
+)
+def test_what_strict_counts(counts: dict[str, int], status: int) -> None:
+    stats = ExitListener.stats
+
+    def changed(self: ExitListener) -> ExitStats:
+        return dataclasses.replace(stats(self), **counts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ExitListener, "stats", changed)
+        assert heard("--json", "--strict").exit_code == status
+
+
+def test_threads_of_which_no_process_was_heard_are_told() -> None:
+    result = heard(exits=[ending(ac_pid=n, ac_tgid=4, ac_flag=0) for n in (5, 6)])
+    assert "; records of no process yet: 2 held, 0 given up" in result.stderr
+    again = [ending(ac_pid=5, ac_tgid=4, ac_flag=0), ending(ac_pid=4)]
+    assert "; records of no process yet: 0 held, 1 given up" in heard(exits=again).stderr
 
 
 def test_numbers_that_are_missing_beyond_the_lost_are_told() -> None:
@@ -181,12 +227,13 @@ def test_numbers_that_are_missing_beyond_the_lost_are_told() -> None:
         return ending()[:8] + struct.pack("=I", seq) + ending()[12:]
 
     result = heard(exits=map(numbered, (1, 2, 5, 6)))
-    assert "; 2 numbers missing beyond the lost" in result.stderr
+    assert "; sequence numbers missing beyond those: 2" in result.stderr
 
 
 def test_an_old_kernel_shows_tasks_and_says_so() -> None:
     result = heard("--json", version=11, exits=(ending(11),))
-    assert "struct version 11 tells no processes (they came with 12)" in result.stderr
+    told = "struct version 11 does not name processes (version 12 does): these lines are threads"
+    assert told in result.stderr
     assert [one["kind"] for one in objects(result.stdout)] == ["stream", "task"]
 
 
@@ -263,7 +310,7 @@ def test_query_shows_tasks_and_which_could_not_be_had() -> None:
         if request.is_query and request.id == 5:
             yield fake_kernel.error(request, 3)
         else:
-            yield from kernel_with(17)(request)
+            yield from answers(request)
 
     with FakeKernel(answer) as kernel:
         result = run("query", "--json", "4", "5", "6", obj=kernel.endpoint())
@@ -293,7 +340,73 @@ def test_query_flags_a_delay_that_cannot_be() -> None:
     assert row["delay_exceeds_elapsed"] is True
     for table in tables:
         assert " 400d 00h? " in table
-        assert "?: a delay longer than its task has lived, which is the kernel's error" in table
+        assert "?: a delay is longer than its task has lived, a kernel bug" in table
+
+
+@pytest.mark.parametrize(
+    ("switch", "reason"),
+    [
+        (False, "kernel.task_delayacct=0; it covers only tasks started after"),
+        (True, "(started before kernel.task_delayacct=1), or has never waited"),
+        (None, "or has never waited (kernel.task_delayacct cannot be read)"),
+    ],
+)
+def test_why_a_delay_was_not_measured(
+    monkeypatch: pytest.MonkeyPatch, switch: bool | None, reason: str
+) -> None:
+    monkeypatch.setattr(host, "task_delayacct", lambda: switch)
+    never = {name: 0 for name in wire.FIELDS if name.endswith("_count")}
+    with FakeKernel(partial(answers, **never)) as kernel:
+        shown = run("query", "4", obj=kernel.endpoint()).stdout
+    assert reason in shown
+
+
+@pytest.mark.parametrize(
+    ("view", "why"),
+    [
+        ("whole", "it has ended"),
+        ("partial", "/proc hides processes (hidepid)"),
+        ("foreign", "/proc is of another PID namespace"),
+    ],
+)
+def test_why_threads_are_not_counted(
+    monkeypatch: pytest.MonkeyPatch, view: host.View, why: str
+) -> None:
+    monkeypatch.setattr(host, "proc_view", lambda: view)
+    with FakeKernel(answers) as kernel:
+        shown = run("query", "--tgid", "5000000", obj=kernel.endpoint()).stdout
+    assert f"- under THR: {why}\n" in shown
+
+
+def test_an_id_in_a_foreign_proc_is_another_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "proc_view", lambda: "foreign")
+    monkeypatch.setattr(host, "tgid", lambda _: 1)
+    with FakeKernel(partial(answers, version=10)) as kernel:
+        made = run("query", "--json", "--tgid", "77", obj=kernel.endpoint())
+    assert [one["pid"] for one in objects(made.stdout)[1:]] == [77]
+
+
+def test_the_start_of_a_process_before_it_had_64_bits() -> None:
+    with FakeKernel(partial(answers, version=9, ac_btime=1_700_000_000)) as kernel:
+        made = run("query", "--json", "--tgid", "77", obj=kernel.endpoint())
+    assert objects(made.stdout)[1]["started_seconds"] == 1_700_000_000
+
+
+def test_all_leaves_out_only_what_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(request: Request) -> Iterable[bytes]:
+        failures = {5: errno.ESRCH, 6: errno.ENOMEM}
+        if request.is_query and request.id in failures:
+            yield fake_kernel.error(request, failures[request.id])
+        else:
+            yield from answers(request)
+
+    monkeypatch.setattr(host, "proc_view", lambda: "whole")
+    monkeypatch.setattr(host, "processes", lambda: [4, 5, 6])
+    with FakeKernel(answer) as kernel:
+        made = run("query", "--json", "--all", obj=kernel.endpoint())
+    assert [one["pid"] for one in objects(made.stdout)[1:]] == [4]
+    assert made.stderr == "taskstats: pid 6: Cannot allocate memory\n"
+    assert made.exit_code == 1
 
 
 # ---- fields, help ----------------------------------------------------------------------------

@@ -15,6 +15,7 @@ PROCESS = {
     "kind": "process",
     "elapsed_seconds": 5e-6,
     "threads": 1,
+    "complete": True,
     "delay_exceeds_elapsed": True,
 }
 
@@ -22,12 +23,14 @@ PROCESS = {
 @pytest.mark.parametrize(
     ("row", "text"),
     [
-        ({**TASK, "blkio_delay_total": 5001}, "5.00 us?"),
-        ({**TASK, "blkio_delay_total": 5000}, "5.00 us"),
-        ({**TASK, "blkio_delay_total": 5001, "delay_exceeds_elapsed": False}, "5.00 us"),
+        # The elapsed time is rounded down to a microsecond.
+        ({**TASK, "blkio_delay_total": 6001}, "6.00 us?"),
+        ({**TASK, "blkio_delay_total": 6000}, "6.00 us"),
+        ({**TASK, "blkio_delay_total": 6001, "delay_exceeds_elapsed": False}, "6.00 us"),
         ({**TASK, "blkio_delay_total": None}, "-"),
-        ({**PROCESS, "blkio_delay_total": 5001}, "5.00 us?"),
-        ({**PROCESS, "blkio_delay_total": 5000}, "5.00 us"),
+        ({**PROCESS, "blkio_delay_total": 6001}, "6.00 us?"),
+        ({**PROCESS, "blkio_delay_total": 6000}, "6.00 us"),
+        ({**PROCESS, "blkio_delay_total": 1000, "complete": False}, "1.00 us?"),
         # Which of its threads it was cannot be told.
         ({**PROCESS, "blkio_delay_total": 1000, "threads": 2}, "1.00 us?"),
         ({**PROCESS, "blkio_delay_total": 1000, "threads": None}, "1.00 us?"),
