@@ -234,7 +234,7 @@ def _way_in(foreign: list[str]) -> str:
 def _buffers(listener: ExitListener | None) -> Check:
     why = "what does not fit while the listener is busy elsewhere is lost, and counted"
     if listener is None:
-        return Check("buffers", "fail", "not opened: see listen", why)
+        return Check("buffers", "fail", "not opened (see listen)", why)
     granted = [cpu.rcvbuf for cpu in listener.stats().cpus]
     seconds = min(granted) / _RECORD_MEMORY / _RATE
     finding = (
@@ -275,7 +275,7 @@ def _raised(descriptors: int, most: int) -> str:
 def _self_test(listener: ExitListener | None) -> Check:
     why = "hearing one's own exits is the only proof of all of the above"
     if listener is None:
-        return Check("self-test", "fail", "not run: see listen", why)
+        return Check("self-test", "fail", "not run (see listen)", why)
     books = host.exits_by_the_books()
     try:
         expected = _threads_that_end()
