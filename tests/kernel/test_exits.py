@@ -43,6 +43,21 @@ def test_hears_every_process_with_its_status() -> None:
     assert stats.witness >= 200
 
 
+def test_the_kernels_own_count_ends_when_listening_does() -> None:
+    with ExitListener() as listener:
+        for _ in range(20):
+            child.spawn_and_reap()
+        listener.stop()
+        counted = listener.stats().witness
+        for _ in range(20):
+            child.spawn_and_reap()
+        assert listener.stats().witness == counted
+        listener.stop()
+    assert listener.stats().witness == counted
+    assert counted is not None
+    assert counted >= 20
+
+
 def test_uid_and_signal_of_a_child() -> None:
     with ExitListener() as listener:
         other = child.spawn_and_reap(3, uid=child.NOBODY)

@@ -261,6 +261,27 @@ def test_csv_has_the_fields_of_this_kernel(version: int) -> None:
     assert row["pid"] == "7"
 
 
+def test_the_end_comes_on_time_whoever_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listener is stopped while a line waits to be written."""
+    stopped = threading.Event()
+    registered = []
+
+    def answer(request: Request) -> Iterable[bytes]:
+        if request.attribute == fake_kernel.REGISTER:
+            registered.append(request.sender)
+        if request.attribute == fake_kernel.DEREGISTER and request.sender in registered:
+            stopped.set()
+        return answers(request)
+
+    def slow(_written: object, _batch: Batch, _fold: object) -> bool:
+        return stopped.wait(60)
+
+    monkeypatch.setattr(exits_command._Written, "write", slow)
+    with FakeKernel(answer) as kernel:
+        assert run("exits", "--for", "0.01", obj=kernel.endpoint()).exit_code == 0
+    assert stopped.is_set()
+
+
 # ---- losses ----------------------------------------------------------------------------------
 
 
