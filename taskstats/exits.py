@@ -152,7 +152,7 @@ class ExitListener:
         self._closing = False
         self._final_stats: ExitStats | None = None
 
-        if host.proc_view() == "missing":
+        if not host.proc_is_there():
             raise from_errno("listen", errno.ENOENT, "proc")
         if endpoint.is_kernel and host.in_initial_network_namespace() is False:
             raise from_errno("listen", errno.EINVAL, "namespace")

@@ -65,6 +65,11 @@ def task_delayacct() -> bool | None:
         return None
 
 
+def proc_is_there() -> bool:
+    """Whether /proc is mounted, whole, and knows this process."""
+    return Path("/proc/self").exists() and Path("/proc/stat").exists()
+
+
 View = Literal["whole", "partial", "foreign", "missing"]
 
 #: What /proc can be to this process.
@@ -85,18 +90,14 @@ def proc_view() -> View:
     PID namespace, where the same ids are other tasks. "missing": it is not mounted, with processes
     alone (subset=pid), or of a PID namespace that this process is not in.
     """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
-        hides = _hides_processes()
-    except FileNotFoundError:
+    if not proc_is_there():
         return "missing"
-    if not Path("/proc/stat").exists():
-        return "missing"
+    status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
     # An id for each PID namespace from that of the mount to our own; the line came with Linux 4.1.
     ids = re.findall(r"^(?:NSpid|Pid):(.*)$", status, re.MULTILINE)[-1].split()
     if ids != [str(os.getpid())]:
         return "foreign"
-    return "partial" if hides else "whole"
+    return "partial" if _hides_processes() else "whole"
 
 
 def proc_is_ours() -> bool:

@@ -4,7 +4,6 @@ import difflib
 import fnmatch
 import signal
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -186,27 +185,24 @@ def _ended(listener: ExitListener, seconds: float | None) -> Iterator[None]:
     A second signal ends the program, should nobody read what it writes.
     """
 
-    def stop(_number: int, _frame: object) -> None:
-        for one in before:
-            signal.signal(one, signal.SIG_DFL)
+    # One that is ignored stays so: a shell does that to what it starts in the background.
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    ending = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def stop(number: int, _frame: object) -> None:
+        if number in ending:
+            for one in ending:
+                signal.signal(one, signal.SIG_DFL)
         listener.stop()
 
-    # One that is ignored stays so: a shell does that to what it starts in the background.
-    before = {
-        number: signal.signal(number, stop)
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    # Not by the clock between two writes: a reader may let one take as long as it likes.
-    timer = None if seconds is None else threading.Timer(seconds, listener.stop)
+    # An alarm, no clock between two writes: a reader may let one take as long as it likes.
+    before = {number: signal.signal(number, stop) for number in (*ending, signal.SIGALRM)}
     try:
-        if timer:
-            timer.daemon = True
-            timer.start()
+        if seconds is not None:
+            signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
         yield
     finally:
-        if timer:
-            timer.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 
