@@ -184,7 +184,6 @@ def _ended(listener: ExitListener, seconds: float | None) -> Iterator[None]:
 
     A second signal ends the program, should nobody read what it writes.
     """
-
     # One that is ignored stays so: a shell does that to what it starts in the background.
     numbers = (signal.SIGINT, signal.SIGTERM)
     ending = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]

@@ -464,6 +464,18 @@ def test_the_doctor_in_a_namespace(unshare: list[str], finding: str, mend: str) 
     assert checks["family"]["state"] == "ok"
 
 
+def test_where_no_thread_can_be_started_listening_works() -> None:
+    # Without --fork: what it starts would be in the new namespace, which a thread may not.
+    commands = (["exits", "--for", "0.1"], ["doctor"])
+    exits, doctor = (
+        subprocess.run(["unshare", "--pid", TASKSTATS, *one], capture_output=True, text=True)
+        for one in commands
+    )
+    assert exits.returncode == doctor.returncode == 0
+    assert "Traceback" not in exits.stderr + doctor.stderr
+    assert "warn  self-test    not run: can't start new thread (" in doctor.stdout
+
+
 @pytest.mark.parametrize(
     ("unshare", "error"),
     [
