@@ -70,9 +70,9 @@ class ExitStats:
         received, lost, unexplained, foreign, truncated, malformed, rcvbuf, queued: See CpuStats.
         wakeups: Drains.
         witness: Exits by the kernel's own books (host.exits_by_the_books) from the opening of the
-            listener until now, or until `stop`; None unless it listens on every CPU. Read a moment
-            before or after the rest, and a task counts there when it is reaped: equal when all is
-            quiet.
+            listener until now, or until `stop`; None unless it listens on every CPU, and where
+            /proc cannot be read. Read a moment before or after the rest, and a task counts there
+            when it is reaped: equal when all is quiet.
         cpus: Each CPU's own, ascending.
     """
 
@@ -302,10 +302,16 @@ class ExitListener:
         return _total([_cpu_stats(row) for row in rows], wakeups[0], self._witness())
 
     def _witness(self) -> int | None:
-        if self._books is None:
+        end = self._read_books() if self._books_at_stop is None else self._books_at_stop
+        return None if self._books is None or end is None else end - self._books
+
+    def _read_books(self) -> int | None:
+        """The kernel's own count now; None where it is not to be told, or cannot be read."""
+        try:
+            return None if self._books is None else host.exits_by_the_books()
+        except OSError:  # no descriptor left, for one: then closing must work all the same
+            self._books = None
             return None
-        end = self._books_at_stop
-        return (host.exits_by_the_books() if end is None else end) - self._books
 
     def fileno(self) -> int:
         """A descriptor for select, poll and event loops, readable when there is work.
@@ -332,8 +338,8 @@ class ExitListener:
             rc = lib.ts_exits_stop(self._cell[0])
             if rc < 0:
                 raise from_errno("listen", -rc)
-            if self._books is not None and self._books_at_stop is None:
-                self._books_at_stop = host.exits_by_the_books()
+            if self._books_at_stop is None:
+                self._books_at_stop = self._read_books()
 
     def close(self) -> None:
         """Stops, takes what is queued, and gives the sockets back.

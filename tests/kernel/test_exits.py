@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import signal
 import socket
 import struct
@@ -56,6 +57,28 @@ def test_the_kernels_own_count_ends_when_listening_does() -> None:
     assert listener.stats().witness == counted
     assert counted is not None
     assert counted >= 20
+
+
+def test_it_closes_where_no_descriptor_is_left() -> None:
+    def closed() -> tuple[bool, int, int | None]:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        listener = ExitListener()
+        child.spawn_and_reap()
+        fds = []
+        try:
+            while True:
+                fds.append(os.open("/", os.O_RDONLY))
+        except OSError:
+            listener.close()
+        stats = listener.stats()
+        for fd in fds:  # this child has its result to write
+            os.close(fd)
+        return listener.closed, stats.received, stats.witness
+
+    was_closed, received, witness = child.run(closed)
+    assert was_closed
+    assert received >= 1
+    assert witness is None
 
 
 def test_uid_and_signal_of_a_child() -> None:
