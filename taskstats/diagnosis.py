@@ -174,7 +174,7 @@ def _cgroups() -> Check:
             found.append(f"v{version} at {paths[0]}{more}")
     if found:
         return Check("cgroups", "ok", "; ".join(found), why)
-    mend = "sudo mount -t cgroup2 none /sys/fs/cgroup"
+    mend = mends.with_sudo("mount -t cgroup2 none /sys/fs/cgroup", "sys_admin")
     return Check("cgroups", "warn", "none is mounted", why, mend)
 
 
@@ -266,7 +266,7 @@ def _raised(descriptors: int, most: int) -> str:
     """The command that lets a shell's children have so many."""
     if descriptors <= most:
         return f"ulimit -n {descriptors}"
-    return f"sudo prlimit --pid $$ --nofile={descriptors}"
+    return mends.with_sudo(f"prlimit --pid $$ --nofile={descriptors}", "sys_resource")
 
 
 # ---- the self-test ---------------------------------------------------------------------------
@@ -292,8 +292,8 @@ def _self_test(listener: ExitListener | None) -> Check:
         return Check("self-test", "ok", finding, why)
     if lost := listener.stats().lost:
         return Check("self-test", "warn", f"{finding}; {lost} lost", why)
-    mend = f"sudo nsenter --target 1 --net {mends.command()} doctor"
-    return Check("self-test", "fail", finding, why, mend)
+    unknown = host.in_initial_network_namespace() is None
+    return Check("self-test", "fail", finding, why, _way_in(["network"]) if unknown else "")
 
 
 def _more_threads() -> str:
@@ -302,7 +302,7 @@ def _more_threads() -> str:
     if os.getuid() == 0 or limit == resource.RLIM_INFINITY:
         return ""
     if limit == most:
-        return "sudo prlimit --pid $$ --nproc=unlimited"
+        return mends.with_sudo("prlimit --pid $$ --nproc=unlimited", "sys_resource")
     return f"prlimit --pid $$ --nproc={'unlimited' if most == resource.RLIM_INFINITY else most}"
 
 

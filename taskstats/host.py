@@ -15,7 +15,7 @@ INITIAL_NET_INODE = 0xEFFFFFF9
 _INITIAL_INODES = {"user": 0xEFFFFFFD, "pid": 0xEFFFFFFC}
 
 #: Capabilities by number (include/uapi/linux/capability.h).
-_CAPABILITIES = {"net_admin": 12, "sys_ptrace": 19, "sys_admin": 21}
+_CAPABILITIES = {"net_admin": 12, "sys_ptrace": 19, "sys_admin": 21, "sys_resource": 24}
 
 
 # ---- the machine -----------------------------------------------------------------------------
@@ -109,15 +109,13 @@ def _hides_processes() -> bool:
     """Whether /proc hides processes from this one."""
     mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
     options = [m.partition(b" - ")[2] for m in mounts if m.split(b" ")[4] == b"/proc"]
-    if not options or not re.search(rb"\bhidepid=(2|4|invisible|ptraceable)\b", options[-1]):
+    hidden = re.search(rb"\bhidepid=(2|4|invisible|ptraceable)\b", options[-1] if options else b"")
+    if not hidden or has("sys_ptrace"):
         return False
-    if has("sys_ptrace"):
-        return False
-    # One group is exempt. Process 1 is always there; seen, and not our own, it tells that it is us.
-    try:
-        return Path("/proc/1").stat().st_uid == os.geteuid()
-    except OSError:
+    if hidden[1] in (b"4", b"ptraceable"):
         return True
+    exempt = re.search(rb"\bgid=(\d+)", options[-1])
+    return int(exempt[1] if exempt else 0) not in (os.getegid(), *os.getgroups())
 
 
 def processes() -> list[int]:

@@ -22,17 +22,20 @@ def command() -> str:
 
 def sudo_gives(*capabilities: str) -> bool:
     """Whether sudo can give these capabilities, as far as /proc tells."""
-    initial = host.in_initial_namespace("user") is not False
-    return initial and not host.no_new_privs() and host.may_gain(*capabilities)
+    return _may_gain(*capabilities) and not host.no_new_privs()
+
+
+def _may_gain(*capabilities: str) -> bool:
+    return host.in_initial_namespace("user") is not False and host.may_gain(*capabilities)
 
 
 def with_sudo(command: str, *capabilities: str, elsewhere: str = "on the host") -> str:
     """The command with sudo; if that cannot give these capabilities here, with where it can."""
-    if sudo_gives(*capabilities):
-        return f"sudo {command}"
+    if not _may_gain(*capabilities):
+        return f"sudo {command}  # {elsewhere}"
     if host.no_new_privs():
-        elsewhere = "from a shell without no_new_privs (NoNewPrivileges=no)"
-    return f"sudo {command}  # {elsewhere}"
+        return f"sudo {command}  # from a shell without no_new_privs (NoNewPrivileges=no)"
+    return f"sudo {command}"
 
 
 def for_delays() -> str:

@@ -242,7 +242,7 @@ def test_buffers(granted: tuple[int, ...], state: str, finding: str) -> None:
 def test_descriptors(
     here: Any, monkeypatch: pytest.MonkeyPatch, free: int, most: int, state: str, mend: str
 ) -> None:
-    here(possible_cpus="0-7", free_descriptors=free)
+    here(possible_cpus="0-7", free_descriptors=free, may_gain=True, no_new_privs=False)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, most))
     check = diagnosis._descriptors(None)
     assert (check.state, check.mend) == (state, mend)
@@ -270,17 +270,36 @@ def test_too_few_descriptors_to_listen_have_one_mend(here: Any) -> None:
     ],
 )
 def test_a_self_test_without_threads(
-    monkeypatch: pytest.MonkeyPatch, uid: int, limits: tuple[int, int], mend: str
+    here: Any, monkeypatch: pytest.MonkeyPatch, uid: int, limits: tuple[int, int], mend: str
 ) -> None:
     def refuse() -> None:
         raise RuntimeError("can't start new thread")
 
+    here(may_gain=True, no_new_privs=False)
     monkeypatch.setattr(diagnosis, "_threads_that_end", refuse)
     monkeypatch.setattr(os, "getuid", lambda: uid)
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
     check = diagnosis._self_test(Listener())  # type: ignore[arg-type]
     assert (check.state, check.mend) == ("warn", mend)
     assert check.finding.startswith("not run: can't start new thread (RLIMIT_NPROC")
+
+
+@pytest.mark.parametrize(
+    ("network", "mend"),
+    [(True, ""), (None, "sudo nsenter --target 1 --net /venv/bin/taskstats doctor")],
+)
+def test_a_self_test_that_hears_too_little(
+    here: Any, monkeypatch: pytest.MonkeyPatch, network: bool | None, mend: str
+) -> None:
+    here(in_initial_network_namespace=network, may_gain=True, no_new_privs=False)
+    monkeypatch.setattr(diagnosis, "_threads_that_end", lambda: {1, 2, 3})
+    monkeypatch.setattr(diagnosis, "_heard", lambda *_: {1, 2})
+    monkeypatch.setattr(diagnosis, "_counted", lambda *_: 3)
+    silent = Listener()
+    monkeypatch.setattr(Listener, "stats", lambda _: type("Stats", (), {"lost": 0}))
+    check = diagnosis._self_test(silent)  # type: ignore[arg-type]
+    assert (check.state, check.finding) == ("fail", "3 exits, 2 heard, kernel's own count 3")
+    assert check.mend == mend
 
 
 def test_the_self_test_tells_the_number_that_it_expected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,8 +319,9 @@ def test_the_self_test_tells_the_number_that_it_expected(monkeypatch: pytest.Mon
     ],
 )
 def test_cgroups(here: Any, mounts: list[tuple[int, str]], state: str, finding: str) -> None:
-    here(cgroup_mounts=mounts)
+    here(cgroup_mounts=mounts, may_gain=False, no_new_privs=False)
     check = diagnosis._cgroups()
+    assert check.mend in ("", "sudo mount -t cgroup2 none /sys/fs/cgroup  # on the host")
     assert (check.state, check.finding) == (state, finding)
 
 

@@ -27,6 +27,7 @@ def test_the_command_is_an_absolute_path(monkeypatch: pytest.MonkeyPatch) -> Non
         (False, True, False, "  # on the host"),
         (True, False, False, "  # on the host"),
         (True, True, True, "  # from a shell without no_new_privs (NoNewPrivileges=no)"),
+        (False, True, True, "  # on the host"),
     ],
 )
 def test_where_sudo_can_do_it(
@@ -35,6 +36,7 @@ def test_where_sudo_can_do_it(
     monkeypatch.setattr(host, "in_initial_namespace", {"user": user}.__getitem__)
     monkeypatch.setattr(host, "may_gain", lambda *names: gains or names != ("sys_admin",))
     monkeypatch.setattr(host, "no_new_privs", lambda: barred)
+    assert mends.sudo_gives("sys_admin") is (behind == "")
     assert mends.with_sudo("true", "sys_admin") == f"sudo true{behind}"
     assert mends.for_delays() == f"sudo sysctl kernel.task_delayacct=1{behind}"
 
