@@ -40,7 +40,7 @@ def doctor(format_name: str | None) -> None:
 
 def _print(found: Diagnosis) -> None:
     console = formats.console()
-    width = console.width if console.is_terminal else sys.maxsize
+    width = console.width if formats.is_terminal() else sys.maxsize
     for check in found.checks:
         for number, line in enumerate(_lines(check, width)):
             style = "" if number else _STYLES[check.state]

@@ -4,6 +4,7 @@ import difflib
 import fnmatch
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from taskstats.processes import Process, ProcessFold
 from taskstats.records import Batch, Record
 
 _TICK = 0.1  # seconds between looks at the reader, and at processes that wait
+
+_PATIENCE = 0.5  # seconds after a signal for which more of them are the same wish
 
 _FIRST_WITH_PROCESSES = FIELDS["ac_tgid"].since
 
@@ -83,12 +86,12 @@ def exits(
     STATUS is 0, FAIL and the exit status, or the signal that ended it; "?" behind it where its
     threads tell different ones, or its leader was not heard. THR is how many threads were heard;
     "+" behind it where the kernel's own sums show that there were more, "?" where the kernel keeps
-    no such sums. PEAK RSS is - where the kernel has none. "?" behind a delay: it is longer than its
-    task has lived, a kernel bug.
+    no such sums. PEAK RSS is - where the kernel has none. "?" behind a delay: in doubt, since one
+    is longer than its task has lived, a kernel bug.
 
     Where records were lost, a line says how many and on which CPU; at the end, on stderr, stand
-    those received and lost, and beside them the kernel's own count of exits (of all CPUs, all
-    tasks, so it can differ by those that end at that moment).
+    those received and lost, and beside them the kernel's own count of exits (of all tasks, so it
+    can differ by those that end at that moment; it covers all CPUs, so there is none with --cpus).
 
     \b
     Exit status: 0 also after Ctrl-C, SIGTERM, and when a pipe's reader is gone;
@@ -182,28 +185,35 @@ def _listener(cpus: str | None, endpoint: Endpoint) -> ExitListener:
 def _ended(listener: ExitListener, seconds: float | None) -> Iterator[None]:
     """Time, Ctrl-C and SIGTERM end the stream, not the program: what was heard is still written.
 
-    A second signal ends the program, should nobody read what it writes.
+    Another signal half a second later ends the program, should nobody read what it writes; not
+    before, since timeout(1) sends two at once.
     """
     # One that is ignored stays so: a shell does that to what it starts in the background.
     numbers = (signal.SIGINT, signal.SIGTERM)
     ending = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    first = 0.0
 
     def stop(number: int, _frame: object) -> None:
+        nonlocal first
         if number in ending:
-            for one in ending:
-                signal.signal(one, signal.SIG_DFL)
+            now = time.monotonic()
+            if first and now - first > _PATIENCE:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            first = first or now
         listener.stop()
 
     # An alarm, no clock between two writes: a reader may let one take as long as it likes.
     before = {number: signal.signal(number, stop) for number in (*ending, signal.SIGALRM)}
     try:
         if seconds is not None:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
             signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if first else handler)
 
 
 def _batches(listener: ExitListener) -> Iterator[Batch]:
@@ -273,7 +283,7 @@ def _rows(one: One) -> Iterator[dict[str, Any]]:
 
 
 def _totals(stats: ExitStats, fold: ProcessFold | None) -> str:
-    counted = "n/a (it covers all CPUs)" if stats.witness is None else str(stats.witness)
+    counted = "n/a" if stats.witness is None else str(stats.witness)
     made = [f"received {stats.received}, lost {stats.lost}, kernel's own count {counted}"]
     if stats.unexplained:
         made.append(f"sequence numbers missing beyond those: {stats.unexplained}")

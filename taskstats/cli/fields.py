@@ -64,7 +64,7 @@ def _own(records: str, keys: Mapping[str, tuple[str, str]]) -> Iterator[texts.Ro
 def _print(rows: list[texts.Row]) -> None:
     """A line for each, the meaning at its end; under it, where the terminal is narrow."""
     console = formats.console()
-    width = console.width if console.is_terminal else sys.maxsize
+    width = console.width if formats.is_terminal() else sys.maxsize
     columns, missing = tables.fitted(tables.widened(_columns(), rows), width)
     indent = sum(column.width + 1 for column in columns)
     beside = width - indent >= _LEAST_MEANING

@@ -23,6 +23,8 @@ from taskstats.cli.texts import Row
 #: The version of what JSON lines and CSV hold. A key may be added without a change of it.
 SCHEMA = 1
 
+_LEAST_WIDTH = 20  # cells; on less, lines wrap
+
 
 class Format(ABC):
     """One way to write rows.
@@ -51,7 +53,14 @@ class Format(ABC):
 
 def console() -> Console:
     """Stdout, with no interpretation of what is written."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    made = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    made.width = max(made.width, _LEAST_WIDTH) if made.width else 80
+    return made
+
+
+def is_terminal() -> bool:
+    """Whether lines must fit a width. Not the console's word, which FORCE_COLOR changes."""
+    return sys.stdout.isatty()
 
 
 def left_out(columns: Sequence[Column], width: int) -> str:
@@ -65,7 +74,7 @@ class Table(Format):
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._console = console()
-        if self._console.is_terminal:
+        if is_terminal():
             width = self._console.width
             self._columns, missing = tables.fitted(columns, width)
             self.left_out = left_out(missing, width)

@@ -1,8 +1,6 @@
 """The group of subcommands, and how errors end it."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -17,30 +15,26 @@ from taskstats.cli.query import query
 from taskstats.errors import AccessDenied, TaskstatsError, Unavailable
 
 
-@contextmanager
-def _ends() -> Iterator[None]:
-    """Makes one line of an error of this package or the system."""
-    try:
-        yield
-    except (AccessDenied, Unavailable) as error:
-        raise click.ClickException(f"{error}\nMore: {mends.command()} doctor") from error
-    except TaskstatsError as error:
-        raise click.ClickException(str(error)) from error
-    except OSError as error:
-        if error.filename:
-            raise click.ClickException(f"{error.filename}: {error.strerror}") from error
-        streams.abandon(sys.stdout)
-        raise click.ClickException(f"stdout: {error.strerror}") from error
-
-
 class _Group(click.Group):
-    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
-        with _ends():  # --help and --version are written here
-            return super().make_context(*arguments, **settings)
+    """Ends on an error of this package or the system with one line."""
+
+    def main(self, *arguments: Any, **settings: Any) -> Any:
+        try:
+            return super().main(*arguments, **settings)
+        except OSError as error:
+            if error.filename == "stdout":
+                streams.abandon(sys.stdout)
+            about = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            click.echo(f"Error: {about}", err=True)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _ends():
+        try:
             return super().invoke(ctx)
+        except (AccessDenied, Unavailable) as error:
+            raise click.ClickException(f"{error}\nMore: {mends.command()} doctor") from error
+        except TaskstatsError as error:
+            raise click.ClickException(str(error)) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -38,8 +38,8 @@ def query(
     does not sum over a process (faults, I/O) is absent then.
 
     Delays other than that for a CPU are measured only for tasks started while
-    kernel.task_delayacct is 1; n/m stands where they were not. "?" behind a delay: it is longer
-    than its task has lived, a kernel bug.
+    kernel.task_delayacct is 1; n/m stands where they were not. "?" behind a delay: in doubt,
+    since one is longer than its task has lived, a kernel bug.
 
     \b
     Exit status: 1 if one of the PIDs could not be had.
@@ -55,7 +55,7 @@ def query(
     if any(texts.is_unmeasured(row, name) for row in rows for name in DELAY_FIELDS):
         output.note(_why_not_measured())
     if any(texts.is_doubtful(row, name) for row in rows for name in FIELDS):
-        output.note("?: a delay is longer than its task has lived, a kernel bug")
+        output.note("?: in doubt, since one is longer than its task has lived, a kernel bug")
     if any(row["kind"] == "process" and row["threads"] is None for row in rows):
         output.note(f"{texts.ABSENT} under THR: {_why_no_threads()}")
     if output.left_out:
@@ -98,7 +98,7 @@ def _why_not_measured() -> str:
 
 def _why_no_threads() -> str:
     view = host.proc_view()
-    return "it has ended" if view == "whole" else host.VIEWS[view]
+    return "it has ended, or /proc does not tell" if view == "whole" else host.VIEWS[view]
 
 
 # ---- rows ------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ def abandon(stream: TextIO) -> None:
         os.dup2(nowhere.fileno(), stream.fileno())
 
 
-def reader_is_gone(stream: TextIO) -> bool:
-    """Whether the stream is a pipe that nobody reads: writing would not tell."""
+def reader_is_gone(stream: TextIO | io.FileIO) -> bool:
+    """Whether the stream is a pipe, a socket or a terminal with nobody at its other end."""
     poll = select.poll()
     try:
         poll.register(stream.fileno(), 0)
@@ -39,8 +39,11 @@ class _Stdout(io.FileIO):
         while True:
             try:
                 written = super().write(data)
-            except BrokenPipeError:
-                return len(data)
+            except OSError as error:
+                if reader_is_gone(self):
+                    return len(data)
+                error.filename = "stdout"
+                raise
             if written is not None:
                 return written
             select.select([], [self], [])  # whoever shares it has made it non-blocking

@@ -121,7 +121,7 @@ def is_doubtful(row: Row, name: str) -> bool:
     """
     if name not in _DELAY_TOTALS or not row.get("delay_exceeds_elapsed") or not row.get(name):
         return False
-    if row["kind"] == "process" and not (row["threads"] == 1 and row.get("complete")):
+    if row["kind"] == "process" and not (row["threads"] == 1 and row.get("complete", True)):
         return True
     elapsed = row["elapsed_seconds"] * 1e6 if row["kind"] == "process" else row["ac_etime"]
     return bool(row[name] > (round(elapsed) + 1) * 1000)  # rounded down to microseconds

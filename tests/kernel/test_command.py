@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,8 @@ TASKSTATS = str(Path(sys.executable).parent / "taskstats")
 @pytest.fixture(autouse=True)
 def _as_usual(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As a shell starts its children: with buffers, and with Ctrl-C not ignored."""
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    for name in ("PYTHONUNBUFFERED", "COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -223,6 +225,41 @@ def test_exits_ends_quietly_at_a_signal(options: tuple[str, ...], number: signal
     assert any(f" {pid} " in line and "FAIL 1" in line for line in output.splitlines())
     assert "lost 0" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("gap", [0, 100e-6, 200e-6, 1e-3])
+def test_two_signals_at_once_are_one(gap: float) -> None:
+    """As timeout(1) sends them: to the command, then to its group."""
+    with listening("--json") as process:
+        made = [child.spawn_and_reap() for _ in range(20)]
+        process.terminate()
+        end = time.monotonic() + gap
+        while time.monotonic() < end:
+            pass
+        process.terminate()
+        output, errors = process.communicate()
+    assert process.returncode == 0
+    assert sorted(one["pid"] for one in mine(output)) == sorted(made)
+    assert errors.startswith("received ")
+
+
+def test_a_second_signal_ends_it_should_nobody_read() -> None:
+    with listening("--json") as process:
+        for _ in range(200):  # more than its pipe holds
+            child.spawn_and_reap()
+        while process.poll() is None:
+            process.terminate()
+            time.sleep(0.1)
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_an_alarm_that_was_blocked_comes() -> None:
+    program = f"""
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+os.execv({TASKSTATS!r}, ["taskstats", "exits", "--for", "0.1"])
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True)
 
 
 @pytest.mark.parametrize("options", [("--json",), ("--csv",), ()])
@@ -663,6 +700,23 @@ def test_a_narrow_terminal_leaves_columns_out_and_says_so() -> None:
     assert "left out" not in wide
 
 
+@pytest.mark.parametrize("columns", [1, 4, 20])
+@pytest.mark.parametrize(
+    "command", [["fields"], ["exits", "--for", "0"], ["query", "1"], ["doctor"]]
+)
+def test_a_tiny_terminal_is_no_error(command: list[str], columns: int) -> None:
+    status, text = terminal.run([TASKSTATS, *command], columns)
+    assert status == 0, text
+    assert len(text.splitlines()) > 1
+
+
+def test_a_pipe_is_no_terminal_whatever_the_environment_says() -> None:
+    environment = {**os.environ, "FORCE_COLOR": "1"}
+    shown = subprocess.check_output([TASKSTATS, "query", "1"], env=environment, text=True)
+    assert "BLKIO DELAY" in shown
+    assert "left out" not in shown
+
+
 # ---- odd streams -----------------------------------------------------------------------------
 
 
@@ -690,6 +744,8 @@ def test_a_closed_stream_is_no_error(closed: str, command: str) -> None:
 )
 def test_a_full_disk_is_told(command: str, unbuffered: str) -> None:
     shell = f'exec "$0" {command} >/dev/full'
+    if command == "complete":
+        shell = '_TASKSTATS_COMPLETE=bash_source exec "$0" >/dev/full'
     answered = subprocess.run(
         ["sh", "-c", shell, TASKSTATS],
         capture_output=True,

@@ -109,6 +109,18 @@ def test_once_the_reader_is_gone_writing_does_nothing() -> None:
     assert writer.returncode == 7
 
 
+def test_a_terminal_that_is_gone_takes_what_is_written() -> None:
+    program = "import sys; from taskstats.cli import streams; streams.prepare();"
+    program += "print('x', flush=True); print('y', file=sys.stderr)"
+    ours, theirs = os.openpty()
+    os.close(ours)
+    made = subprocess.run(
+        [sys.executable, "-c", program], stdout=theirs, stderr=subprocess.PIPE, text=True
+    )
+    os.close(theirs)
+    assert (made.returncode, made.stderr) == (0, "y\n")
+
+
 def test_who_has_made_it_non_blocking_gets_every_line_too() -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)

@@ -31,6 +31,7 @@ PROCESS = {
         ({**PROCESS, "blkio_delay_total": 6001}, "6.00 us?"),
         ({**PROCESS, "blkio_delay_total": 6000}, "6.00 us"),
         ({**PROCESS, "blkio_delay_total": 1000, "complete": False}, "1.00 us?"),
+        ({**PROCESS, "blkio_delay_total": 1000, "complete": None}, "1.00 us?"),
         # Which of its threads it was cannot be told.
         ({**PROCESS, "blkio_delay_total": 1000, "threads": 2}, "1.00 us?"),
         ({**PROCESS, "blkio_delay_total": 1000, "threads": None}, "1.00 us?"),
