@@ -92,10 +92,9 @@ def proc_view() -> View:
     """
     if not proc_is_there():
         return "missing"
-    status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
     # An id for each PID namespace from that of the mount to our own; the line came with Linux 4.1.
-    ids = re.findall(r"^(?:NSpid|Pid):(.*)$", status, re.MULTILINE)[-1].split()
-    if ids != [str(os.getpid())]:
+    ids = _status("NSpid", "self") or _status("Pid", "self")
+    if ids != str(os.getpid()):
         return "foreign"
     return "partial" if _hides_processes() else "whole"
 
@@ -134,12 +133,8 @@ def threads(pid: int) -> int | None:
 
 def tgid(pid: int) -> int | None:
     """The process that the thread is of; None if /proc does not show it."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_bytes()
-    except OSError:
-        return None
-    found = re.search(rb"^Tgid:\s*(\d+)$", status, re.MULTILINE)
-    return int(found[1]) if found else None
+    found = _status("Tgid", pid)
+    return int(found) if found else None
 
 
 def cgroup_mounts() -> list[tuple[Literal[1, 2], str]]:
@@ -202,11 +197,11 @@ def no_new_privs() -> bool:
     return _status("NoNewPrivs") == "1"
 
 
-def _status(name: str) -> str:
-    """A line's value in this thread's status; "" if this kernel, or /proc, does not have it."""
+def _status(name: str, task: int | str = "thread-self") -> str:
+    """A line's value in a task's status; "" if this kernel, or /proc, does not have or show it."""
     try:
-        status = Path("/proc/thread-self/status").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+        status = Path(f"/proc/{task}/status").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return ""
     found = re.search(rf"^{name}:\s*(.*)$", status, re.MULTILINE)
     return found[1] if found else ""

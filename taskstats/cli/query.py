@@ -116,25 +116,26 @@ def _tasks(client: Client, pids: Iterable[int]) -> Answer:
 def _processes(client: Client, pids: Iterable[int]) -> Answer:
     """Each process once: the group's sums joined with the leader's identity."""
     found = client.pids(pids)
-    tgids = dict.fromkeys(_tgid(record) for record in found)
+    shown = host.proc_is_ours()
+    tgid_of = {record.id: _tgid(record, shown) for record in found}
+    tgids = dict.fromkeys(tgid_of.values())
     leaders = {record.id: record for record in client.pids(tgids)}
     groups = client.tgids(tgids)
-    shown = host.proc_is_ours()
     rows = [
         _joined(group, leaders[group.id], host.threads(group.id) if shown else None)
         for group in groups
         if group.id in leaders
     ]
-    gone = {tgid for tgid in tgids if tgid not in {row["pid"] for row in rows}}
-    late = {record.id: errno.ESRCH for record in found if _tgid(record) in gone}
+    had = {row["pid"] for row in rows}
+    late = {pid: errno.ESRCH for pid, tgid in tgid_of.items() if tgid not in had}
     return rows, {**found.errors, **late}
 
 
-def _tgid(record: Record) -> int:
+def _tgid(record: Record, shown: bool) -> int:
     if "ac_tgid" in record.fields:
         return record.ac_tgid
-    shown = host.tgid(record.id) if host.proc_is_ours() else None
-    return shown or record.id  # at worst, a thread under its own id
+    tgid = host.tgid(record.id) if shown else None
+    return tgid or record.id  # at worst, a thread under its own id
 
 
 def _joined(group: Record, leader: Record, threads: int | None) -> dict[str, Any]:
