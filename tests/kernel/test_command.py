@@ -740,6 +740,7 @@ def test_a_closed_stream_is_no_error(closed: str, command: str) -> None:
         "--help",
         "--version",
         "fields -h",
+        "complete",
     ],
 )
 def test_a_full_disk_is_told(command: str, unbuffered: str) -> None:

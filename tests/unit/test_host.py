@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import child
+from support import child, requirements
 
 from taskstats import cpulist, host
 
@@ -135,7 +135,7 @@ def test_whose_proc_it_is(namespaces: int, prepare: str, view: str) -> None:
         return host.proc_view()
 
     if not host.has("sys_admin"):
-        pytest.skip("needs CAP_SYS_ADMIN, to mount another /proc")
+        requirements.skip("needs CAP_SYS_ADMIN, to mount another /proc")
     assert child.run(seen) == view
 
 
@@ -158,13 +158,13 @@ def test_what_is_hidden_from_root(options: str, capabilities: list[int], view: s
         return host.proc_view()
 
     if not host.has("sys_admin") or not host.has("sys_ptrace"):
-        pytest.skip("needs CAP_SYS_ADMIN, to mount another /proc, and CAP_SYS_PTRACE")
+        requirements.skip("needs CAP_SYS_ADMIN, to mount another /proc, and CAP_SYS_PTRACE")
     assert child.run(seen) == view
 
 
 def test_a_proc_without_this_process_is_none() -> None:
     if not host.has("sys_admin"):
-        pytest.skip("needs CAP_SYS_ADMIN, to enter namespaces")
+        requirements.skip("needs CAP_SYS_ADMIN, to enter namespaces")
     inside = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", "echo; exec sleep 60"]
     program = "from taskstats import host; print(host.proc_view())"
     with subprocess.Popen(inside, stdout=subprocess.PIPE) as other:

@@ -13,11 +13,11 @@ import pytest
 
 from taskstats.cli import streams
 
+PREPARED = "import sys; from taskstats.cli import streams; streams.prepare()\n"
+
 #: Writes twice what its pipe holds; the signal's handler says that the write was cut short.
-WRITER = """
-import fcntl, os, signal, sys
-from taskstats.cli import streams
-streams.prepare()
+WRITER = f"""{PREPARED}
+import fcntl, os, signal
 signal.signal(signal.SIGUSR1, lambda *_: os.write(2, b"!"))
 sys.stdout.write("x" * (2 * fcntl.fcntl(1, fcntl.F_GETPIPE_SZ)))
 sys.stdout.flush()
@@ -50,10 +50,9 @@ def waiting(pipe: int) -> int:
 
 
 def run(program: str, redirections: str) -> subprocess.CompletedProcess[str]:
-    program = f"import sys; from taskstats.cli import streams; streams.prepare(); {program}"
     shell = f'exec "$0" -c "$1" {redirections}'
     return subprocess.run(
-        ["sh", "-c", shell, sys.executable, program], capture_output=True, text=True
+        ["sh", "-c", shell, sys.executable, PREPARED + program], capture_output=True, text=True
     )
 
 
@@ -78,11 +77,7 @@ def test_every_character_has_a_form() -> None:
     program = "print('日'); print('日', file=sys.stderr)"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     made = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"from taskstats.cli import streams; import sys; streams.prepare();{program}",
-        ],
+        [sys.executable, "-c", PREPARED + program],
         env=environment,
         capture_output=True,
         text=True,
@@ -93,9 +88,8 @@ def test_every_character_has_a_form() -> None:
 
 def test_once_the_reader_is_gone_writing_does_nothing() -> None:
     program = "sys.stdin.read(); print('x' * 100_000, flush=True); sys.exit(7)"
-    program = f"import sys; from taskstats.cli import streams; streams.prepare(); {program}"
     with subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", PREPARED + program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -110,8 +104,7 @@ def test_once_the_reader_is_gone_writing_does_nothing() -> None:
 
 
 def test_a_terminal_that_is_gone_takes_what_is_written() -> None:
-    program = "import sys; from taskstats.cli import streams; streams.prepare();"
-    program += "print('x', flush=True); print('y', file=sys.stderr)"
+    program = PREPARED + "print('x', flush=True); print('y', file=sys.stderr)"
     ours, theirs = os.openpty()
     os.close(ours)
     made = subprocess.run(
@@ -124,8 +117,7 @@ def test_a_terminal_that_is_gone_takes_what_is_written() -> None:
 def test_who_has_made_it_non_blocking_gets_every_line_too() -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    program = "import sys; from taskstats.cli import streams; streams.prepare();"
-    program += "sys.stdout.write('x' * 1_000_000)"
+    program = PREPARED + "sys.stdout.write('x' * 1_000_000)"
     with subprocess.Popen([sys.executable, "-c", program], stdout=writing) as writer:
         os.close(writing)
         with open(reading, "rb") as pipe:  # noqa: PTH123 - a descriptor
