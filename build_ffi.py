@@ -16,11 +16,15 @@ SOURCES = [
     "csrc/netlink.c",
     "csrc/decode.c",
     "csrc/memory.c",
+    "csrc/receive.c",
     "csrc/socket.c",
+    "csrc/filter.c",
+    "csrc/meter.c",
     "csrc/sequence.c",
     "csrc/query.c",
     "csrc/cgroup.c",
     "csrc/exits.c",
+    "csrc/drain.c",
 ]
 
 

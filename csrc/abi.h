@@ -41,5 +41,7 @@
 /* Copies a struct of `size` bytes, up to its last whole member, to the newest
  * layout; the rest of `to` becomes zero. */
 void ts_layout_convert(struct ts_stats *to, const void *from, size_t size, unsigned version);
+/* Whether a struct of this size and version is laid out as the newest is, up to its end. */
+int ts_layout_is_newest(size_t size, unsigned version);
 
 #endif

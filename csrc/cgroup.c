@@ -35,7 +35,7 @@ static int request_counts(int fd, uint16_t family, const struct ts_endpoint *end
         .value = &cgroup_fd,
         .size = sizeof(cgroup_fd),
     };
-    uint8_t slot[TS_SLOT];
+    uint8_t slot[TS_REPLY_SIZE];
     struct nl_message reply;
     int rc = ts_socket_request(fd, endpoint, &request, slot, &reply);
 

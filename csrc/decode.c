@@ -97,28 +97,72 @@ static unsigned group_flags(const struct ts_stats *stats)
     return TS_NO_TIMES | TS_NO_SUMS;
 }
 
-static struct ts_record *append(struct ts_record *row, const struct aggregate *from,
-                                unsigned version, enum ts_kind kind)
+/* ---- making rows ---- */
+
+static void set_header(struct ts_record *row, const struct aggregate *from, unsigned version,
+                       uint32_t seq, enum ts_kind kind)
 {
     row->id = from->id;
     row->version = (uint16_t)version;
     row->size = (uint16_t)from->size; /* an nla_len is 16 bits */
     row->kind = (uint8_t)kind;
-    row->flags = 0;
     row->cpu = TS_NO_CPU;
+    row->seq = seq;
     row->lost_before = 0;
     row->row = TS_NO_ROW;
     row->received_ns = 0;
-    ts_layout_convert(&row->stats, from->stats, from->size, version);
+    row->pad_header = 0;
+}
+
+static void judge_task(struct ts_record *row, unsigned exit)
+{
+    row->flags = (uint8_t)(exit | (row->stats.ac_flag & TS_AGROUP ? TS_LAST : 0) |
+                           (delay_exceeds(&row->stats) ? TS_DELAY_EXCEEDS : 0));
+}
+
+/* A live group's elapsed time may leave out threads that are dead while its
+ * delays count them, so only a finished one can be judged. */
+static void judge_group(struct ts_record *row, unsigned exit)
+{
+    row->flags = (uint8_t)(exit | group_flags(&row->stats));
+    if (exit && delay_exceeds(&row->stats))
+        row->flags |= TS_DELAY_EXCEEDS;
+}
+
+static struct ts_record *append_group(struct ts_sink *sink, const struct aggregate *group,
+                                      unsigned version, uint32_t seq, unsigned exit)
+{
+    struct ts_record *row = &sink->groups[sink->n_groups++];
+
+    set_header(row, group, version, seq, TS_GROUP);
+    ts_layout_convert(&row->stats, group->stats, group->size, version);
+    judge_group(row, exit);
     return row;
 }
+
+/* The last task and the last group of the sink came together. */
+static void pair(struct ts_sink *sink)
+{
+    struct ts_record *task = &sink->tasks[sink->n_tasks - 1];
+    struct ts_record *group = &sink->groups[sink->n_groups - 1];
+
+    task->flags |= TS_PAIRED;
+    group->flags |= TS_PAIRED;
+    task->row = sink->n_groups - 1;
+    group->row = sink->n_tasks - 1;
+}
+
+static int has_room(const struct ts_record *rows, uint32_t used, const struct ts_sink *sink)
+{
+    return rows && used < sink->capacity;
+}
+
+/* ---- a message ---- */
 
 int ts_decode_message(const struct nl_message *message, struct ts_sink *sink)
 {
     struct aggregate task = {0};
     struct aggregate group = {0};
-    struct ts_record *task_row = NULL;
-    struct ts_record *group_row = NULL;
     unsigned exit = message->port == 0 ? TS_EXIT : 0; /* replies carry our port */
     uint16_t version;
 
@@ -131,35 +175,133 @@ int ts_decode_message(const struct nl_message *message, struct ts_sink *sink)
     memcpy(&version, task.stats ? task.stats : group.stats, sizeof(version));
     if (version < TS_OLDEST_VERSION)
         return refuse(sink, TS_VERSION);
-    if ((task.stats && (!sink->tasks || sink->n_tasks == sink->capacity)) ||
-        (group.stats && (!sink->groups || sink->n_groups == sink->capacity)))
+    if ((task.stats && !has_room(sink->tasks, sink->n_tasks, sink)) ||
+        (group.stats && !has_room(sink->groups, sink->n_groups, sink)))
         return refuse(sink, TS_ROOM);
 
     if (task.stats) {
-        task_row = append(&sink->tasks[sink->n_tasks], &task, version, TS_TASK);
-        task_row->seq = message->seq;
-        task_row->flags = (uint8_t)(exit | (task_row->stats.ac_flag & TS_AGROUP ? TS_LAST : 0) |
-                                    (delay_exceeds(&task_row->stats) ? TS_DELAY_EXCEEDS : 0));
+        struct ts_record *row = &sink->tasks[sink->n_tasks++];
+        set_header(row, &task, version, message->seq, TS_TASK);
+        ts_layout_convert(&row->stats, task.stats, task.size, version);
+        judge_task(row, exit);
     }
-    if (group.stats) {
-        group_row = append(&sink->groups[sink->n_groups], &group, version, TS_GROUP);
-        group_row->seq = message->seq;
-        group_row->flags = (uint8_t)(exit | group_flags(&group_row->stats));
-        /* A live group's elapsed time may leave out threads that are dead while
-         * its delays count them, so only a finished one can be judged. */
-        if (exit && delay_exceeds(&group_row->stats))
-            group_row->flags |= TS_DELAY_EXCEEDS;
-    }
-    if (task_row && group_row) {
-        task_row->flags |= TS_PAIRED;
-        group_row->flags |= TS_PAIRED;
-        task_row->row = sink->n_groups;
-        group_row->row = sink->n_tasks;
-    }
-    sink->n_tasks += task_row != NULL;
-    sink->n_groups += group_row != NULL;
-    return (task_row != NULL) + (group_row != NULL);
+    if (group.stats)
+        append_group(sink, &group, version, message->seq, exit);
+    if (task.stats && group.stats)
+        pair(sink);
+    return (task.stats != NULL) + (group.stats != NULL);
 }
+
+/* ---- records that are received straight into their rows ---- */
+
+/* Where these stand in a datagram: nlmsghdr, genlmsghdr, the aggregate's header,
+ * the id's attribute, then perhaps padding, then the struct's header. */
+enum { AT_LENGTH = 0, AT_TYPE = 4, AT_SEQ = 8, AT_PORT = 12, AT_NEST = 20, AT_ID = 28 };
+enum { AFTER_ID = 32 };
+
+static uint32_t load32(const uint8_t *at)
+{
+    uint32_t value;
+    memcpy(&value, at, sizeof(value));
+    return value;
+}
+
+const uint8_t *ts_datagram_head(const struct ts_datagram *datagram,
+                                const struct ts_shape *shape)
+{
+    return (const uint8_t *)&datagram->row->stats - shape->head_size;
+}
+
+int ts_shape_learn(struct ts_shape *shape, const uint8_t *datagram, size_t size)
+{
+    const uint8_t *at = datagram;
+    struct nl_message message;
+    struct aggregate task = {0};
+    struct aggregate group = {0};
+    enum ts_reason reason;
+
+    if (nl_message_next(&at, &size, &message, &reason) != 1 || size != 0 || !message.attrs ||
+        find_aggregates(&message, &task, &group) < 0)
+        return 0;
+    const struct aggregate *first = task.stats ? &task : &group;
+    size_t head_size = (size_t)(first->stats - datagram);
+    uint16_t nest_size;
+    memcpy(&nest_size, datagram + AT_NEST, sizeof(nest_size));
+    if (head_size <= AFTER_ID || head_size > TS_HEAD || head_size % 4 != 0 ||
+        first->size % 4 != 0 || nest_size != head_size - AT_NEST + first->size ||
+        load32(datagram + AT_ID) != first->id)
+        return 0;
+    memcpy(&shape->version, first->stats, sizeof(shape->version));
+    if (shape->version < TS_OLDEST_VERSION || !ts_layout_is_newest(first->size, shape->version))
+        return 0;
+    shape->head_size = (uint32_t)head_size;
+    shape->size = (uint32_t)first->size;
+    shape->kind = task.stats ? TS_TASK : TS_GROUP;
+    memcpy(shape->head, datagram, head_size);
+    return 1;
+}
+
+/* All but length, number and id are as in the shape. */
+static int has_shape(const struct ts_shape *shape, const struct ts_datagram *datagram)
+{
+    const uint8_t *head = ts_datagram_head(datagram, shape);
+    uint32_t differ = datagram->size < shape->head_size + shape->size;
+
+    differ |= load32(head + AT_LENGTH) ^ (uint32_t)datagram->size;
+    differ |= load32(head + AT_TYPE) ^ load32(shape->head + AT_TYPE);
+    for (size_t at = AT_PORT; at < AT_ID; at += 4)
+        differ |= load32(head + at) ^ load32(shape->head + at);
+    for (size_t at = AFTER_ID; at < shape->head_size; at += 4)
+        differ |= load32(head + at) ^ load32(shape->head + at);
+    return differ == 0 && datagram->row->stats.version == shape->version;
+}
+
+/* What comes after the first struct: nothing, or a group. */
+static int open_rest(const struct ts_shape *shape, const struct ts_datagram *datagram,
+                     struct aggregate *group)
+{
+    struct nl_message rest = {
+        .attrs = datagram->rest,
+        .size = datagram->size - shape->head_size - shape->size,
+    };
+    struct aggregate task = {0};
+
+    if (rest.size == 0)
+        return 0;
+    return find_aggregates(&rest, &task, group) < 0 || task.stats ? -EBADMSG : 0;
+}
+
+int ts_decode_cut(const struct ts_shape *shape, const struct ts_datagram *datagram,
+                  struct ts_sink *sink)
+{
+    const uint8_t *head = ts_datagram_head(datagram, shape);
+    uint32_t seq = load32(head + AT_SEQ);
+    struct aggregate first = {.size = shape->size, .id = load32(head + AT_ID)};
+    struct aggregate group = {0};
+    unsigned exit = load32(shape->head + AT_PORT) == 0 ? TS_EXIT : 0;
+    struct ts_record *row;
+
+    if (!has_shape(shape, datagram) || open_rest(shape, datagram, &group) < 0 ||
+        (group.stats && (shape->kind == TS_GROUP || !sink->groups)))
+        return 0;
+    row = shape->kind == TS_TASK ? &sink->tasks[sink->n_tasks++]
+                                 : &sink->groups[sink->n_groups++];
+    if (row != datagram->row)
+        memcpy(&row->stats, &datagram->row->stats, shape->size);
+    memset((uint8_t *)&row->stats + shape->size, 0, sizeof(row->stats) - shape->size);
+    set_header(row, &first, shape->version, seq, shape->kind);
+    if (shape->kind == TS_TASK)
+        judge_task(row, exit);
+    else
+        judge_group(row, exit);
+    if (!group.stats)
+        return 1;
+    append_group(sink, &group, shape->version, seq, exit);
+    pair(sink);
+    return 2;
+}
+
+/* ---- a datagram ---- */
 
 int ts_decode(const void *datagram, size_t size, struct ts_sink *sink)
 {

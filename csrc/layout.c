@@ -92,8 +92,8 @@
     _Static_assert(sizeof(((struct ts_stats *)0)->member) == (bytes), #member " has grown");
 MEMBERS(HOLD)
 _Static_assert(sizeof(struct ts_stats) == 688, "version 17 has 688 bytes");
-_Static_assert(offsetof(struct ts_record, stats) == 32, "the header has 32 bytes");
-_Static_assert(sizeof(struct ts_record) == 720, "a record has 720 bytes");
+_Static_assert(offsetof(struct ts_record, stats) == 40, "the header has 40 bytes");
+_Static_assert(sizeof(struct ts_record) == 728, "a record has 728 bytes");
 
 #define END(member, offset, bytes) (offset) + (bytes),
 static const uint16_t member_end[] = {MEMBERS(END)};
@@ -146,6 +146,12 @@ static size_t size_of_version(unsigned version)
     size_t known = sizeof(version_size) / sizeof(version_size[0]);
 
     return version_size[smaller(i, known - 1)];
+}
+
+int ts_layout_is_newest(size_t size, unsigned version)
+{
+    return extremes_inside(size, version) == 0 && size <= size_of_version(version) &&
+           whole_members(size) == size;
 }
 
 void ts_layout_convert(struct ts_stats *to, const void *from, size_t size, unsigned version)

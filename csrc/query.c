@@ -7,6 +7,7 @@
 
 #include "abi.h"
 #include "decode.h"
+#include "receive.h"
 #include "socket.h"
 
 #define MOST_REQUESTS 512u /* a send; 14 KB, well under the default send buffer */
@@ -209,11 +210,12 @@ static int take_damaged(struct ts_client *client, struct window *window, const u
 
 static int take_datagram(struct ts_client *client, struct window *window, unsigned slot)
 {
-    const uint8_t *at;
-    size_t left;
+    struct ts_datagram datagram;
     struct nl_message message;
     enum ts_reason reason =
-        ts_receiver_datagram(&client->receiver, slot, client->endpoint.port, &at, &left);
+        ts_receiver_datagram(&client->receiver, slot, client->endpoint.port, &datagram);
+    const uint8_t *at = ts_receiver_whole(&client->receiver, &datagram);
+    size_t left = datagram.size;
     int more;
 
     if (reason == TS_FOREIGN)
@@ -236,7 +238,8 @@ static int collect(struct ts_client *client, struct window *window, uint32_t exp
     uint32_t target = window->answered + expected;
 
     while (window->answered < target) {
-        int n = ts_receiver_take(&client->receiver, client->fd, target - window->answered);
+        int n =
+            ts_receiver_take(&client->receiver, client->fd, target - window->answered, NULL);
 
         for (int i = 0; i < n; i++) {
             int rc = take_datagram(client, window, (unsigned)i);

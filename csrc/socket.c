@@ -1,10 +1,11 @@
-/* One netlink socket: open it connected, request one thing, receive many. */
+/* One netlink socket: open it connected, ask for one thing, read its counters. */
 #include "socket.h"
 
 #include <errno.h>
 #include <linux/sock_diag.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -116,47 +117,11 @@ int ts_socket_open(const struct ts_endpoint *endpoint, uint32_t rcvbuf,
     return fd;
 }
 
-/* ---- many datagrams ---- */
-
-void ts_receiver_prepare(struct ts_receiver *receiver)
-{
-    for (unsigned i = 0; i < TS_SLOTS; i++) {
-        receiver->vectors[i] = (struct iovec){receiver->slots[i], TS_SLOT};
-        receiver->messages[i].msg_hdr = (struct msghdr){
-            .msg_name = &receiver->sources[i],
-            .msg_namelen = sizeof(receiver->sources[i]),
-            .msg_iov = &receiver->vectors[i],
-            .msg_iovlen = 1,
-        };
-    }
-}
-
-int ts_receiver_take(struct ts_receiver *receiver, int fd, unsigned most)
-{
-    int n;
-
-    do
-        n = recvmmsg(fd, receiver->messages, most < TS_SLOTS ? most : TS_SLOTS, MSG_DONTWAIT,
-                     NULL);
-    while (n < 0 && (errno == EINTR || errno == ENOBUFS));
-    return n < 0 ? -errno : n;
-}
-
-enum ts_reason ts_receiver_datagram(const struct ts_receiver *receiver, unsigned i,
-                                    uint32_t port, const uint8_t **at, size_t *size)
-{
-    *at = receiver->slots[i];
-    *size = receiver->messages[i].msg_len;
-    if (receiver->sources[i].nl_pid != port)
-        return TS_FOREIGN;
-    return receiver->messages[i].msg_hdr.msg_flags & MSG_TRUNC ? TS_TRUNCATED : TS_ACCEPTED;
-}
-
 /* ---- one request, one answer ---- */
 
 int ts_socket_send(int fd, const struct nl_request *request, uint32_t seq)
 {
-    uint8_t message[TS_SLOT]; /* a CPU list may be long */
+    uint8_t message[TS_REPLY_SIZE]; /* a CPU list may be long */
     size_t size = nl_request_size(request->size);
     ssize_t sent;
 
@@ -177,7 +142,8 @@ static ssize_t receive(int fd, const struct ts_endpoint *endpoint, uint8_t *slot
     while (ts_now() < deadline_ns) {
         struct sockaddr_nl from;
         socklen_t size = sizeof(from);
-        ssize_t n = recvfrom(fd, slot, TS_SLOT, MSG_DONTWAIT, (struct sockaddr *)&from, &size);
+        ssize_t n =
+            recvfrom(fd, slot, TS_REPLY_SIZE, MSG_DONTWAIT, (struct sockaddr *)&from, &size);
 
         if (n >= 0 && from.nl_pid == endpoint->port)
             return n;
@@ -196,7 +162,7 @@ static int await_ack(int fd, const struct ts_endpoint *endpoint, uint32_t seq, u
                      struct nl_message *reply)
 {
     int64_t deadline = ts_answer_deadline(endpoint);
-    uint8_t other[TS_SLOT];
+    uint8_t other[TS_REPLY_SIZE];
 
     for (;;) {
         uint8_t *into = reply->attrs ? other : slot;
@@ -248,7 +214,7 @@ int ts_socket_family(int fd, const struct ts_endpoint *endpoint, struct ts_opene
         .value = name,
         .size = sizeof(name),
     };
-    uint8_t slot[TS_SLOT];
+    uint8_t slot[TS_REPLY_SIZE];
     struct nl_message reply;
     int rc = 0;
 
@@ -264,6 +230,14 @@ int ts_socket_family(int fd, const struct ts_endpoint *endpoint, struct ts_opene
     return rc;
 }
 
+void ts_socket_empty(int fd)
+{
+    uint8_t some[1]; /* the rest of a datagram goes with it */
+
+    while (recv(fd, some, sizeof(some), MSG_DONTWAIT) >= 0 || errno == EINTR)
+        continue;
+}
+
 int ts_socket_clean(int fd, const struct ts_endpoint *endpoint, uint16_t family)
 {
     struct nl_request request = {
@@ -274,14 +248,12 @@ int ts_socket_clean(int fd, const struct ts_endpoint *endpoint, uint16_t family)
         .size =
             strlen(endpoint->cpus) + 1, /* some kernels eat a last character that is no NUL */
     };
-    uint8_t slot[TS_SLOT];
+    uint8_t slot[TS_REPLY_SIZE];
     struct nl_message reply;
     int rc = ts_socket_request(fd, endpoint, &request, slot, &reply);
 
-    while (rc == 0) {
-        if (recv(fd, slot, sizeof(slot), MSG_DONTWAIT) < 0 && errno != EINTR)
-            break;
-    }
+    if (rc == 0)
+        ts_socket_empty(fd);
     return rc;
 }
 

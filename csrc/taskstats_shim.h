@@ -120,7 +120,9 @@ enum ts_flag {
     TS_NO_SUMS = 64       /* a group of which the kernel summed nothing */
 };
 
-/* One record, 720 bytes: a header of ours, then the kernel's struct. */
+/* One record, 728 bytes: a header of ours, then the kernel's struct. The header is as
+ * long as what comes before the struct in a datagram, so that the one is received
+ * where the other will stand. */
 struct ts_record {
     uint32_t id;          /* pid of a task, tgid of a group */
     uint16_t version;     /* with size: which fields exist (see layout.c) */
@@ -132,6 +134,7 @@ struct ts_record {
     uint32_t lost_before; /* records lost on this CPU since its previous one */
     uint32_t row;         /* paired: row of the other record in its array */
     uint64_t received_ns; /* CLOCK_REALTIME of the drain; 0 for queries */
+    uint64_t pad_header;
     struct ts_stats stats;
 };
 
@@ -181,7 +184,8 @@ enum ts_step {
     TS_STEP_CLEAN,
     TS_STEP_REGISTER,
     TS_STEP_EPOLL,
-    TS_STEP_REQUEST
+    TS_STEP_REQUEST,
+    TS_STEP_FILTER
 };
 
 /* What an open got or, where it failed, at which step. */
@@ -192,6 +196,7 @@ struct ts_opened {
     uint32_t family;
     int32_t fileno; /* a listener's epoll descriptor, readable while records
                        wait or after a stop */
+    int32_t wake;   /* its eventfd, readable after a stop alone */
 };
 
 struct ts_cgroup {
@@ -202,6 +207,23 @@ struct ts_cgroup {
     uint64_t nr_io_wait;
 };
 
+/* An instruction of classic BPF, as in struct sock_filter. */
+struct ts_instruction {
+    uint16_t code;
+    uint8_t jt;
+    uint8_t jf;
+    uint32_t k;
+};
+
+/* What a listener is to hear. */
+struct ts_wanted {
+    const uint16_t *cpus;
+    uint32_t n_cpus;
+    uint32_t rcvbuf;                     /* bytes for each CPU's queue */
+    const struct ts_instruction *filter; /* run on each datagram; NULL: every exit */
+    uint32_t n_filter;
+};
+
 struct ts_cpu_stats {
     uint32_t cpu;
     uint32_t rcvbuf; /* bytes granted */
@@ -209,7 +231,8 @@ struct ts_cpu_stats {
     uint32_t reserved;
     uint64_t received;            /* records taken off this CPU's socket */
     uint64_t lost;                /* records the kernel could not queue */
-    uint64_t unexplained;         /* numbers missing beyond those */
+    uint64_t filtered;            /* exits that the filter kept out, on the kernel */
+    uint64_t unexplained;         /* numbers missing beyond the lost; 0 with a filter */
     uint64_t wakeups;             /* drains that read this socket */
     uint64_t refused[TS_REASONS]; /* datagrams by enum ts_reason */
 };
@@ -242,13 +265,14 @@ int ts_client_close(struct ts_client *client);
 int ts_cgroup(const struct ts_endpoint *endpoint, int fd, struct ts_cgroup *counts,
               struct ts_opened *opened);
 
-/* A listener: one socket a CPU, `rcvbuf` bytes each. */
-int ts_exits_open(const struct ts_endpoint *endpoint, const uint16_t *cpus, uint32_t n,
-                  uint32_t rcvbuf, struct ts_exits **exits, struct ts_opened *opened);
+/* A listener: one socket a CPU, and with a filter one more that counts. */
+int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wanted,
+                  struct ts_exits **exits, struct ts_opened *opened);
 /* Waits for exits until `deadline_ns` (CLOCK_MONOTONIC; < 0: for ever), lets
  * them gather for `latency_ns` but not past the deadline, appends what is
  * queued. Returns the rows added, 0 at the deadline, -EINTR, -EBUSY while
- * another thread drains, -ESHUTDOWN when stopped and empty. */
+ * another thread drains, -ESHUTDOWN when stopped and empty. With a deadline of 0
+ * it does not wait: -EAGAIN if there are records that may gather. */
 int ts_exits_drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
                    struct ts_sink *sink);
 int ts_exits_stats(struct ts_exits *exits, struct ts_cpu_stats *cpus, uint64_t *wakeups);

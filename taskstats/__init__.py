@@ -21,16 +21,19 @@ from taskstats.errors import (
     TaskstatsError,
     Unavailable,
 )
-from taskstats.exits import CpuStats, ExitListener, ExitStats
+from taskstats.exit_stats import CpuStats, ExitStats
+from taskstats.exits import Batches, ExitListener
 from taskstats.fields import FIELDS, Field
 from taskstats.processes import Process, ProcessFold
 from taskstats.records import Batch, Delay, Record
+from taskstats.where import Where
 
 __all__ = [
     "FIELDS",
     "KERNEL",
     "AccessDenied",
     "Batch",
+    "Batches",
     "CgroupStats",
     "Check",
     "Client",
@@ -49,6 +52,7 @@ __all__ = [
     "Record",
     "TaskstatsError",
     "Unavailable",
+    "Where",
     "cgroup_stats",
     "decode",
     "doctor",

@@ -19,7 +19,7 @@ REASONS = (
 )
 
 #: enum ts_step there: where an open failed.
-STEPS = ("socket", "buffer", "connect", "family", "clean", "register", "epoll", "request")
+STEPS = ("socket", "buffer", "connect", "family", "clean", "register", "epoll", "request", "filter")
 
 _REASON_TEXTS = {
     "truncated": "the datagram is longer than a receive slot",
@@ -143,6 +143,11 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
         Unavailable,
         "the kernel refuses listeners in a PID namespace",
         "Run in the host's PID namespace (docker run --pid=host)",
+    ),
+    ("listen", "where", codes.EOPNOTSUPP): (
+        Unavailable,
+        "this kernel does not tell the last thread of a process (struct version 12 does)",
+        "Listen without `last`",
     ),
     ("listen", "", codes.EPERM): (AccessDenied, _NEEDED, _GRANT),
     ("listen", "", codes.EBUSY): (

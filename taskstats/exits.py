@@ -5,20 +5,22 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Self
 
 from taskstats import cpulist, host
 from taskstats._native import ffi, lib
+from taskstats.client import Client
 from taskstats.endpoint import KERNEL, Endpoint
-from taskstats.errors import REASONS, TaskstatsError, from_errno
+from taskstats.errors import TaskstatsError, from_errno
+from taskstats.exit_stats import ExitStats, cpu_stats, total
 from taskstats.records import Batch, Record
 from taskstats.rows import ROW
 from taskstats.shim import new_cell, new_rows, opening_error
+from taskstats.where import FIRST_WITH_LAST, Instruction, Where, compile_for
 
-#: The most records of one batch.
-BATCH_ROWS = 4096
+#: The most records of one batch. Two of these arrays about fit a CPU's second-level cache.
+BATCH_ROWS = 1024
 
 _RCVBUF = 32 << 20  # half a second of threaded exits at 20,000/s is 23 MB
 _LEAST_RCVBUF = 1 << 20
@@ -29,70 +31,10 @@ DESCRIPTORS = 3
 _LONGEST = 1_000_000_000  # seconds; what is meant to be for ever is None
 
 
-@dataclass(frozen=True, slots=True)
-class CpuStats:
-    """What one CPU's socket has seen since it was registered.
-
-    Attributes:
-        cpu: The CPU.
-        received: Records taken off its queue.
-        lost: Records that the kernel built and could not queue. Once the queue is read empty,
-            received + lost is every exit there.
-        unexplained: Sequence numbers missing beyond `lost`: a record may come late, or on the
-            socket of the CPU that its task has left. Never part of `lost`.
-        foreign: Datagrams from another sender than the kernel.
-        truncated: Datagrams longer than a receive slot.
-        malformed: Datagrams that could not be decoded.
-        wakeups: Drains that read this socket.
-        rcvbuf: Bytes granted for the queue.
-        queued: Bytes of it in use now.
-        refused: Datagrams refused, by reason (errors.REASONS).
-    """
-
-    cpu: int
-    received: int
-    lost: int
-    unexplained: int
-    foreign: int
-    truncated: int
-    malformed: int
-    wakeups: int
-    rcvbuf: int
-    queued: int
-    refused: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class ExitStats:
-    """What a listener has seen: sums over its CPUs, and each of them.
-
-    Attributes:
-        received, lost, unexplained, foreign, truncated, malformed, rcvbuf, queued: See CpuStats.
-        wakeups: Drains.
-        witness: Exits by the kernel's own books (host.exits_by_the_books) from the opening of the
-            listener until now, or until `stop`; None unless it listens on every CPU, and where
-            /proc cannot be read. Read a moment before or after the rest, and a task counts there
-            when it is reaped: equal when all is quiet.
-        cpus: Each CPU's own, ascending.
-    """
-
-    received: int
-    lost: int
-    unexplained: int
-    foreign: int
-    truncated: int
-    malformed: int
-    wakeups: int
-    rcvbuf: int
-    queued: int
-    witness: int | None
-    cpus: tuple[CpuStats, ...]
-
-
 class ExitListener:
     """Hears every task that exits on the chosen CPUs, and counts what was lost.
 
-    Reading starts with `batches()` or iteration. Needs CAP_NET_ADMIN, and the initial user, PID
+    Reading starts with `batches()` or iteration, in either way also with `async for`. Needs CAP_NET_ADMIN, and the initial user, PID
     and network namespace. One thread may read at a time; `stop`, `close` and `stats` may be
     called from any, and from a signal handler.
 
@@ -106,6 +48,8 @@ class ExitListener:
         rcvbuf: Bytes of kernel memory for each CPU's queue, used only while records wait.
         rcvbuf_total: The most for all CPUs together, but at least 1 MiB each; None for 2 % of
             memory.
+        where: Which exits to hear; None for all. The kernel keeps out the others, and how many
+            those are is counted.
         endpoint: Whom to listen to.
 
     Attributes:
@@ -134,6 +78,7 @@ class ExitListener:
         max_latency: float = 0.005,
         rcvbuf: int = _RCVBUF,
         rcvbuf_total: int | None = None,
+        where: Where | None = None,
         endpoint: Endpoint = KERNEL,
     ) -> None:
         self._pid = os.getpid()
@@ -143,7 +88,7 @@ class ExitListener:
         self._max_latency_ns = _nanoseconds("max_latency", max_latency)
         self._sink = ffi.new("struct ts_sink *")
         self._sink.capacity = BATCH_ROWS
-        self._tasks, self._groups = _new_arrays()
+        self._tasks, self._groups = _new_array(), _new_array()
         self._sink.tasks, self._sink.groups = self._tasks, self._groups
         self._queue: tuple[Batch, ...] = ()  # drained, and not yet handed out
         self._tail: tuple[Batch, ...] = ()  # what closing found
@@ -156,32 +101,43 @@ class ExitListener:
             raise from_errno("listen", errno.ENOENT, "proc")
         if endpoint.is_kernel and host.in_initial_network_namespace() is False:
             raise from_errno("listen", errno.EINVAL, "namespace")
-        if host.free_descriptors() < len(self.cpus) + DESCRIPTORS:
+        self._filters = where is not None
+        self._metered = self._filters and endpoint.synchronous
+        if host.free_descriptors() < len(self.cpus) * (1 + self._metered) + DESCRIPTORS:
             raise from_errno("listen", errno.EMFILE, "limit", f"on {len(self.cpus)} CPUs")
+        program = None if where is None else _program(where, endpoint)
         self._books: int | None = None
         self._books_at_stop: int | None = None
         if endpoint.is_kernel and list(self.cpus) == cpulist.parse(possible):
             self._books = host.exits_by_the_books()
-        self._open(endpoint, _rcvbuf_each(rcvbuf, rcvbuf_total, len(self.cpus)))
+        self._open(endpoint, _rcvbuf_each(rcvbuf, rcvbuf_total, len(self.cpus)), program)
         self.closed = False
 
-    def _open(self, endpoint: Endpoint, rcvbuf: int) -> None:
+    def _open(self, endpoint: Endpoint, rcvbuf: int, program: list[Instruction] | None) -> None:
         opened = ffi.new("struct ts_opened *")
         native, _cpus = endpoint.native()
         cpus = ffi.new("uint16_t[]", list(self.cpus))
-        rc = lib.ts_exits_open(native, cpus, len(self.cpus), rcvbuf, self._cell, opened)
+        wanted = ffi.new(
+            "struct ts_wanted *", {"cpus": cpus, "n_cpus": len(self.cpus), "rcvbuf": rcvbuf}
+        )
+        if program is not None:
+            filter_ = ffi.new("struct ts_instruction[]", program)
+            wanted.filter, wanted.n_filter = filter_, len(program)
+        rc = lib.ts_exits_open(native, wanted, self._cell, opened)
         if rc < 0:
             raise opening_error("listen", rc, opened)
         self._fileno: int = opened.fileno
+        self._wake: int = opened.wake
 
     # -- reading
 
-    def batches(self, timeout: float | None = None) -> Iterator[Batch]:
-        """Batches of at most 4,096 task records, as they come; ends after `stop` or `close`.
+    def batches(self, timeout: float | None = None) -> "Batches":
+        """Batches of at most 1,024 task records, as they come; ends after `stop` or `close`.
 
-        Ctrl-C and other signals are handled while it waits; what was read then is handed out by
-        the next call. A batch that was handed out is the caller's: a handler that raises between
-        `next(...)` and the use of its result loses it, as a `for` loop does not.
+        For `for` and `async for` alike. Ctrl-C and other signals are handled while it waits; what
+        was read then is handed out by the next call, and so it is after a task was cancelled. A
+        batch that was handed out is the caller's: a handler that raises between `next(...)` and
+        the use of its result loses it, as a `for` loop does not.
 
         Args:
             timeout: Seconds after which an empty batch is given; 0 not to wait, None to wait for
@@ -191,37 +147,72 @@ class ExitListener:
             TaskstatsError: It is being read already, or this is a child of fork.
             ValueError: No such time.
         """
-        wait = None if timeout is None else _nanoseconds("timeout", timeout)
-        if self._row < len(self._batch):
-            rest = self._batch[self._row :]
-            self._batch, self._row = Batch(b""), 0
-            yield rest
-        while True:
-            if self._queue:
-                self._queue, batch = self._queue[1:], self._queue[0]
-                yield batch
-            elif self._tail and self.closed:
-                self._tail, batch = self._tail[1:], self._tail[0]
-                yield batch
-            elif not self._fill(wait):
-                return
+        return Batches(self, None if timeout is None else _nanoseconds("timeout", timeout))
 
     def __iter__(self) -> Iterator[Record]:
         """Every record, as it comes. A loop that was left is taken up again by the next."""
-        while True:
-            if self._row < len(self._batch):
+        while self._turn() or self._fill(None):
+            while self._row < len(self._batch):
                 record = Record(self._batch, self._row)
                 self._row += 1
                 yield record
-            elif self._queue:
+
+    async def __aiter__(self) -> AsyncIterator[Record]:
+        """The same for `async for`, in asyncio's event loop."""
+        while self._turn() or await self._fill_async(None):
+            while self._row < len(self._batch):
+                record = Record(self._batch, self._row)
+                self._row += 1
+                yield record
+
+    def _turn(self) -> bool:
+        """Whether iteration has a record to go on with."""
+        if self._row == len(self._batch):
+            if self._queue:
                 self._queue, self._row, self._batch = self._queue[1:], 0, self._queue[0]
             elif self._tail and self.closed:
                 self._tail, self._row, self._batch = self._tail[1:], 0, self._tail[0]
-            elif not self._fill(None):
-                return
+        return self._row < len(self._batch)
+
+    def _next(self) -> Batch | None:
+        """What has been read, and not yet handed out."""
+        if self._row < len(self._batch):
+            rest = self._batch[self._row :]
+            self._batch, self._row = Batch(b""), 0
+            return rest
+        if self._queue:
+            self._queue, batch = self._queue[1:], self._queue[0]
+            return batch
+        if self._tail and self.closed:
+            self._tail, batch = self._tail[1:], self._tail[0]
+            return batch
+        return None
 
     def _fill(self, wait: int | None) -> bool:
         """Puts one more batch on the queue; False at the end of the stream."""
+        me = self._reader()
+        try:
+            self._busy = me
+            more = not self.closed and self._drain_within(wait)
+            if more:
+                self._take()
+        finally:
+            self._leave()
+        return more or bool(self._tail)
+
+    async def _fill_async(self, wait: int | None) -> bool:
+        me = self._reader()
+        try:
+            self._busy = me
+            more = not self.closed and await self._drain_async(wait)
+            if more:
+                self._take()
+        finally:
+            self._leave()
+        return more or bool(self._tail)
+
+    def _reader(self) -> int:
+        """This thread, if it may read now."""
         if self._pid != os.getpid():
             raise from_errno("listen", errno.EOWNERDEAD)
         me = threading.get_ident()
@@ -229,29 +220,48 @@ class ExitListener:
             time.sleep(0.001)  # another thread is taking what is left
         if self._busy:
             raise from_errno("listen", errno.EBUSY)
-        try:
-            self._busy = me
-            more = not self.closed and self._drain(wait)
-            if more:
-                self._take()
-        finally:
-            self._busy = 0
-            if self._closing:
-                self._finish()
-        return more or bool(self._tail)
+        return me
 
-    def _drain(self, wait: int | None) -> bool:
+    def _leave(self) -> None:
+        """Lets others read; and closes, if that was asked for meanwhile."""
+        self._busy = 0
+        if self._closing:
+            self._finish()
+
+    def _drain_within(self, wait: int | None) -> bool:
         """One drain into the sink; False at the end of the stream."""
+        if wait == 0:
+            return self._drain(0, 0) != -errno.ESHUTDOWN
         deadline = -1 if wait is None else time.monotonic_ns() + wait
+        return self._drain(self._max_latency_ns, deadline) != -errno.ESHUTDOWN
+
+    async def _drain_async(self, wait: int | None) -> bool:
+        """The same, waiting in the event loop: no record is taken before it returns."""
+        from taskstats import aio  # and asyncio with it, which takes time to import
+
+        deadline = None if wait is None else time.monotonic_ns() + wait
+        await aio.give_way()
+        while True:
+            rc = self._drain(self._max_latency_ns, 0)
+            left = None if deadline is None else max(0, deadline - time.monotonic_ns()) / 1e9
+            if rc == -errno.EAGAIN:  # on the eventfd alone: the epoll set is ready already
+                latency = self._max_latency_ns / 1e9
+                await aio.readable(self._wake, latency if left is None else min(latency, left))
+                rc = self._drain(0, 0)
+            if rc or left == 0:
+                return rc != -errno.ESHUTDOWN
+            await aio.readable(self._fileno, left)
+
+    def _drain(self, latency: int, deadline: int) -> int:
+        """Rows in the sink, 0 if none came, -EAGAIN if they may gather, -ESHUTDOWN at the end."""
         while not self._sink.n_tasks:
-            rc = lib.ts_exits_drain(self._cell[0], self._max_latency_ns, deadline, self._sink)
-            if rc == -errno.ESHUTDOWN:
-                return False
-            if rc < 0 and rc != -errno.EINTR:  # after EINTR Python runs its signal handlers
+            rc = lib.ts_exits_drain(self._cell[0], latency, deadline, self._sink)
+            if rc == -errno.EINTR:  # Python runs its signal handlers now
+                continue
+            if rc < 0 and rc not in (-errno.EAGAIN, -errno.ESHUTDOWN):
                 raise from_errno("listen", -rc)
-            if rc == 0:
-                break
-        return True
+            return rc
+        return int(self._sink.n_tasks)
 
     def _take(self) -> None:
         """Moves the sink's rows to the queue; an empty batch if the deadline passed.
@@ -264,7 +274,8 @@ class ExitListener:
             made = self._copied()
             self._queue, sink.n_tasks, sink.n_groups = (*self._queue, made), 0, 0
             return
-        made, arrays = _batch(*self._filled()), _new_arrays()
+        made = _batch(*self._filled())
+        arrays = _new_array(), _new_array() if sink.n_groups else self._groups
         # fmt: off
         (
             self._queue, self._tasks, self._groups,
@@ -299,7 +310,8 @@ class ExitListener:
         rc = lib.ts_exits_stats(self._cell[0], rows, wakeups)
         if rc < 0:
             raise from_errno("listen", -rc)
-        return _total([_cpu_stats(row) for row in rows], wakeups[0], self._witness())
+        cpus = [cpu_stats(row, self._filters, self._metered) for row in rows]
+        return total(cpus, wakeups[0], self._witness())
 
     def _witness(self) -> int | None:
         end = self._read_books() if self._books_at_stop is None else self._books_at_stop
@@ -316,8 +328,8 @@ class ExitListener:
     def fileno(self) -> int:
         """A descriptor for select, poll and event loops, readable when there is work.
 
-        Read with `batches(timeout=0)` then: the work may be the kernel's answer to the
-        registration, and no record.
+        Read with `batches(timeout=0)` then. A loop that lets records gather first, as `async for`
+        does, stops watching it meanwhile: it stays readable.
 
         Raises:
             TaskstatsError: The listener is closed.
@@ -380,7 +392,7 @@ class ExitListener:
         told = False
         while True:
             try:
-                if not self._drain(None):
+                if self._drain(0, -1) == -errno.ESHUTDOWN:
                     return None
             except TaskstatsError as error:
                 if told:
@@ -396,6 +408,12 @@ class ExitListener:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
     def __del__(self) -> None:
         if not self.closed and self._pid == os.getpid():
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
@@ -405,8 +423,34 @@ class ExitListener:
         return f"<taskstats.ExitListener {len(self.cpus)} CPUs, {state}>"
 
 
-def _new_arrays() -> tuple[Any, Any]:
-    return new_rows("struct ts_record[]", BATCH_ROWS), new_rows("struct ts_record[]", BATCH_ROWS)
+class Batches:
+    """The batches of a listener, for `for` and `async for`."""
+
+    def __init__(self, listener: ExitListener, wait: int | None) -> None:
+        self._listener = listener
+        self._wait = wait
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        while (batch := self._listener._next()) is None:
+            if not self._listener._fill(self._wait):
+                raise StopIteration
+        return batch
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Batch:
+        while (batch := self._listener._next()) is None:
+            if not await self._listener._fill_async(self._wait):
+                raise StopAsyncIteration
+        return batch
+
+
+def _new_array() -> Any:
+    return new_rows("struct ts_record[]", BATCH_ROWS)
 
 
 def _batch(tasks: Any, groups: Any) -> Batch:
@@ -422,6 +466,15 @@ def _nanoseconds(name: str, seconds: float) -> int:
     return int(seconds * 1e9)
 
 
+def _program(where: Where, endpoint: Endpoint) -> list[Instruction]:
+    """The filter for the kernel that is there, of whose struct a query tells the layout."""
+    with Client(endpoint=endpoint) as client:
+        sample = client.pid()
+    if where.last and sample.version < FIRST_WITH_LAST:
+        raise from_errno("listen", errno.EOPNOTSUPP, "where", f"on struct version {sample.version}")
+    return compile_for(where, sample.version, sample.size)
+
+
 def _rcvbuf_each(rcvbuf: int, total: int | None, cpus: int) -> int:
     if not 0 < rcvbuf < 2**31:
         raise ValueError(f"rcvbuf is a number of bytes from 1 to 2**31 - 1, not {rcvbuf}")
@@ -430,42 +483,3 @@ def _rcvbuf_each(rcvbuf: int, total: int | None, cpus: int) -> int:
     if total is None:
         total = host.memory_bytes() // _SHARE_OF_MEMORY
     return min(rcvbuf, max(total // cpus, _LEAST_RCVBUF))
-
-
-# ---- stats -----------------------------------------------------------------------------------
-
-_NOT_MALFORMED = {"accepted", "foreign", "truncated"}
-
-
-def _cpu_stats(row: Any) -> CpuStats:
-    refused = dict(zip(REASONS, row.refused, strict=True))
-    return CpuStats(
-        cpu=row.cpu,
-        received=row.received,
-        lost=row.lost,
-        unexplained=row.unexplained,
-        foreign=refused["foreign"],
-        truncated=refused["truncated"],
-        malformed=sum(n for reason, n in refused.items() if reason not in _NOT_MALFORMED),
-        wakeups=row.wakeups,
-        rcvbuf=row.rcvbuf,
-        queued=row.queued,
-        refused={reason: n for reason, n in refused.items() if n},
-    )
-
-
-_SUMMED = (
-    "received",
-    "lost",
-    "unexplained",
-    "foreign",
-    "truncated",
-    "malformed",
-    "rcvbuf",
-    "queued",
-)
-
-
-def _total(cpus: list[CpuStats], wakeups: int, witness: int | None) -> ExitStats:
-    sums = {name: sum(getattr(cpu, name) for cpu in cpus) for name in _SUMMED}
-    return ExitStats(**sums, wakeups=wakeups, witness=witness, cpus=tuple(cpus))

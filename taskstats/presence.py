@@ -49,6 +49,12 @@ def _sent(version: int, size: int) -> Iterator[tuple[str, int]]:
                 yield name.replace("total", extreme), end
 
 
+@cache
+def offsets(version: int, size: int) -> dict[str, int]:
+    """Where each field stands in the struct that the kernel sent."""
+    return {name: end - size_of(name) for name, end in _sent(version, size) if end <= size}
+
+
 def _not_summed(flags: int) -> frozenset[str]:
     """What this group record leaves at zero although other kernels fill it."""
     if flags & NO_SUMS:

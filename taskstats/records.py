@@ -368,7 +368,7 @@ class Batch:
     does not keep the whole batch in memory.
 
     Attributes:
-        data: The rows, 720 bytes each: a read-only memoryview.
+        data: The rows, 728 bytes each: a read-only memoryview.
         kind: "task" or "group".
         groups: The group records that came with these; `Record.group` finds a task's own.
         errors: For a query: id -> errno of the ids that have no record here.

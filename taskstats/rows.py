@@ -1,6 +1,6 @@
-"""The rows that the C shim fills, 720 bytes each, read in place: one field of all rows a column.
+"""The rows that the C shim fills, 728 bytes each, read in place: one field of all rows a column.
 
-A row is a header of 32 bytes (HEADER) and the newest struct (fields.FIELDS).
+A row is a header of 40 bytes (HEADER) and the newest struct (fields.FIELDS).
 """
 
 import struct
@@ -14,8 +14,8 @@ from taskstats.fields import FIELDS
 
 Kind = Literal["task", "group"]
 
-ROW = 720
-STATS_AT = 32
+ROW = 728
+STATS_AT = 40
 NO_CPU = 0xFFFF
 
 #: name -> (offset, format) of a row's header (csrc/taskstats_shim.h, struct ts_record).

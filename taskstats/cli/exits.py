@@ -18,7 +18,8 @@ from taskstats.cli import columns, formats, options, streams, texts
 from taskstats.cli.formats import Format
 from taskstats.client import Client
 from taskstats.endpoint import KERNEL, Endpoint
-from taskstats.exits import ExitListener, ExitStats
+from taskstats.exit_stats import ExitStats
+from taskstats.exits import ExitListener
 from taskstats.fields import FIELDS
 from taskstats.processes import Process, ProcessFold
 from taskstats.records import Batch, Record

@@ -87,8 +87,8 @@ def test_the_compiled_struct_has_no_hidden_padding() -> None:
 
 
 def test_a_row_is_the_compiled_record() -> None:
-    assert ffi.sizeof("struct ts_record") == ROW == 720
-    assert ffi.offsetof("struct ts_record", "stats") == STATS_AT == 32
+    assert ffi.sizeof("struct ts_record") == ROW == 728
+    assert ffi.offsetof("struct ts_record", "stats") == STATS_AT == 40
     assert members("struct ts_record") == HEADER
 
 

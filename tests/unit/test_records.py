@@ -752,7 +752,7 @@ def test_totals_by_what_is_no_field_or_absent() -> None:
 
 
 def test_a_buffer_that_is_no_rows() -> None:
-    with pytest.raises(ValueError, match="rows of 720 bytes, not 1000"):
+    with pytest.raises(ValueError, match="rows of 728 bytes, not 1000"):
         Batch(bytes(1000))
 
 

@@ -1,0 +1,350 @@
+/* Reading the exit stream: wait, let records gather, drain, see what was lost where. */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+
+#include "exits.h"
+
+#define EVENTS 64 /* ready sockets an epoll_wait */
+
+/* ---- counting ---- */
+
+/* Holes in the numbers only tell where the losses were; how many there are, the
+ * socket's drops say. With a filter there are holes everywhere: see `tell_later`. */
+static void follow(const struct ts_exits *exits, struct cpu_socket *cpu, uint32_t seq)
+{
+    cpu->taken++;
+    if (exits->filtered)
+        return;
+    if (!ts_sequence_expects(&cpu->sequence, seq))
+        ts_exits_count(exits, cpu);
+    cpu->to_tell += ts_sequence_follow(&cpu->sequence, seq, cpu->stats.lost);
+    cpu->stats.unexplained = cpu->sequence.unexplained;
+}
+
+/* With a filter, losses are told with the first record that certainly comes after
+ * them: what was dropped before the queue was seen empty. */
+static void tell_later(const struct ts_exits *exits, struct cpu_socket *cpu)
+{
+    ts_exits_count(exits, cpu);
+    if (cpu->stats.queued)
+        return;
+    cpu->to_tell += (uint32_t)(cpu->stats.lost - cpu->sequence.placed);
+    cpu->sequence.placed = cpu->stats.lost;
+}
+
+/* ---- draining ---- */
+
+/* The records that a datagram has brought, from these rows on. */
+static void finish(struct cpu_socket *cpu, uint64_t now, struct ts_sink *sink, uint32_t task,
+                   uint32_t group)
+{
+    for (; group < sink->n_groups; group++) {
+        sink->groups[group].cpu = (uint16_t)cpu->stats.cpu;
+        sink->groups[group].received_ns = now;
+    }
+    for (; task < sink->n_tasks; task++) {
+        struct ts_record *row = &sink->tasks[task];
+        row->cpu = (uint16_t)cpu->stats.cpu;
+        row->received_ns = now;
+        row->lost_before = cpu->to_tell;
+        if (cpu->to_tell)
+            row->flags |= TS_LOST_BEFORE;
+        cpu->to_tell = 0;
+        cpu->stats.received++;
+    }
+}
+
+static void take_message(struct ts_exits *exits, struct cpu_socket *cpu,
+                         const struct nl_message *message, uint64_t now, struct ts_sink *sink)
+{
+    uint32_t task = sink->n_tasks;
+    uint32_t group = sink->n_groups;
+
+    if (message->type == NLMSG_ERROR) { /* a refused request */
+        if (message->error < 0)
+            exits->failure = message->error;
+        return;
+    }
+    if (message->type != exits->family || message->port != 0) {
+        cpu->stats.refused[TS_UNEXPECTED]++; /* a reply, and nobody asked */
+        return;
+    }
+    follow(exits, cpu, message->seq);
+    if (ts_decode_message(message, sink) < 0)
+        cpu->stats.refused[sink->reason]++;
+    else
+        finish(cpu, now, sink, task, group);
+}
+
+/* Counts a datagram that cannot be read. Its number, if it shows one, is not
+ * missing. */
+static void refuse(struct ts_exits *exits, struct cpu_socket *cpu, const uint8_t *at,
+                   size_t left, enum ts_reason reason)
+{
+    struct nlmsghdr header;
+
+    cpu->stats.refused[reason]++;
+    if (reason == TS_FOREIGN || left < sizeof(header))
+        return;
+    memcpy(&header, at, sizeof(header));
+    if (header.nlmsg_type == exits->family && header.nlmsg_pid == 0)
+        follow(exits, cpu, header.nlmsg_seq);
+}
+
+/* A datagram of another shape than the last: an error, a damaged one, the first
+ * record of all. The next ones are cut as this one could have been. */
+static void take_whole(struct ts_exits *exits, struct cpu_socket *cpu,
+                       const struct ts_datagram *datagram, enum ts_reason reason, uint64_t now,
+                       struct ts_sink *sink)
+{
+    const uint8_t *whole = ts_receiver_whole(&exits->receiver, datagram);
+    const uint8_t *at = whole;
+    size_t left = datagram->size;
+    uint32_t task = sink->n_tasks;
+    struct nl_message message;
+    int more = reason == TS_ACCEPTED ? 1 : -EBADMSG;
+
+    while (more == 1 && (more = nl_message_next(&at, &left, &message, &reason)) == 1)
+        take_message(exits, cpu, &message, now, sink);
+    if (more < 0)
+        refuse(exits, cpu, at, left, reason);
+    else if (sink->n_tasks > task)
+        exits->reshape = ts_shape_learn(&exits->next_shape, whole, datagram->size);
+}
+
+static void take_datagram(struct ts_exits *exits, struct cpu_socket *cpu, unsigned i,
+                          uint64_t now, struct ts_sink *sink)
+{
+    uint32_t task = sink->n_tasks;
+    uint32_t group = sink->n_groups;
+    struct ts_datagram datagram;
+    enum ts_reason reason =
+        ts_receiver_datagram(&exits->receiver, i, exits->endpoint.port, &datagram);
+
+    if (reason == TS_ACCEPTED && datagram.row &&
+        ts_decode_cut(&exits->shape, &datagram, sink) > 0) {
+        follow(exits, cpu, sink->tasks[task].seq);
+        finish(cpu, now, sink, task, group);
+    } else {
+        take_whole(exits, cpu, &datagram, reason, now, sink);
+    }
+}
+
+/* One system call's datagrams. Returns how many, or -errno. Those that were cut
+ * stand in the sink's next rows already, and a row is taken only as its turn comes:
+ * so none may bring more rows than one. */
+static int drain_vector(struct ts_exits *exits, struct cpu_socket *cpu, unsigned want,
+                        uint64_t now, struct ts_sink *sink)
+{
+    uint32_t capacity = sink->capacity;
+    uint32_t first = sink->n_tasks;
+    int n = ts_receiver_take(&exits->receiver, cpu->fd, want, &sink->tasks[first]);
+
+    exits->reshape = 0;
+    for (int i = 0; i < n; i++) {
+        sink->capacity = first + (uint32_t)i + 1;
+        take_datagram(exits, cpu, (unsigned)i, now, sink);
+    }
+    sink->capacity = capacity;
+    if (exits->reshape) {
+        exits->shape = exits->next_shape;
+        ts_receiver_cut(&exits->receiver, &exits->shape);
+    }
+    return n;
+}
+
+/* Reads one socket until it is empty or the sink is full. */
+static int drain_cpu(struct ts_exits *exits, struct cpu_socket *cpu, uint64_t now,
+                     struct ts_sink *sink)
+{
+    unsigned want;
+    int n;
+
+    if (sink->n_tasks < sink->capacity)
+        cpu->stats.wakeups++;
+    do {
+        uint32_t room = sink->capacity - sink->n_tasks;
+
+        want = room < TS_SLOTS ? room : TS_SLOTS;
+        if (want == 0) {
+            if (!exits->hurry)
+                exits->filled = (uint32_t)(cpu - exits->cpus);
+            exits->hurry = 1;
+            return 0;
+        }
+        n = drain_vector(exits, cpu, want, now, sink);
+    } while (n == (int)want);
+    if (exits->filtered)
+        tell_later(exits, cpu);
+    return n < 0 && n != -EAGAIN ? n : 0;
+}
+
+static uint64_t realtime(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* Reads those of the sockets that come after, or up to, the one that filled the
+ * sink last time: a busy CPU must not keep the others from being read. */
+static int drain_events(struct ts_exits *exits, const struct epoll_event *events, int n,
+                        int after, uint64_t now, struct ts_sink *sink)
+{
+    int rc = 0;
+
+    for (int i = 0; rc == 0 && i < n; i++) {
+        uint32_t mark = events[i].data.u32;
+        if (mark != WAKE && (mark > exits->filled) == after)
+            rc = drain_cpu(exits, &exits->cpus[mark], now, sink);
+    }
+    return rc;
+}
+
+/* Reads the sockets that are ready. After a stop: all, until they are empty. */
+static int drain_ready(struct ts_exits *exits, struct ts_sink *sink)
+{
+    struct epoll_event events[EVENTS];
+    uint64_t now = realtime();
+    int rc = 0;
+    int n;
+
+    exits->hurry = 0;
+    exits->wakeups++;
+    if (exits->stopped) {
+        for (uint32_t i = 0; rc == 0 && i < exits->n; i++)
+            rc = drain_cpu(exits, &exits->cpus[i], now, sink);
+        return rc;
+    }
+    do {
+        uint32_t filled = exits->filled;
+        n = epoll_wait(exits->epoll, events, EVENTS, 0);
+        rc = drain_events(exits, events, n, 1, now, sink);
+        if (rc == 0 && exits->filled == filled)
+            rc = drain_events(exits, events, n, 0, now, sink);
+    } while (rc == 0 && n == EVENTS && !exits->hurry); /* those read are no longer ready */
+    return rc;
+}
+
+/* ---- waiting ---- */
+
+/* Whether a queue is over a quarter full: then there is no time to let more
+ * records gather. */
+static int filling_up(struct ts_exits *exits, const struct epoll_event *events, int n)
+{
+    for (int i = 0; i < n; i++) {
+        struct cpu_socket *cpu;
+        if (events[i].data.u32 == WAKE)
+            continue;
+        cpu = &exits->cpus[events[i].data.u32];
+        ts_exits_count(exits, cpu);
+        if (cpu->stats.queued > cpu->stats.rcvbuf / 4)
+            return 1;
+    }
+    return 0;
+}
+
+/* Lets records gather, on the eventfd alone: the epoll set is ready already. */
+static int gather(const struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns)
+{
+    struct pollfd wake = {.fd = exits->event, .events = POLLIN};
+    int64_t left = deadline_ns < 0 ? latency_ns : deadline_ns - ts_now();
+    int64_t wait = left < latency_ns ? left : latency_ns;
+    struct timespec time = {.tv_sec = wait / 1000000000, .tv_nsec = wait % 1000000000};
+
+    return wait > 0 && ppoll(&wake, 1, &time, NULL) < 0 ? -errno : 0;
+}
+
+/* epoll_wait's milliseconds, never short of the deadline, a day at most. */
+static int milliseconds_until(int64_t deadline_ns)
+{
+    int64_t left;
+
+    if (deadline_ns < 0)
+        return -1;
+    left = (deadline_ns - ts_now() + 999999) / 1000000;
+    return left <= 0 ? 0 : left > 86400000 ? 86400000 : (int)left;
+}
+
+/* Returns 1 when there is something to read, 0 at the deadline, -EAGAIN if it was
+ * not to wait and records may gather. A signal while they gather ends that early,
+ * and is told if nothing came of it. */
+static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
+                          int *interrupted)
+{
+    struct epoll_event events[EVENTS];
+    int hurry;
+    int n;
+
+    if (exits->hurry || exits->stopped || exits->failure)
+        return 1;
+    do
+        n = epoll_wait(exits->epoll, events, EVENTS, milliseconds_until(deadline_ns));
+    while (n == 0 && (deadline_ns < 0 || ts_now() < deadline_ns));
+    if (n <= 0)
+        return n < 0 ? -errno : 0;
+    if (latency_ns > 0) {
+        pthread_mutex_lock(&exits->state);
+        hurry = exits->closed || exits->stopped || filling_up(exits, events, n);
+        pthread_mutex_unlock(&exits->state);
+        if (!hurry && deadline_ns == 0)
+            return -EAGAIN;
+        if (!hurry)
+            *interrupted = gather(exits, latency_ns, deadline_ns) == -EINTR;
+    }
+    return 1;
+}
+
+/* A refused request is told when no record stands before it. */
+static int outcome(struct ts_exits *exits, uint32_t rows)
+{
+    int failure = exits->failure;
+
+    if (rows)
+        return (int)rows;
+    exits->failure = 0;
+    return failure ? failure : exits->stopped ? -ESHUTDOWN : 0;
+}
+
+static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
+                 struct ts_sink *sink)
+{
+    uint32_t before = sink->n_tasks;
+    int interrupted = 0;
+    int rc;
+
+    if (before == sink->capacity)
+        return -ENOSPC;
+    do {
+        rc = wait_for_exits(exits, latency_ns, deadline_ns, &interrupted);
+        if (rc <= 0)
+            return rc;
+        pthread_mutex_lock(&exits->state);
+        rc = exits->closed ? -EBADF : drain_ready(exits, sink);
+        if (rc == 0)
+            rc = outcome(exits, sink->n_tasks - before);
+        pthread_mutex_unlock(&exits->state);
+    } while (rc == 0 && !interrupted); /* what was no record is nothing to tell */
+    return rc == 0 ? -EINTR : rc;
+}
+
+int ts_exits_drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
+                   struct ts_sink *sink)
+{
+    int rc;
+
+    if (ts_exits_inherited(exits))
+        return -EOWNERDEAD;
+    if (pthread_mutex_trylock(&exits->consumer)) {
+        if (!exits->stopped)
+            return -EBUSY;
+        pthread_mutex_lock(&exits->consumer); /* nobody waits for exits any more */
+    }
+    rc = drain(exits, latency_ns, deadline_ns, sink);
+    pthread_mutex_unlock(&exits->consumer);
+    return rc;
+}

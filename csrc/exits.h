@@ -1,0 +1,59 @@
+/* The state of a listener, shared by what opens it (exits.c) and what reads it
+ * (drain.c).
+ *
+ * Two locks: `consumer` is held for a whole drain, waiting included; `state`
+ * only while sockets are read or changed, so that stop and stats never wait for
+ * an exit. Taken in that order. */
+#ifndef TASKSTATS_EXITS_H
+#define TASKSTATS_EXITS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "meter.h"
+#include "receive.h"
+#include "sequence.h"
+
+#define WAKE UINT32_MAX /* the eventfd's mark in the epoll set */
+
+struct cpu_socket {
+    int fd;
+    uint32_t drops;   /* the socket's counter when it was last read */
+    uint32_t to_tell; /* lost records not yet told: the next one's lost_before */
+    uint64_t taken;   /* records taken off the queue, readable or not */
+    struct ts_sequence sequence;
+    struct ts_meter meter; /* of a listener with a filter */
+    struct ts_cpu_stats stats;
+};
+
+struct ts_exits {
+    struct ts_endpoint endpoint;
+    pid_t owner;
+    pthread_mutex_t consumer;
+    pthread_mutex_t state;
+    uint16_t family;
+    int filtered; /* its sockets have a filter */
+    int epoll;
+    int event;
+    atomic_int stopped; /* these two change under `state`, */
+    atomic_int closed;  /* and are read without */
+    int hurry;          /* the last drain left records behind, */
+    uint32_t filled;    /* full at this socket: the next one starts after it */
+    int failure;        /* a request that the kernel refused, not yet told */
+    uint64_t wakeups;
+    struct ts_shape shape; /* by which the receiver cuts */
+    struct ts_shape next_shape;
+    int reshape; /* cut the next ones by that */
+    struct ts_receiver receiver;
+    uint32_t n;
+    struct cpu_socket cpus[];
+};
+
+/* Whether this is a child of the process that opened it. */
+int ts_exits_inherited(const struct ts_exits *exits);
+
+/* Reads the counters of a CPU's sockets into its stats. With `state` locked. */
+void ts_exits_count(const struct ts_exits *exits, struct cpu_socket *cpu);
+
+#endif
