@@ -1,0 +1,92 @@
+"""Real exits, as many and as fast as the machine can make them, counted exactly. See storm.c."""
+
+import atexit
+import functools
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Literal, Self
+
+
+@functools.cache
+def _program() -> Path:
+    """The program, compiled once for this process."""
+    folder = tempfile.mkdtemp(prefix="storm-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    program = Path(folder) / "storm"
+    source = Path(__file__).with_suffix(".c")
+    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", source, "-o", program], check=True)
+    return program
+
+
+class Storm:
+    """A process that makes exits, from `begin` on.
+
+    Args:
+        kind: Threads of it, the cheapest exits there are: ac_tgid is `pid`, and ac_pid is not.
+            Or its child processes, reaped: ac_ppid is `pid`.
+        cpu: Where; None for any.
+        exits: How many; None for until `finish`.
+        rate: At most so many a second, evenly; None for as fast as it can.
+        failing_every: The K-th, 2 K-th, ... exits with status 1, the others with 0.
+
+    Attributes:
+        pid: Its own.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["threads", "processes"],
+        *,
+        cpu: int | None = None,
+        exits: int | None = None,
+        rate: float | None = None,
+        failing_every: int | None = None,
+    ) -> None:
+        numbers = (-1 if cpu is None else cpu, exits or 0, rate or 0, failing_every or 0)
+        self._bounded = exits is not None
+        self._process = subprocess.Popen(
+            [_program(), kind, *map(str, numbers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = self._process.pid
+        self._told("ready")
+
+    def begin(self) -> None:
+        """Lets it make exits."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def finish(self) -> int:
+        """How many exits it made, its own not among them; all their records have been built.
+
+        Waits for the last of `exits`; where there is no such number, stops it. The storm itself
+        has been reaped then, and its threads with it.
+        """
+        if not self._bounded:
+            self._process.terminate()
+        made = int(self._told())
+        self._process.wait()
+        return made
+
+    def _told(self, expected: str | None = None) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        if line != expected and not line.isdigit():
+            self.__exit__()
+            raise RuntimeError(f"the storm failed: {line or 'it was killed'}")
+        return line
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
