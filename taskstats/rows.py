@@ -5,7 +5,6 @@ A row is a header of 40 bytes (HEADER) and the newest struct (fields.FIELDS).
 
 import struct
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 from taskstats import presence
@@ -33,6 +32,10 @@ HEADER = {
 }
 
 _SHAPE = struct.Struct("=HHBB")  # version, size, kind, flags
+_SHAPE_AT = 4
+
+#: What a row's fields depend on: version, size, kind, and those of its flags that matter.
+Shape = tuple[int, int, Kind, int]
 
 
 def text_of(raw: bytes) -> str:
@@ -89,6 +92,7 @@ class Columns(dict[str, Sequence[Any]]):
     def __init__(self, data: memoryview, kind: Kind) -> None:
         self._data = data
         self._kind = kind
+        self._fields: frozenset[str] | None = None
 
     def __missing__(self, name: str) -> Sequence[Any]:
         if name in HEADER:
@@ -101,26 +105,32 @@ class Columns(dict[str, Sequence[Any]]):
         self[name] = column
         return column
 
-    @cached_property
-    def shapes(self) -> frozenset[tuple[int, int, int]]:
-        """The (version, size, flags) on which fields depend: one, but for replayed datagrams."""
-        # A task's fields do not depend on its flags; of groups there are few.
-        flags = self["flags"] if self._kind == "group" else [0] * len(self["flags"])
-        rows = set(zip(self["version"], self["size"], flags, strict=True))
-        return frozenset((v, size, f & presence.SHAPE_FLAGS) for v, size, f in rows)
-
-    @cached_property
+    @property
     def fields(self) -> frozenset[str]:
         """The names of the fields that every row has."""
-        sets = [presence.present(v, size, self._kind, f) for v, size, f in self.shapes]
-        return frozenset.intersection(*sets) if sets else frozenset()
+        if self._fields is None:
+            sets = [presence.present(*shape) for shape in self.shapes()]
+            self._fields = frozenset.intersection(*sets) if sets else frozenset()
+        return self._fields
 
     def fields_of(self, row: int) -> frozenset[str]:
         """The names of the fields that this row has."""
         return presence.present(*self._shape_of(row))
 
-    def _shape_of(self, row: int) -> tuple[int, int, str, int]:
-        version, size, _, flags = _SHAPE.unpack_from(self._data, row * ROW + 4)
+    def shapes(self) -> set[Shape]:
+        """The shapes of the rows: of tasks one, but for replayed datagrams."""
+        if len(self._data) <= ROW or (self._kind == "task" and self._is_of_one_struct()):
+            return {self._shape_of(0)} if self._data else set()
+        rows = set(zip(self["version"], self["size"], self["flags"], strict=True))
+        return {(v, size, self._kind, f & presence.SHAPE_FLAGS) for v, size, f in rows}
+
+    def _is_of_one_struct(self) -> bool:
+        """Whether version and size, one word together, are the same in all rows."""
+        words = _column(self._data, _SHAPE_AT, "I")
+        return words[1:] == words[:-1]
+
+    def _shape_of(self, row: int) -> Shape:
+        version, size, _, flags = _SHAPE.unpack_from(self._data, row * ROW + _SHAPE_AT)
         return version, size, self._kind, flags & presence.SHAPE_FLAGS
 
     def of_row(self, name: str, row: int) -> Sequence[Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskstats.fields import FIELDS, Field
-from taskstats.presence import DELAY_EXCEEDS, EXIT, LAST
+from taskstats.presence import DELAY_EXCEEDS, EXIT, LAST, SHAPE_FLAGS
 from taskstats.rows import HEADER, NO_CPU, ROW, STATS_AT, text_of
 
 if TYPE_CHECKING:
@@ -108,14 +108,16 @@ def _texts(raw: "np.ndarray[Any, Any]", mask: Any) -> "pa.Array":
 
 def _absent(batch: "Batch") -> dict[str, Any]:
     """name -> which rows lack the field: None for no row, True for all, else a mask."""
-    if len(batch.columns.shapes) <= 1:
+    if len(batch.columns.shapes()) <= 1:
         return {name: None if name in batch.fields else True for name in FIELDS}
-    has = [batch.columns.fields_of(row) for row in range(len(batch))]
-    index = {names: i for i, names in enumerate(set(has))}
-    which = np.array([index[names] for names in has])
+    rows = np.frombuffer(batch.data, _dtype([]))
+    structs = rows["version"].astype("i8") << 16 | rows["size"]
+    shapes = structs << 8 | rows["flags"] & SHAPE_FLAGS
+    _, first, which = np.unique(shapes, return_index=True, return_inverse=True)
+    has = [batch.columns.fields_of(row) for row in first.tolist()]
     absent: dict[str, Any] = {}
     for name in FIELDS:
-        lacking = np.array([name not in names for names in index])
+        lacking = np.array([name not in names for names in has])
         absent[name] = None if not lacking.any() else True if lacking.all() else lacking[which]
     return absent
 
