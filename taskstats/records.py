@@ -5,14 +5,14 @@ A batch is a buffer of rows, and nothing is taken out of it until somebody reads
 
 import struct
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
 from taskstats.errors import field_unavailable
-from taskstats.fields import DELAYS, FIELDS, SUMMED, KernelFields
+from taskstats.fields import DELAYS, FIELDS, SUMMED, Field, KernelFields
 from taskstats.presence import DELAY_EXCEEDS, EXIT, LAST, PAIRED
 from taskstats.rows import HEADER, NO_CPU, ROW, Columns, Kind, text_of
 
@@ -85,19 +85,18 @@ class Record(KernelFields):
     carries its unit in its name. A record is a view: it keeps its batch alive.
     """
 
-    __slots__ = ("_batch",)
+    __slots__ = ()
 
-    _columns: Columns
+    _batch: "Batch"
 
     def __init__(self, batch: "Batch", row: int) -> None:
         self._batch = batch
-        self._columns = batch.columns
         self._row = row
 
     # -- the header
 
     def _header(self, name: str) -> int:
-        value: int = self._columns[name][self._row]
+        value: int = self._batch.columns[name][self._row]
         return value
 
     @property
@@ -150,7 +149,7 @@ class Record(KernelFields):
     @property
     def fields(self) -> frozenset[str]:
         """The names of the fields that it carries."""
-        return self._columns.fields_of(self._row)
+        return self._batch.columns.fields_of(self._row)
 
     @property
     def _flags(self) -> int:
@@ -374,6 +373,9 @@ class Batch:
         errors: For a query: id -> errno of the ids that have no record here.
     """
 
+    #: Columns that records have read, by Field.index: a list of its own once there is one.
+    _columns: list[Sequence[Any] | None] = [None] * len(FIELDS)
+
     def __init__(
         self,
         data: Any,
@@ -417,6 +419,19 @@ class Batch:
 
     def __iter__(self) -> Iterator[Record]:
         return (Record(self, row) for row in range(len(self)))
+
+    def _column(self, field: Field[Any], row: int) -> Sequence[Any]:
+        """The field's column; it is kept if every row has the field.
+
+        Raises:
+            FieldUnavailable: This row does not have it.
+        """
+        if field.name not in self.columns.fields:
+            return self.columns.of_row(field, row)
+        if self._columns is Batch._columns:
+            self._columns = Batch._columns.copy()
+        column = self._columns[field.index] = self.columns.of_field(field)
+        return column
 
     def _copy(self, rows: range) -> "Batch":
         """Those rows and their groups, in buffers of their own."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from taskstats import presence
 from taskstats.errors import field_unavailable
-from taskstats.fields import FIELDS
+from taskstats.fields import FIELDS, Field
 
 Kind = Literal["task", "group"]
 
@@ -77,8 +77,8 @@ def _column(data: memoryview, offset: int, format_: str) -> Sequence[Any]:
         return _Texts(data, offset, 32)
     if format_ == "qq":
         return _Moments(data, offset)
-    size = struct.calcsize(format_)
     words: Any = data.cast(format_)  # type: ignore[call-overload]
+    size = words.itemsize
     column: Sequence[Any] = words[offset // size :: ROW // size]
     return column
 
@@ -89,17 +89,17 @@ class Columns(dict[str, Sequence[Any]]):
     It refers to the buffer alone, not to the batch: a cycle would keep buffers from being reused.
     """
 
+    _fields: frozenset[str] | None = None
+
     def __init__(self, data: memoryview, kind: Kind) -> None:
         self._data = data
         self._kind = kind
-        self._fields: frozenset[str] | None = None
 
     def __missing__(self, name: str) -> Sequence[Any]:
         if name in HEADER:
             column = _column(self._data, *HEADER[name])
         elif name in self.fields:
-            field = FIELDS[name]
-            column = _column(self._data, STATS_AT + field.offset, field.format)
+            column = self.of_field(FIELDS[name])
         else:
             raise KeyError(name)
         self[name] = column
@@ -133,17 +133,20 @@ class Columns(dict[str, Sequence[Any]]):
         version, size, _, flags = _SHAPE.unpack_from(self._data, row * ROW + _SHAPE_AT)
         return version, size, self._kind, flags & presence.SHAPE_FLAGS
 
-    def of_row(self, name: str, row: int) -> Sequence[Any]:
+    def of_field(self, field: Field[Any]) -> Sequence[Any]:
+        """The field's column, made anew; rows that do not have the field count as well."""
+        return _column(self._data, STATS_AT + field.offset, field.format)
+
+    def of_row(self, field: Field[Any], row: int) -> Sequence[Any]:
         """The column of a field that not every row has, if this one does.
 
         Raises:
             FieldUnavailable: It does not.
         """
-        if name not in self.fields_of(row):
-            why = presence.why_absent(name, *self._shape_of(row))
-            raise field_unavailable(name, why) from None
-        field = FIELDS[name]
-        return _column(self._data, STATS_AT + field.offset, field.format)
+        if field.name not in self.fields_of(row):
+            why = presence.why_absent(field.name, *self._shape_of(row))
+            raise field_unavailable(field.name, why)
+        return self.of_field(field)
 
 
 class Picker:
