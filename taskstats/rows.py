@@ -119,8 +119,12 @@ class Columns(dict[str, Sequence[Any]]):
 
     def shapes(self) -> set[Shape]:
         """The shapes of the rows: of tasks one, but for replayed datagrams."""
-        if len(self._data) <= ROW or (self._kind == "task" and self._is_of_one_struct()):
+        if len(self._data) <= ROW:
             return {self._shape_of(0)} if self._data else set()
+        if self._is_of_one_struct():
+            version, size, kind, flags = self._shape_of(0)
+            every = {flags} if kind == "task" else set(self["flags"])
+            return {(version, size, kind, f & presence.SHAPE_FLAGS) for f in every}
         rows = set(zip(self["version"], self["size"], self["flags"], strict=True))
         return {(v, size, self._kind, f & presence.SHAPE_FLAGS) for v, size, f in rows}
 
