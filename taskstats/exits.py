@@ -34,9 +34,9 @@ _LONGEST = 1_000_000_000  # seconds; what is meant to be for ever is None
 class ExitListener:
     """Hears every task that exits on the chosen CPUs, and counts what was lost.
 
-    Reading starts with `batches()` or iteration, in either way also with `async for`. Needs CAP_NET_ADMIN, and the initial user, PID
-    and network namespace. One thread may read at a time; `stop`, `close` and `stats` may be
-    called from any, and from a signal handler.
+    Reading starts with `batches()` or iteration, either also with `async for`. Needs
+    CAP_NET_ADMIN, and the initial user, PID and network namespace. One thread or task may read at
+    a time; `stop`, `close` and `stats` may be called from any, and from a signal handler.
 
     Records of a CPU come in the order in which the kernel queued them; between CPUs there is no
     order, not even within a batch.

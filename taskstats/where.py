@@ -7,25 +7,26 @@ know: an error is no record.
 
 import math
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from taskstats import presence
 
 #: The first struct version whose ac_flag tells the last thread of a process (AGROUP).
 FIRST_WITH_LAST = 12
 
-_LITTLE = sys.byteorder == "little"
 _BITS_32 = 2**32
+
+ByteOrder: TypeAlias = Literal["little", "big"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Where:
     """Which exits to hear: those for which all of this holds.
 
-    The kernel decides, before a record takes room or wakes anybody. Records are of threads; with
-    anything but `last` and `uid`, a process's records may come without those of its other threads.
+    The kernel decides, before a record takes room or wakes anybody. Records are of threads: what
+    one thread's tells is not what its process's other threads would, so that a process may come
+    in part.
 
     Attributes:
         uid: The real user id (ac_uid), or a range of them, as in range(1000, 60000).
@@ -91,31 +92,66 @@ _JEQ, _JGT, _JSET = 0x10, 0x20, 0x40
 _RANDOM = 0xFFFFF000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM
 
 _WHOLE = 0xFFFFFFFF  # how much of the datagram to keep
-_NEXT = ""
+
+_KEEP, _DROP, _NEXT = "keep", "drop", "next"
 
 
-class _Step(NamedTuple):
-    """An instruction whose jumps are labels: "keep", "drop", or "" for the next one."""
+class _Program:
+    """Instructions whose jumps are labels."""
 
-    code: int
-    k: int
-    yes: str = _NEXT
-    no: str = _NEXT
-    label: str = ""
+    def __init__(self, order: ByteOrder) -> None:
+        self._order = order
+        self._steps: list[tuple[int, int, str, str]] = []
+        self._labels: dict[str, int] = {}
 
+    def mark(self, label: str) -> None:
+        """Gives what comes next a label."""
+        self._labels[label] = len(self._steps)
 
-def _load(size: int, offset: int) -> _Step:
-    """Loads from the struct, whose place X holds."""
-    return _Step(_LD | size | _IND, offset)
+    def do(self, code: int, k: int) -> None:
+        self._steps.append((code, k, _NEXT, _NEXT))
 
+    def load(self, size: int, offset: int) -> None:
+        """Loads from the struct, whose place X holds."""
+        self.do(_LD | size | _IND, offset)
 
-def _jump(test: int, k: int, yes: str = _NEXT, no: str = _NEXT) -> _Step:
-    return _Step(_JMP | test, k, yes, no)
+    def jump(self, test: int, k: int, yes: str = _NEXT, no: str = _NEXT) -> None:
+        self._steps.append((_JMP | test, k, yes, no))
 
+    def jump_equal(self, value: int, size: int, yes: str = _NEXT, no: str = _NEXT) -> None:
+        """Compares with a number of the machine's byte order; BPF loads are big-endian."""
+        loaded = int.from_bytes(value.to_bytes(size, self._order), "big")
+        self.jump(_JEQ, loaded, yes, no)
 
-def _as_loaded(value: int, size: int) -> int:
-    """A number of this machine's byte order as BPF loads it, which is big-endian."""
-    return int.from_bytes(value.to_bytes(size, sys.byteorder), "big")
+    def jump_by_size(self, offset: int, size: int, value: int, more: str, less: str) -> None:
+        """Compares with a number in the struct; goes on if they are equal.
+
+        Byte by byte, the highest first, since BPF has 32 bits and the other byte order.
+        """
+        places = range(offset, offset + size)
+        for place, byte in zip(
+            reversed(places) if self._order == "little" else places,
+            value.to_bytes(size, "big"),
+            strict=True,
+        ):
+            self.load(_B, place)
+            self.jump(_JGT, byte, yes=more)
+            self.jump(_JEQ, byte, no=less)
+
+    def instructions(self) -> list[Instruction]:
+        """The labels resolved; keeping and dropping are added at the end."""
+        self.mark(_KEEP)
+        self.do(_RET, _WHOLE)
+        self.mark(_DROP)
+        self.do(_RET, 0)
+
+        def distance(at: int, label: str) -> int:
+            return 0 if label == _NEXT else self._labels[label] - at - 1
+
+        return [
+            Instruction(code, distance(at, yes), distance(at, no), k)
+            for at, (code, k, yes, no) in enumerate(self._steps)
+        ]
 
 
 # ---- the program -----------------------------------------------------------------------------
@@ -128,86 +164,39 @@ _STRUCT, _STRUCT_AFTER_PADDING = 36, 40
 _AGROUP = 0x20
 
 
-def _head() -> Iterator[_Step]:
-    """Lets errors in; X becomes the place of the struct."""
-    yield _Step(_LD | _H | _ABS, _MESSAGE_TYPE)
-    yield _jump(_JEQ, _as_loaded(_NLMSG_ERROR, 2), yes="keep")
-    yield _Step(_LD | _H | _ABS, _ATTRIBUTE_TYPE)
-    yield _Step(_LDX | _W | _IMM, _STRUCT_AFTER_PADDING)
-    yield _jump(_JEQ, _as_loaded(_TYPE_NULL, 2), yes="tests")
-    yield _Step(_LDX | _W | _IMM, _STRUCT)
-
-
-def _bytes(offset: int, value: int, size: int) -> list[tuple[int, int]]:
-    """The bytes of a number in the struct, the highest first: where each is, and its value."""
-    places = range(offset + size - 1, offset - 1, -1) if _LITTLE else range(offset, offset + size)
-    return list(zip(places, value.to_bytes(size, "big"), strict=True))
-
-
-def _at_least(after: str, offset: int, value: int, size: int) -> Iterator[_Step]:
-    """Goes on at `after` if the number is that large, else drops.
-
-    Byte by byte, since BPF has 32 bits and the other byte order.
-    """
-    for place, byte in _bytes(offset, value, size):
-        yield _load(_B, place)
-        yield _jump(_JGT, byte, yes=after)
-        yield _jump(_JEQ, byte, no="drop")
-
-
-def _at_most(after: str, offset: int, value: int, size: int) -> Iterator[_Step]:
-    for place, byte in _bytes(offset, value, size):
-        yield _load(_B, place)
-        yield _jump(_JGT, byte, yes="drop")
-        yield _jump(_JEQ, byte, no=after)
-
-
-def _tests(where: Where, offsets: dict[str, int]) -> Iterator[tuple[str, list[_Step]]]:
-    """The tests, the cheapest first: a label for what comes after each, and its steps."""
-    if where.failed:
-        steps = [_load(_W, offsets["ac_exitcode"]), _jump(_JEQ, 0, yes="drop")]
-        yield "after failed", steps
-    if where.last:
-        steps = [_load(_B, offsets["ac_flag"]), _jump(_JSET, _AGROUP, no="drop")]
-        yield "after last", steps
-    if where.uids is not None:
-        first, last = where.uids[0], where.uids[-1]
-        at = offsets["ac_uid"]
-        if first == last:
-            yield "after uid", [_load(_W, at), _jump(_JEQ, _as_loaded(first, 4), no="drop")]
-        else:
-            yield "after first uid", list(_at_least("after first uid", at, first, 4))
-            yield "after last uid", list(_at_most("after last uid", at, last, 4))
-    if where.min_elapsed_us:
-        at = offsets["ac_etime"]
-        steps = list(_at_least("after elapsed", at, where.min_elapsed_us, 8))
-        yield "after elapsed", steps
-    if where.one_in > 1:
-        yield (
-            "after one in",
-            [
-                _Step(_LD | _W | _ABS, _RANDOM),
-                _Step(_ALU | _MOD, where.one_in),
-                _jump(_JEQ, 0, no="drop"),
-            ],
-        )
-
-
-def compile_for(where: Where, version: int, size: int) -> list[Instruction]:
+def compile_for(
+    where: Where, version: int, size: int, order: ByteOrder = sys.byteorder
+) -> list[Instruction]:
     """The program for a kernel that sends this version and size of struct."""
-    steps = list(_head())
-    labels = {"tests": len(steps)}
-    for after, test in _tests(where, presence.offsets(version, size)):
-        steps += test
-        labels[after] = len(steps)
-    labels["keep"] = len(steps)
-    labels["drop"] = len(steps) + 1
-    steps += [_Step(_RET, _WHOLE), _Step(_RET, 0)]
+    at = presence.offsets(version, size)
+    program = _Program(order)
 
-    def distance(at: int, label: str) -> int:
-        return labels[label] - at - 1 if label else 0
+    # Errors are let in; X becomes the place of the struct.
+    program.do(_LD | _H | _ABS, _MESSAGE_TYPE)
+    program.jump_equal(_NLMSG_ERROR, 2, yes=_KEEP)
+    program.do(_LD | _H | _ABS, _ATTRIBUTE_TYPE)
+    program.do(_LDX | _W | _IMM, _STRUCT_AFTER_PADDING)
+    program.jump_equal(_TYPE_NULL, 2, yes="tests")
+    program.do(_LDX | _W | _IMM, _STRUCT)
+    program.mark("tests")
 
-    return [
-        Instruction(step.code, distance(at, step.yes), distance(at, step.no), step.k)
-        for at, step in enumerate(steps)
-    ]
+    # The cheapest first.
+    if where.failed:
+        program.load(_W, at["ac_exitcode"])
+        program.jump(_JEQ, 0, yes=_DROP)
+    if where.last:
+        program.load(_B, at["ac_flag"])
+        program.jump(_JSET, _AGROUP, no=_DROP)
+    if where.uids is not None:
+        program.jump_by_size(at["ac_uid"], 4, where.uids[0], more="above the first", less=_DROP)
+        program.mark("above the first")
+        program.jump_by_size(at["ac_uid"], 4, where.uids[-1], more=_DROP, less="below the last")
+        program.mark("below the last")
+    if where.min_elapsed_us:
+        program.jump_by_size(at["ac_etime"], 8, where.min_elapsed_us, more="old enough", less=_DROP)
+        program.mark("old enough")
+    if where.one_in > 1:
+        program.do(_LD | _W | _ABS, _RANDOM)
+        program.do(_ALU | _MOD, where.one_in)
+        program.jump(_JEQ, 0, no=_DROP)
+    return program.instructions()
