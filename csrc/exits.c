@@ -22,6 +22,43 @@ int ts_exits_inherited(const struct ts_exits *exits)
     return exits->owner != getpid();
 }
 
+/* ---- count ---- */
+
+static int start_drops(struct cpu_socket *cpu)
+{
+    uint32_t drops;
+    int rc = ts_socket_counters(cpu->fd, &drops, &cpu->stats.queued);
+
+    if (rc == 0)
+        ts_counter_start(&cpu->drops, drops);
+    return rc;
+}
+
+static void read_drops(struct cpu_socket *cpu)
+{
+    uint32_t drops;
+
+    if (ts_socket_counters(cpu->fd, &drops, &cpu->stats.queued) < 0)
+        return;
+    ts_counter_follow(&cpu->drops, drops);
+    cpu->stats.lost = cpu->drops.total;
+}
+
+/* What the filter kept out is the difference, if the queue was empty after the
+ * meter was read. The socket is the first to be offered a record, the meter the
+ * second: one on its way may be missing from the difference, never be too much. */
+void ts_exits_count(const struct ts_exits *exits, struct cpu_socket *cpu)
+{
+    ts_meter_read(&cpu->meter);
+    read_drops(cpu);
+    if (exits->filtered && cpu->stats.queued == 0) {
+        uint64_t offered = cpu->meter.counted.total;
+        uint64_t heard = cpu->taken + cpu->stats.lost;
+        if (offered > heard && offered - heard > cpu->stats.filtered)
+            cpu->stats.filtered = offered - heard;
+    }
+}
+
 /* ---- open ---- */
 
 static int send_request(const struct ts_exits *exits, int fd, uint32_t cpu, uint16_t attribute)
@@ -80,7 +117,7 @@ static int open_cpu(struct ts_exits *exits, uint32_t i, const struct ts_wanted *
         rc = ts_socket_clean(cpu->fd, &exits->endpoint, exits->family);
     }
     if (rc == 0)
-        rc = ts_socket_counters(cpu->fd, &cpu->drops, &cpu->stats.queued);
+        rc = start_drops(cpu);
     if (rc == 0)
         rc = open_filter(exits, cpu, wanted, opened);
     if (rc == 0) {
@@ -99,22 +136,21 @@ static int register_metered(struct ts_exits *exits, struct cpu_socket *cpu)
 {
     uint32_t number = cpu->stats.cpu;
     int rc = send_request(exits, cpu->meter.fd, number, TS_ATTR_REGISTER);
-    int changed = 1;
 
-    for (int i = 0; rc == 0 && changed == 1 && i < MOST_TRIES; i++) {
-        if (i > 0) {
-            rc = send_request(exits, cpu->fd, number, TS_ATTR_DEREGISTER);
-            ts_socket_empty(cpu->fd);
-        }
+    for (int i = 0; rc == 0 && i < MOST_TRIES; i++) {
+        rc = start_drops(cpu);
         if (rc == 0)
-            rc = ts_socket_counters(cpu->fd, &cpu->drops, &cpu->stats.queued);
-        ts_meter_read(&cpu->meter);
+            rc = ts_meter_start(&cpu->meter);
         if (rc == 0)
             rc = send_request(exits, cpu->fd, number, TS_ATTR_REGISTER);
-        changed = ts_meter_read(&cpu->meter);
+        if (rc == 0)
+            rc = ts_meter_read(&cpu->meter);
+        if (rc <= 0)
+            return rc;
+        rc = send_request(exits, cpu->fd, number, TS_ATTR_DEREGISTER);
+        ts_socket_empty(cpu->fd);
     }
-    cpu->meter.counted = 0;
-    return rc;
+    return rc < 0 ? rc : -EBUSY;
 }
 
 /* No ACK is asked for: it could be dropped and then be counted as a record. On the
@@ -183,32 +219,7 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wa
     return 0;
 }
 
-/* ---- count ---- */
-
-static void read_drops(struct cpu_socket *cpu)
-{
-    uint32_t drops;
-
-    if (ts_socket_counters(cpu->fd, &drops, &cpu->stats.queued) < 0)
-        return;
-    cpu->stats.lost += drops - cpu->drops; /* modulo 2^32 */
-    cpu->drops = drops;
-}
-
-/* What the filter kept out is the difference, if the queue was empty after the
- * meter was read. The socket is the first to be offered a record, the meter the
- * second: one on its way may be missing from the difference, never be too much. */
-void ts_exits_count(const struct ts_exits *exits, struct cpu_socket *cpu)
-{
-    ts_meter_read(&cpu->meter);
-    read_drops(cpu);
-    if (exits->filtered && cpu->stats.queued == 0) {
-        uint64_t offered = cpu->meter.counted;
-        uint64_t heard = cpu->taken + cpu->stats.lost;
-        if (offered > heard && offered - heard > cpu->stats.filtered)
-            cpu->stats.filtered = offered - heard;
-    }
-}
+/* ---- stats ---- */
 
 int ts_exits_stats(struct ts_exits *exits, struct ts_cpu_stats *cpus, uint64_t *wakeups)
 {

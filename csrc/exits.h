@@ -19,9 +19,9 @@
 
 struct cpu_socket {
     int fd;
-    uint32_t drops;   /* the socket's counter when it was last read */
-    uint32_t to_tell; /* lost records not yet told: the next one's lost_before */
-    uint64_t taken;   /* records taken off the queue, readable or not */
+    struct ts_counter drops; /* what the kernel could not queue */
+    uint32_t to_tell;        /* of that, not yet told: the next record's lost_before */
+    uint64_t taken;          /* records taken off the queue, readable or not */
     struct ts_sequence sequence;
     struct ts_meter meter; /* of a listener with a filter */
     struct ts_cpu_stats stats;

@@ -46,27 +46,31 @@ int ts_meter_open(struct ts_meter *meter, const struct ts_endpoint *endpoint, ui
     rc = ts_socket_clean(fd, endpoint, family);
     if (rc == 0)
         rc = fill(meter, family);
-    if (rc == 0)
-        rc = ts_meter_read(meter);
-    meter->counted = 0;
     if (rc < 0)
         ts_meter_close(meter);
-    return rc < 0 ? rc : 0;
+    return rc;
+}
+
+int ts_meter_start(struct ts_meter *meter)
+{
+    uint32_t drops;
+    uint32_t queued;
+    int rc = ts_socket_counters(meter->fd, &drops, &queued);
+
+    if (rc == 0)
+        ts_counter_start(&meter->counted, drops);
+    return rc;
 }
 
 int ts_meter_read(struct ts_meter *meter)
 {
     uint32_t drops;
     uint32_t queued;
-    uint32_t more;
     int rc = meter->fd < 0 ? 0 : ts_socket_counters(meter->fd, &drops, &queued);
 
     if (meter->fd < 0 || rc < 0)
         return rc;
-    more = drops - meter->drops; /* modulo 2^32 */
-    meter->drops = drops;
-    meter->counted += more;
-    return more != 0;
+    return ts_counter_follow(&meter->counted, drops) != 0;
 }
 
 void ts_meter_close(struct ts_meter *meter)

@@ -1,4 +1,5 @@
-/* The numbers of one CPU's exit records: where records are missing. Pure.
+/* The numbers of one CPU's exit records: where records are missing. And the kernel's
+ * counters, which wrap like them. Pure.
  *
  * The kernel takes a number and queues the record in two steps. Between them
  * another exit of that CPU may overtake, and the task may migrate: then the
@@ -10,6 +11,20 @@
 #define MOST_OVERTAKEN 64u
 
 #define HALF (UINT32_C(1) << 31) /* numbers wrap: from here on they are behind */
+
+void ts_counter_start(struct ts_counter *counter, uint32_t now)
+{
+    *counter = (struct ts_counter){.last = now};
+}
+
+uint32_t ts_counter_follow(struct ts_counter *counter, uint32_t now)
+{
+    uint32_t more = now - counter->last;
+
+    counter->last = now;
+    counter->total += more;
+    return more;
+}
 
 int ts_sequence_expects(const struct ts_sequence *sequence, uint32_t seq)
 {

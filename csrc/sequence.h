@@ -1,8 +1,19 @@
-/* The numbers of one CPU's exit records: where records are missing. Pure. */
+/* The numbers of one CPU's exit records: where records are missing. And the kernel's
+ * counters, which wrap like them. Pure. */
 #ifndef TASKSTATS_SEQUENCE_H
 #define TASKSTATS_SEQUENCE_H
 
 #include <stdint.h>
+
+/* A counter of the kernel's, of 32 bits, followed in 64. */
+struct ts_counter {
+    uint32_t last;
+    uint64_t total; /* since it was started */
+};
+
+void ts_counter_start(struct ts_counter *counter, uint32_t now);
+/* Returns how many more there are. */
+uint32_t ts_counter_follow(struct ts_counter *counter, uint32_t now);
 
 struct ts_sequence {
     int started;          /* a record was seen, so `next` means something */

@@ -155,6 +155,11 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
         "it is being read already, by another thread or further up in this one",
         "Read from one place, or open a listener for each",
     ),
+    ("listen", "register", codes.EBUSY): (
+        TaskstatsError,
+        "tasks exit so fast that there was no moment between two of them to begin at",
+        "Open it again, or without `where`",
+    ),
     ("listen", "limit", codes.EMFILE): (
         TaskstatsError,
         "too few file descriptors for a socket on each CPU",

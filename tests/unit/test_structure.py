@@ -75,7 +75,7 @@ MAY_INCLUDE = {
     "receive": {"decode"},
     "socket": {"abi", "netlink"},
     "filter": {"taskstats_shim"},
-    "meter": {"abi", "socket"},
+    "meter": {"abi", "sequence", "socket"},
     "query": {"abi", "decode", "receive", "socket"},
     "exits": {"abi", "filter", "meter", "receive", "sequence"},
     "drain": {"exits"},
