@@ -23,6 +23,7 @@ from taskstats.exits import ExitListener
 from taskstats.fields import FIELDS
 from taskstats.processes import Process, ProcessFold
 from taskstats.records import Batch, Record
+from taskstats.where import Where
 
 _TICK = 0.1  # seconds between looks at the reader, and at processes that wait
 
@@ -81,6 +82,9 @@ def exits(
 ) -> None:
     """Hear every process that ends, one line each, until Ctrl-C.
 
+    With --threads, --user and --failed are the kernel's to keep: what they leave out wakes nobody,
+    and the last line tells how many those were.
+
     TIME is when its record was read, some milliseconds after its end. A process that had several
     threads comes 0.1 s later, so that no thread is missed: lines need not be in order.
 
@@ -101,7 +105,9 @@ def exits(
     """
     _check(fields, threads)
     endpoint = endpoint or KERNEL
-    with _listener(cpus, endpoint) as listener, _ended(listener, seconds):
+    # A process takes the records of all its threads; those of threads stand alone.
+    where = _where(user, failed) if threads else None
+    with _listener(cpus, where, endpoint) as listener, _ended(listener, seconds):
         with Client(endpoint=endpoint) as client:
             own = client.pid()
         if own.version < _FIRST_WITH_PROCESSES and not threads:
@@ -172,9 +178,14 @@ def _wanted(comm: str | None, user: int | None, failed: bool) -> Callable[[One],
     return wanted
 
 
-def _listener(cpus: str | None, endpoint: Endpoint) -> ExitListener:
+def _where(user: int | None, failed: bool) -> Where | None:
+    """What of it the kernel can keep."""
+    return None if user is None and not failed else Where(uid=user, failed=failed)
+
+
+def _listener(cpus: str | None, where: Where | None, endpoint: Endpoint) -> ExitListener:
     try:
-        return ExitListener(cpus, endpoint=endpoint)
+        return ExitListener(cpus, where=where, endpoint=endpoint)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--cpus") from error
 
@@ -285,7 +296,8 @@ def _rows(one: One) -> Iterator[dict[str, Any]]:
 
 def _totals(stats: ExitStats, fold: ProcessFold | None) -> str:
     counted = "n/a" if stats.witness is None else str(stats.witness)
-    made = [f"received {stats.received}, lost {stats.lost}, kernel's own count {counted}"]
+    kept_out = "" if stats.filtered is None else f"filtered {stats.filtered}, "
+    made = [f"received {stats.received}, lost {stats.lost}, {kept_out}kernel's own count {counted}"]
     if stats.unexplained:
         made.append(f"sequence numbers missing beyond those: {stats.unexplained}")
     if fold:

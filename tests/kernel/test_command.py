@@ -110,6 +110,23 @@ for thread in threads: thread.join()
 """
 
 
+def test_with_threads_the_kernel_keeps_what_is_not_asked_for() -> None:
+    with listening("--json", "--threads", "--failed", "--user", "nobody") as process:
+        made = [
+            child.spawn_and_reap(status, uid)
+            for status, uid in ((3, child.NOBODY), (0, child.NOBODY), (3, None), (0, None))
+        ]
+        output, errors = ended(process)
+    assert made[0] in {one["id"] for one in objects(output)[1:]}
+    assert not {one["id"] for one in objects(output)[1:]} & set(made[1:])
+    totals = re.fullmatch(
+        r"received (\d+), lost 0, filtered (\d+), kernel's own count \d+", errors.splitlines()[-1]
+    )
+    assert totals, errors
+    assert int(totals[1]) == len(objects(output)) - 1
+    assert int(totals[2]) >= 3
+
+
 def test_threads_are_one_process_or_the_kernels_own_records() -> None:
     with listening("--json") as process:
         pid = subprocess.Popen([sys.executable, "-c", THREADED])
@@ -773,7 +790,7 @@ def test_a_name_that_the_locale_has_no_letters_for() -> None:
 @pytest.mark.parametrize(
     ("command", "lines", "status"),
     [
-        ("exits --json --for 0", 1, 0),
+        ("exits --json --for 0 --comm nobody", 1, 0),
         ("query --json 1 5000000", 2, 1),
         ("cgroup --json /tmp", 1, 1),
         ("exits --nonsense", 0, 2),

@@ -92,8 +92,8 @@ def heard(*arguments: str, version: int = 17, exits: Iterable[bytes] = (ending()
     kernel = Ending(version, exits)
     listener = exits_command._listener
 
-    def listener_with_all(cpus: str | None, endpoint: taskstats.Endpoint) -> Any:
-        made = listener(cpus, endpoint)
+    def listener_with_all(*arguments: Any) -> Any:
+        made = listener(*arguments)
         kernel.sent.wait()
         return made
 

@@ -60,6 +60,7 @@ MAY_IMPORT = {
         "presence",
         "processes",
         "records",
+        "where",
     },
 }
 
