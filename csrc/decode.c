@@ -221,22 +221,18 @@ int ts_shape_learn(struct ts_shape *shape, const uint8_t *datagram, size_t size)
     enum ts_reason reason;
 
     if (nl_message_next(&at, &size, &message, &reason) != 1 || size != 0 || !message.attrs ||
-        find_aggregates(&message, &task, &group) < 0)
+        find_aggregates(&message, &task, &group) < 0 || !task.stats)
         return 0;
-    const struct aggregate *first = task.stats ? &task : &group;
-    size_t head_size = (size_t)(first->stats - datagram);
+    size_t head_size = (size_t)(task.stats - datagram);
     uint16_t nest_size;
     memcpy(&nest_size, datagram + AT_NEST, sizeof(nest_size));
+    memcpy(&shape->version, task.stats, sizeof(shape->version));
     if (head_size <= AFTER_ID || head_size > TS_HEAD || head_size % 4 != 0 ||
-        first->size % 4 != 0 || nest_size != head_size - AT_NEST + first->size ||
-        load32(datagram + AT_ID) != first->id)
-        return 0;
-    memcpy(&shape->version, first->stats, sizeof(shape->version));
-    if (shape->version < TS_OLDEST_VERSION || !ts_layout_is_newest(first->size, shape->version))
+        task.size % 4 != 0 || nest_size != head_size - AT_NEST + task.size ||
+        load32(datagram + AT_ID) != task.id || !ts_layout_is_newest(task.size, shape->version))
         return 0;
     shape->head_size = (uint32_t)head_size;
-    shape->size = (uint32_t)first->size;
-    shape->kind = task.stats ? TS_TASK : TS_GROUP;
+    shape->size = (uint32_t)task.size;
     memcpy(shape->head, datagram, head_size);
     return 1;
 }
@@ -276,24 +272,20 @@ int ts_decode_cut(const struct ts_shape *shape, const struct ts_datagram *datagr
 {
     const uint8_t *head = ts_datagram_head(datagram, shape);
     uint32_t seq = load32(head + AT_SEQ);
-    struct aggregate first = {.size = shape->size, .id = load32(head + AT_ID)};
+    struct aggregate task = {.size = shape->size, .id = load32(head + AT_ID)};
     struct aggregate group = {0};
     unsigned exit = load32(shape->head + AT_PORT) == 0 ? TS_EXIT : 0;
-    struct ts_record *row;
+    struct ts_record *row = &sink->tasks[sink->n_tasks];
 
     if (!has_shape(shape, datagram) || open_rest(shape, datagram, &group) < 0 ||
-        (group.stats && (shape->kind == TS_GROUP || !sink->groups)))
+        (group.stats && !has_room(sink->groups, sink->n_groups, sink)))
         return 0;
-    row = shape->kind == TS_TASK ? &sink->tasks[sink->n_tasks++]
-                                 : &sink->groups[sink->n_groups++];
     if (row != datagram->row)
         memcpy(&row->stats, &datagram->row->stats, shape->size);
     memset((uint8_t *)&row->stats + shape->size, 0, sizeof(row->stats) - shape->size);
-    set_header(row, &first, shape->version, seq, shape->kind);
-    if (shape->kind == TS_TASK)
-        judge_task(row, exit);
-    else
-        judge_group(row, exit);
+    set_header(row, &task, shape->version, seq, TS_TASK);
+    judge_task(row, exit);
+    sink->n_tasks++;
     if (!group.stats)
         return 1;
     append_group(sink, &group, shape->version, seq, exit);

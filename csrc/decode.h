@@ -16,18 +16,18 @@ int ts_decode_message(const struct nl_message *message, struct ts_sink *sink);
 /* Bytes before the first struct at most: 36, or 40 with padding. */
 #define TS_HEAD offsetof(struct ts_record, stats)
 
-/* What the records of one kernel have in common: all that comes before the struct
- * but length, number and id, and how the struct is laid out. */
+/* What the exit records of one kernel have in common: all that comes before the
+ * task's struct but length, number and id, and how the struct is laid out. */
 struct ts_shape {
     uint32_t head_size;
     uint32_t size; /* of the struct */
     uint16_t version;
-    uint8_t kind; /* of the first record: enum ts_kind */
     uint8_t head[TS_HEAD];
 };
 
-/* Takes the shape of a datagram that could be decoded. Returns 1, or 0 if its struct
- * is not laid out as in a row, so that it has to be received whole. */
+/* Takes the shape of a datagram that could be decoded. Returns 1, or 0 if it does not
+ * begin with a task, or its struct is not laid out as in a row: then its like have to
+ * be received whole. */
 int ts_shape_learn(struct ts_shape *shape, const uint8_t *datagram, size_t size);
 
 /* A datagram that was cut by a shape: up to the struct's end, and the rest. */

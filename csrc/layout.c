@@ -150,7 +150,7 @@ static size_t size_of_version(unsigned version)
 
 int ts_layout_is_newest(size_t size, unsigned version)
 {
-    return extremes_inside(size, version) == 0 && size <= size_of_version(version) &&
+    return version >= TS_OLDEST_VERSION && extremes_inside(size, version) == 0 && size <= size_of_version(version) &&
            whole_members(size) == size;
 }
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-TASKS, PROCESSES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+TASKS, FAILURES, PROCESSES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
@@ -25,6 +25,10 @@ def test_the_program_of_tasks_runs() -> None:
     assert received is not None
     assert int(received[1]) >= 3
     assert len(TASKS.splitlines()) <= 40
+
+
+def test_the_program_of_failures_runs() -> None:
+    assert re.search(r"^\d+ failed, \d+ others, lost 0$", run(FAILURES).stdout, re.MULTILINE)
 
 
 def test_the_program_of_processes_runs() -> None:
