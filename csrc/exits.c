@@ -2,6 +2,7 @@
 #include "exits.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -157,9 +158,16 @@ static int register_metered(struct ts_exits *exits, struct cpu_socket *cpu)
  * kernel, send's return is completion; a refusal comes all the same, to the drain. */
 static int register_cpu(struct ts_exits *exits, struct cpu_socket *cpu)
 {
+    int64_t deadline = ts_answer_deadline(&exits->endpoint);
+    int rc;
+
     if (cpu->meter.fd >= 0)
         return register_metered(exits, cpu);
-    return send_request(exits, cpu->fd, cpu->stats.cpu, TS_ATTR_REGISTER);
+    /* A peer that is not the kernel has a queue, which may be full for a moment. */
+    do
+        rc = send_request(exits, cpu->fd, cpu->stats.cpu, TS_ATTR_REGISTER);
+    while (rc == -EAGAIN && ts_now() < deadline && poll(NULL, 0, 1) == 0);
+    return rc;
 }
 
 static int open_all(struct ts_exits *exits, const struct ts_wanted *wanted,

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -420,6 +421,33 @@ def test_a_busy_cpu_does_not_keep_the_others_from_being_read(
         send(fake_kernel.exit_record(full + 1 + seq, 1), 0)
     send(fake_kernel.exit_record(7, 2), 1)
     assert {record.cpu for record in next(batches)} == {0, 1}
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 1024), limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_of_512_cpus_only_those_that_have_something_are_read(kernel: FakeKernel) -> None:
+    endpoint = kernel.endpoint(cpus="0-511")
+    with ExitListener(max_latency=0, rcvbuf_total=0, endpoint=endpoint) as listener:
+        wait_for_registration(kernel, 512)
+        ports = kernel.registered()
+        for seq in range(3):
+            kernel.send(ports[300], fake_kernel.exit_record(seq, 7))
+            assert read(listener, 1) == [7]
+        read_often = {cpu.cpu: cpu.wakeups for cpu in listener.stats().cpus if cpu.wakeups}
+        assert read_often == {300: 3}
+        for cpu, port in enumerate(ports):
+            kernel.send(port, fake_kernel.exit_record(3, cpu))
+        listener.stop()
+        assert sorted((r.cpu, r.id) for r in listener) == [(cpu, cpu) for cpu in range(512)]
+        stats = listener.stats()
+    assert (stats.received, stats.lost, stats.unexplained) == (515, 0, 0)
 
 
 def test_closing_with_its_sockets_gone_is_an_error_once(kernel: FakeKernel) -> None:
