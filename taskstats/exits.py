@@ -92,7 +92,7 @@ class ExitListener:
         self._sink.tasks, self._sink.groups = self._tasks, self._groups
         self._queue: tuple[Batch, ...] = ()  # drained, and not yet handed out
         self._tail: tuple[Batch, ...] = ()  # what closing found
-        self._batch, self._row = Batch(b""), 0  # what iteration has come to
+        self._batch, self._row = _NOTHING, 0  # what iteration has come to
         self._busy = 0  # the thread that drains
         self._closing = False
         self._final_stats: ExitStats | None = None
@@ -167,26 +167,18 @@ class ExitListener:
 
     def _turn(self) -> bool:
         """Whether iteration has a record to go on with."""
-        if self._row == len(self._batch):
-            if self._queue:
-                self._queue, self._row, self._batch = self._queue[1:], 0, self._queue[0]
-            elif self._tail and self.closed:
-                self._tail, self._row, self._batch = self._tail[1:], 0, self._tail[0]
+        if self._row == len(self._batch) and self._ready():
+            self._queue, self._row, self._batch = self._queue[1:], 0, self._queue[0]
         return self._row < len(self._batch)
 
-    def _next(self) -> Batch | None:
-        """What has been read, and not yet handed out."""
+    def _ready(self) -> bool:
+        """Whether a batch is on the queue, where what iteration has left comes first."""
         if self._row < len(self._batch):
             rest = self._batch[self._row :]
-            self._batch, self._row = Batch(b""), 0
-            return rest
-        if self._queue:
-            self._queue, batch = self._queue[1:], self._queue[0]
-            return batch
-        if self._tail and self.closed:
-            self._tail, batch = self._tail[1:], self._tail[0]
-            return batch
-        return None
+            self._queue, self._batch, self._row = (rest, *self._queue), _NOTHING, 0
+        if self.closed and not self._queue:
+            self._queue, self._tail = self._tail, ()
+        return bool(self._queue)
 
     def _fill(self, wait: int | None) -> bool:
         """Puts one more batch on the queue; False at the end of the stream."""
@@ -434,19 +426,26 @@ class Batches:
         return self
 
     def __next__(self) -> Batch:
-        while (batch := self._listener._next()) is None:
-            if not self._listener._fill(self._wait):
+        listener = self._listener
+        while not listener._ready():
+            if not listener._fill(self._wait):
                 raise StopIteration
+        listener._queue, batch = listener._queue[1:], listener._queue[0]
         return batch
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Batch:
-        while (batch := self._listener._next()) is None:
-            if not await self._listener._fill_async(self._wait):
+        listener = self._listener
+        while not listener._ready():
+            if not await listener._fill_async(self._wait):
                 raise StopAsyncIteration
+        listener._queue, batch = listener._queue[1:], listener._queue[0]
         return batch
+
+
+_NOTHING = Batch(b"")
 
 
 def _new_array() -> Any:
