@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskstats.fields import FIELDS, Field
-from taskstats.presence import DELAY_EXCEEDS, EXIT, LAST, SHAPE_FLAGS
+from taskstats.presence import DELAY_EXCEEDS, EXIT, LAST, SHAPE_FLAGS, size_of
 from taskstats.rows import HEADER, NO_CPU, ROW, STATS_AT, text_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ _FORMATS: dict[str, Any] = {
 
 #: Numbers that may use all 64 bits.
 _UNSIGNED = {"ac_exe_dev", "ac_exe_inode"}
+
+#: Rows that are turned at once: they and their lines stay in a core's cache.
+_BLOCK = 256
 
 
 def _dtype(names: list[str]) -> "np.dtype[Any]":
@@ -97,70 +100,106 @@ def schema() -> "pa.Schema":
     return pa.schema(header + fields)
 
 
-def _texts(raw: "np.ndarray[Any, Any]", mask: Any) -> "pa.Array":
+@cache
+def _types() -> dict[str, "pa.DataType"]:
+    return {field.name: field.type for field in schema()}
+
+
+def _texts(raw: "np.ndarray[Any, Any]", lacking: Any) -> "pa.Array":
     pa = _pyarrow()
 
     try:
-        return pa.array(raw, pa.binary(), mask=mask).cast(pa.string())
+        return pa.array(raw, pa.binary(), mask=lacking).cast(pa.string())
     except pa.ArrowInvalid:
-        return pa.array([text_of(one) for one in raw.tolist()], pa.string(), mask=mask)
+        return pa.array([text_of(one) for one in raw.tolist()], pa.string(), mask=lacking)
 
 
-def _absent(batch: "Batch") -> dict[str, Any]:
-    """name -> which rows lack the field: None for no row, True for all, else a mask."""
+def _repeated(text: str, n: int) -> "pa.Array":
+    """A text that is the same in all rows."""
+    pa = _pyarrow()
+
+    raw = text.encode()
+    offsets = np.arange(n + 1, dtype="i4") * len(raw)
+    return pa.StringArray.from_buffers(n, pa.py_buffer(offsets), pa.py_buffer(raw * n))
+
+
+def _presence(batch: "Batch") -> tuple[frozenset[str], dict[str, Any]]:
+    """The fields that some row has, and which rows lack those of them that not every row has."""
     if len(batch.columns.shapes()) <= 1:
-        return {name: None if name in batch.fields else True for name in FIELDS}
+        return batch.fields, {}
     rows = np.frombuffer(batch.data, _dtype([]))
     structs = rows["version"].astype("i8") << 16 | rows["size"]
     shapes = structs << 8 | rows["flags"] & SHAPE_FLAGS
     _, first, which = np.unique(shapes, return_index=True, return_inverse=True)
     has = [batch.columns.fields_of(row) for row in first.tolist()]
-    absent: dict[str, Any] = {}
-    for name in FIELDS:
-        lacking = np.array([name not in names for names in has])
-        absent[name] = None if not lacking.any() else True if lacking.all() else lacking[which]
-    return absent
+    some, every = frozenset.union(*has), frozenset.intersection(*has)
+    lacking = {name: np.array([name not in names for names in has])[which] for name in some - every}
+    return some, lacking
+
+
+@cache
+def _end(names: frozenset[str]) -> int:
+    """How many words of a row hold its header and these fields."""
+    end = max((FIELDS[name].offset + size_of(name) for name in names), default=0)
+    return -(-(STATS_AT + end) // 8)
+
+
+def _turned(rows: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """A transposed copy: each word of all rows is a line of it, contiguous."""
+    lines = np.empty(rows.shape[::-1], rows.dtype)
+    for start in range(0, len(rows), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        lines[:, block] = rows[block].T
+    return lines
+
+
+def _integers(lines: "np.ndarray[Any, Any]", offset: int, format_: str) -> Any:
+    """One member of all rows, as signed integers of 64 bits."""
+    line = lines[offset // 8]
+    if format_ == "Q":
+        return line
+    members = line.view(_FORMATS[format_])
+    size = members.itemsize
+    return members[offset % 8 // size :: 8 // size].astype("i8")
 
 
 def to_arrow(batch: "Batch") -> "pa.RecordBatch":
     """See Batch.to_arrow."""
     pa = _pyarrow()
 
-    whole = schema()
-    rows = np.frombuffer(batch.data, _dtype(list(FIELDS)))
-    # One transposing copy makes every 64-bit field a contiguous column.
-    words = np.ascontiguousarray(np.frombuffer(batch.data, "u8").reshape(-1, ROW // 8).T)
+    whole, types = schema(), _types()
+    some, lacking = _presence(batch)
+    rows = np.frombuffer(batch.data, "u1").reshape(-1, ROW)
+    lines = _turned(rows.view("i8")[:, : _end(some)])
 
-    def signed(name: str) -> "np.ndarray[Any, Any]":
-        return rows[name].astype("i8")
+    def header(name: str) -> Any:
+        return _integers(lines, *HEADER[name])
 
-    cpu, received = signed("cpu"), signed("received_ns")
+    cpu, received, flags = header("cpu"), header("received_ns"), header("flags")
     columns = [
-        pa.array(signed("id")),
-        pa.array(np.full(len(rows), batch.kind), pa.string()),
-        pa.array(signed("version")),
+        pa.array(header("id")),
+        _repeated(batch.kind, len(batch)),
+        pa.array(header("version")),
         pa.array(cpu, mask=cpu == NO_CPU),
-        pa.array(signed("seq")),
-        pa.array(signed("lost_before")),
-        pa.array(received, whole.field("received_at").type, mask=received == 0),
-        *(pa.array(rows["flags"] & bit != 0) for bit in (EXIT, LAST, DELAY_EXCEEDS)),
+        pa.array(header("seq")),
+        pa.array(header("lost_before")),
+        pa.array(received, mask=received == 0).view(types["received_at"]),
+        *(pa.array(flags & bit != 0) for bit in (EXIT, LAST, DELAY_EXCEEDS)),
     ]
-    for name, lacking in _absent(batch).items():
-        field, type_ = FIELDS[name], whole.field(name).type
-        at = (STATS_AT + field.offset) // 8
-        if lacking is True:
-            columns.append(pa.nulls(len(rows), type_))
+    for name, field in FIELDS.items():
+        at, mask = STATS_AT + field.offset, lacking.get(name)
+        if name not in some:
+            column = pa.nulls(len(batch), types[name])
         elif field.format == "32s":
-            columns.append(_texts(rows[name], lacking))
+            column = _texts(rows[:, at : at + 32].view("S32")[:, 0], mask)
         elif field.format == "qq":
-            moments = words[at].view("i8") * 1_000_000_000 + words[at + 1].view("i8")
-            never = moments == 0 if lacking is None else lacking | (moments == 0)
-            columns.append(pa.array(moments, type_, mask=never))
-        elif field.format == "Q":
-            column = words[at] if name in _UNSIGNED else words[at].view("i8")
-            columns.append(pa.array(column, mask=lacking))
+            moments = lines[at // 8] * 1_000_000_000 + lines[at // 8 + 1]
+            never = moments == 0 if mask is None else mask | (moments == 0)
+            column = pa.array(moments, mask=never).view(types[name])
         else:
-            columns.append(pa.array(signed(name), mask=lacking))
+            values = _integers(lines, at, field.format)
+            column = pa.array(values.view("u8") if name in _UNSIGNED else values, mask=mask)
+        columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=whole)
 
 
