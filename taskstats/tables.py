@@ -108,10 +108,13 @@ def _types() -> dict[str, "pa.DataType"]:
 def _texts(raw: "np.ndarray[Any, Any]", lacking: Any) -> "pa.Array":
     pa = _pyarrow()
 
+    names = pa.array(raw, pa.binary(), mask=lacking)  # up to the first NUL
     try:
-        return pa.array(raw, pa.binary(), mask=lacking).cast(pa.string())
+        return names.cast(pa.string())
     except pa.ArrowInvalid:
-        return pa.array([text_of(one) for one in raw.tolist()], pa.string(), mask=lacking)
+        coded = names.dictionary_encode()
+        texts = [text_of(name) for name in coded.dictionary.to_pylist()]
+        return pa.array(texts, pa.string()).take(coded.indices)
 
 
 def _repeated(text: str, n: int) -> "pa.Array":

@@ -653,6 +653,27 @@ def test_arrow_mixes_names_in_any_encoding() -> None:
     assert batch.to_arrow()["ac_comm"].to_pylist() == [r"caf\xe9", "größe"]
 
 
+NAMES = (b"", b"a" * 15, b"b" * 31, b"c" * 32, "größe".encode(), b"cut\0\xffgarbage", b"")
+NO_UTF8 = (b"caf\xe9", "0123456789abcd€".encode()[:15], b"\xff" * 32, b"\xc3\0\xb6", b"caf\xe9")
+
+
+@pytest.mark.parametrize("more", [(), NO_UTF8], ids=["UTF-8", "not all UTF-8"])
+@pytest.mark.parametrize(
+    "rows", [slice(None), slice(2, -1), slice(None, None, 3), slice(-1, None)], ids=str
+)
+def test_arrow_has_the_names_of_the_records(more: tuple[bytes, ...], rows: slice) -> None:
+    batch = joined(*(batch_of(ac_comm=name) for name in NAMES + more))[rows]
+    names = batch.to_arrow()["ac_comm"]
+    names.validate(full=True)
+    assert names.to_pylist() == [record.comm for record in batch]
+
+
+@pytest.mark.parametrize("name", [b"cat", b"caf\xe9"])
+def test_arrow_has_no_name_where_the_struct_was_cut_before_it(name: bytes) -> None:
+    batch = joined(batch_of(17, size=104), batch_of(ac_comm=name), batch_of(17, size=104))
+    assert batch.to_arrow()["ac_comm"].to_pylist() == [None, batch[1].comm, None]
+
+
 # ---- other people's tables -------------------------------------------------------------------
 
 
