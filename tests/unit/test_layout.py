@@ -47,6 +47,7 @@ def constants(type_: str) -> dict[str, int]:
 def test_fields_are_the_kernels_members_but_for_version_and_padding() -> None:
     assert set(wire.MEMBERS) - set(FIELDS) == NOT_FIELDS
     assert list(FIELDS) == [field.name for field in FIELDS.values()] == wire.FIELDS
+    assert [field.index for field in FIELDS.values()] == list(range(len(FIELDS)))
 
 
 @fields

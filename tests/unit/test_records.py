@@ -435,6 +435,13 @@ def test_a_batch_behaves_as_a_sequence() -> None:
     assert not batch[4:]
 
 
+def test_the_records_of_a_loop_are_those_of_the_rows() -> None:
+    batch = paired(3)
+    assert list(batch) == [batch[row] for row in range(3)]
+    assert [record.group for record in batch] == list(batch.groups)
+    assert pickle.loads(pickle.dumps(list(batch))) == list(batch)
+
+
 @pytest.mark.parametrize("index", [4, -5, 2**63])
 def test_there_is_no_row_beyond_the_last(index: int) -> None:
     with pytest.raises(IndexError):
@@ -549,6 +556,29 @@ def test_a_record_of_a_mixed_batch_has_the_fields_of_its_own_version() -> None:
     assert [hasattr(record, "cpu_delay_max_ts") for record in batch] == [False, True, False]
 
 
+@pytest.mark.parametrize("at", range(4))
+def test_one_record_of_another_version_is_noticed_wherever_it_stands(at: int) -> None:
+    versions = [17] * 4
+    versions[at] = 13
+    batch = joined(*map(batch_of, versions))
+    assert batch.fields == batch_of(13).fields
+    assert [hasattr(record, "irq_count") for record in batch] == [v == 17 for v in versions]
+
+
+def differing_groups() -> Batch:
+    """Groups with all sums, without times, without any, and with all again."""
+    values: list[dict[str, Any]] = [{}, {"ac_etime": 0}, NOTHING, {}]
+    parts = (batch_of(17, GROUP, **one).groups.data for one in values)
+    return Batch(b"".join(map(bytes, parts)), kind="group")
+
+
+def test_groups_of_one_struct_can_differ_in_what_was_summed() -> None:
+    batch = differing_groups()
+    assert [hasattr(group, "cpu_count") for group in batch] == [True, True, False, True]
+    assert [hasattr(group, "ac_etime") for group in batch] == [True, False, False, True]
+    assert batch.fields == frozenset()
+
+
 # ---- columns ---------------------------------------------------------------------------------
 
 
@@ -561,6 +591,7 @@ BATCHES: dict[str, Callable[[], Batch]] = {
     "mixed": mixed,
     "groups": lambda: paired(3).groups,
     "groups without times": lambda: batch_of(17, GROUP, ac_etime=0).groups,
+    "groups that differ": differing_groups,
     "v17": lambda: batch_of(17),
 }
 batches = pytest.mark.parametrize("make", BATCHES.values(), ids=BATCHES)
@@ -631,6 +662,22 @@ def test_arrow_of_a_listeners_records() -> None:
     assert arrow["cpu"].to_pylist() == [3, None]
     assert arrow["received_at"].cast(pa.int64()).to_pylist() == [ns, None]
     assert arrow["lost_before"].to_pylist() == [2, 0]
+
+
+@pytest.mark.parametrize("n", [255, 256, 257, 600])
+def test_arrow_has_every_row_however_many(n: int) -> None:
+    alone = [batch_of(17, ac_pid=70_000 + i, irq_delay_min=i, cpu_delay_max_ts=i) for i in range(n)]
+    arrow = joined(*alone).to_arrow()
+    assert arrow["ac_pid"].to_pylist() == arrow["id"].to_pylist() == list(range(70_000, 70_000 + n))
+    assert arrow["irq_delay_min"].to_pylist() == list(range(n))
+    assert arrow["cpu_delay_max_ts"].cast(pa.int64()).to_pylist() == [None, *range(1, n)]
+
+
+def test_arrow_has_memory_of_its_own() -> None:
+    data = bytearray(mixed().data)
+    arrow = Batch(data).to_arrow()
+    data[:] = bytes(len(data))
+    assert arrow.equals(mixed().to_arrow())
 
 
 def test_arrow_keeps_numbers_of_64_bits() -> None:
