@@ -5,19 +5,16 @@ import os
 import resource
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
-from support import child
-from support.descriptors import netlink_sockets, port_of
+from support import child, raw
+from support.descriptors import NETLINK_GENERIC, netlink_sockets, port_of
 
 from taskstats import AccessDenied, Batch, Client, ExitListener, Record, Unavailable
-
-NETLINK_GENERIC = 16
 
 
 def heard(listener: ExitListener) -> list[Record]:
@@ -190,55 +187,17 @@ def test_a_root_sender_is_refused() -> None:
     assert (stats.foreign, stats.malformed) == (0, 0)
 
 
-def register_raw(port: int, cpus: str) -> socket.socket:
-    """A listener as a careless program makes it: never read, never deregistered."""
-    one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC)
-    one.bind((port, 0))
-    text = cpus.encode() + b"\0"
-    attribute = struct.pack("=HH", 4 + len(text), 3) + text + bytes(-len(text) % 4)
-    size = 20 + len(attribute)
-    one.send(struct.pack("=IHHIIBBH", size, family(), 1, 1, 0, 1, 1, 0) + attribute)
-    return one
-
-
-def family() -> int:
-    """The id of the TASKSTATS family."""
-    name = b"TASKSTATS\0"
-    attribute = struct.pack("=HH", 4 + len(name), 2) + name + bytes(-len(name) % 4)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC) as one:
-        one.bind((0, 0))
-        size = 20 + len(attribute)
-        one.send(struct.pack("=IHHIIBBH", size, 16, 1, 1, 0, 3, 1, 0) + attribute)
-        reply = one.recv(4096)
-    at = 20
-    while at < len(reply):
-        length, type_ = struct.unpack_from("=HH", reply, at)
-        if type_ == 1:
-            return int(struct.unpack_from("=H", reply, at + 4)[0])
-        at += (length + 3) & ~3
-    raise AssertionError("no family")
-
-
-def queued(port: int) -> int:
-    """Bytes waiting on a netlink port, from /proc/net/netlink."""
-    for line in Path("/proc/net/netlink").read_text().splitlines()[1:]:
-        columns = line.split()
-        if (int(columns[1]), int(columns[2])) == (NETLINK_GENERIC, port):
-            return int(columns[4])
-    raise AssertionError(f"no port {port}")
-
-
 def test_a_reused_port_does_not_inherit_a_registration() -> None:
     def reuse() -> tuple[int, int]:
         port = os.getpid()  # what the kernel gives a process's first netlink socket
         possible = Path("/sys/devices/system/cpu/possible").read_text().strip()
-        register_raw(port, possible).close()
+        raw.register(port, possible).close()
         with Client() as client:
             (fd,) = netlink_sockets(NETLINK_GENERIC)
             assert port_of(fd) == port
             for _ in range(20):
                 child.spawn_and_reap()
-            waiting = queued(port)
+            waiting = raw.sockets()[port]
             return waiting, client.pid().ac_pid - os.getpid()
 
     assert child.run(reuse) == (0, 0)

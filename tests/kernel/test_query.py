@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 from support import child
-from support.descriptors import netlink_sockets, opened
+from support.descriptors import NETLINK_GENERIC, netlink_sockets, opened
 
 from taskstats import AccessDenied, Client, FieldUnavailable, NoSuchTask, Unavailable
 
-NETLINK_GENERIC = 16
 NO_SUCH_PID = 5_000_000  # above the largest pid_max
 
 

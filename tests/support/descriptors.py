@@ -1,10 +1,17 @@
 """The netlink sockets that this process holds, found from outside the package."""
 
+import ctypes
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+AF_UNSPEC = 0
+NETLINK_GENERIC = 16
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @contextmanager
@@ -35,3 +42,9 @@ def port_of(fd: int) -> int:
     """The netlink port that a socket is bound to."""
     with opened(fd) as one:
         return int(one.getsockname()[0])
+
+
+def disconnect(fd: int) -> None:
+    """Puts a socket back to where it was between bind and connect."""
+    address = struct.pack("=HHII", AF_UNSPEC, 0, 0, 0)
+    assert _libc.connect(fd, address, len(address)) == 0

@@ -1,6 +1,5 @@
 """ExitListener against a peer that sends what a test tells it to."""
 
-import ctypes
 import errno
 import gc
 import os
@@ -8,20 +7,17 @@ import resource
 import select
 import signal
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support import fake_kernel
-from support.descriptors import netlink_sockets, port_of
+from support.descriptors import disconnect, netlink_sockets, port_of
 from support.fake_kernel import FakeKernel
 
 from taskstats import Batch, ExitListener, TaskstatsError
 from taskstats.exits import BATCH_ROWS
-
-AF_UNSPEC = 0
 
 
 @pytest.fixture
@@ -190,13 +186,6 @@ def test_a_bad_datagram_is_counted_and_harms_no_other(
 
 def sockets() -> set[int]:
     return netlink_sockets(fake_kernel.NETLINK_USERSOCK)
-
-
-def disconnect(fd: int) -> None:
-    """Puts a socket back to where it was between bind and connect."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    address = struct.pack("=HHII", AF_UNSPEC, 0, 0, 0)
-    assert libc.connect(fd, address, len(address)) == 0
 
 
 def test_another_sender_is_refused_by_the_connection(kernel: FakeKernel) -> None:

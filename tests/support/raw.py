@@ -1,0 +1,43 @@
+"""The kernel's side of a listener, without the package: as a careless program makes one."""
+
+import socket
+import struct
+from pathlib import Path
+
+from support.descriptors import NETLINK_GENERIC
+
+
+def register(port: int, cpus: str) -> socket.socket:
+    """A listener that nobody reads, and that does not deregister; port 0 for any."""
+    one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC)
+    one.bind((port, 0))
+    text = cpus.encode() + b"\0"
+    attribute = struct.pack("=HH", 4 + len(text), 3) + text + bytes(-len(text) % 4)
+    size = 20 + len(attribute)
+    one.send(struct.pack("=IHHIIBBH", size, family(), 1, 1, 0, 1, 1, 0) + attribute)
+    return one
+
+
+def family() -> int:
+    """The id of the TASKSTATS family."""
+    name = b"TASKSTATS\0"
+    attribute = struct.pack("=HH", 4 + len(name), 2) + name + bytes(-len(name) % 4)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC) as one:
+        one.bind((0, 0))
+        size = 20 + len(attribute)
+        one.send(struct.pack("=IHHIIBBH", size, 16, 1, 1, 0, 3, 1, 0) + attribute)
+        reply = one.recv(4096)
+    at = 20
+    while at < len(reply):
+        length, type_ = struct.unpack_from("=HH", reply, at)
+        if type_ == 1:
+            return int(struct.unpack_from("=H", reply, at + 4)[0])
+        at += (length + 3) & ~3
+    raise AssertionError("no family")
+
+
+def sockets() -> dict[int, int]:
+    """Port -> bytes waiting, of the generic netlink sockets of all processes."""
+    lines = Path("/proc/net/netlink").read_text().splitlines()[1:]
+    rows = [list(map(int, (*line.split()[1:3], line.split()[4]))) for line in lines]
+    return {port: waiting for protocol, port, waiting in rows if protocol == NETLINK_GENERIC}
