@@ -2,22 +2,30 @@
 
 import atexit
 import functools
+import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Literal, Self
 
+from taskstats import Batch
+
 
 @functools.cache
 def _program() -> Path:
     """The program, compiled once for this process."""
-    folder = tempfile.mkdtemp(prefix="storm-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    program = Path(folder) / "storm"
+    folder = Path(tempfile.mkdtemp(prefix="storm-"))
+    atexit.register(_remove, folder, os.getpid())
+    program = folder / "storm"
     source = Path(__file__).with_suffix(".c")
     subprocess.run(["cc", "-O2", "-Wall", "-Wextra", source, "-o", program], check=True)
     return program
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a child of fork may end as usual, too
+        shutil.rmtree(folder)
 
 
 class Storm:
@@ -45,6 +53,7 @@ class Storm:
         failing_every: int | None = None,
     ) -> None:
         numbers = (-1 if cpu is None else cpu, exits or 0, rate or 0, failing_every or 0)
+        self._kind = kind
         self._bounded = exits is not None
         self._process = subprocess.Popen(
             [_program(), kind, *map(str, numbers)],
@@ -72,6 +81,13 @@ class Storm:
         made = int(self._told())
         self._process.wait()
         return made
+
+    def heard_in(self, batch: Batch) -> int:
+        """How many of its exits the batch holds."""
+        rows = batch.to_numpy()
+        if self._kind == "processes":
+            return int((rows["ac_ppid"] == self.pid).sum())
+        return int(((rows["ac_tgid"] == self.pid) & (rows["ac_pid"] != self.pid)).sum())
 
     def _told(self, expected: str | None = None) -> str:
         assert self._process.stdout is not None
