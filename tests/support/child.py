@@ -3,8 +3,10 @@
 import ctypes
 import os
 import pickle
+import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -43,6 +45,29 @@ def run(function: Callable[..., T], *args: Any) -> T:
     raise outcome
 
 
+@contextmanager
+def waiting(function: Callable[[], object]) -> Iterator[int]:
+    """The pid of a child that has called the function, keeps its result, and is killed at last."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            _kept = function()
+            os.write(writing, b".")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(writing)
+    try:
+        ready = os.read(reading, 1)
+        yield child
+        assert ready, "the function failed"
+    finally:
+        os.close(reading)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
 def unshare(flags: int) -> None:
     """unshare(2)."""
     if _libc.unshare(flags) < 0:
@@ -67,6 +92,13 @@ def become(uid: int, *capabilities: int) -> None:
     sets = (ctypes.c_uint32 * 6)(mask, mask, 0, 0, 0, 0)
     if _libc.capset(header, sets) < 0:
         raise OSError(ctypes.get_errno(), "capset")
+
+
+def run_true() -> int:
+    """A child that has exited; without fork, which takes long in a large process."""
+    child = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitpid(child, 0)
+    return child
 
 
 def spawn(code: int = 0, uid: int | None = None) -> int:

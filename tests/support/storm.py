@@ -6,15 +6,22 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 from taskstats import Batch
 
+Kind: TypeAlias = Literal["threads", "processes"]
+
+#: Where there can be one.
+CPUS = sorted(os.sched_getaffinity(0))
+
 
 @functools.cache
-def _program() -> Path:
-    """The program, compiled once for this process."""
+def program() -> Path:
+    """The program, compiled once. Call it before a fork, so that it is removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="storm-"))
     atexit.register(_remove, folder, os.getpid())
     program = folder / "storm"
@@ -45,7 +52,7 @@ class Storm:
 
     def __init__(
         self,
-        kind: Literal["threads", "processes"],
+        kind: Kind,
         *,
         cpu: int | None = None,
         exits: int | None = None,
@@ -56,7 +63,7 @@ class Storm:
         self._kind = kind
         self._bounded = exits is not None
         self._process = subprocess.Popen(
-            [_program(), kind, *map(str, numbers)],
+            [program(), kind, *map(str, numbers)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -84,6 +91,8 @@ class Storm:
 
     def heard_in(self, batch: Batch) -> int:
         """How many of its exits the batch holds."""
+        if not batch:  # no version, and so no columns
+            return 0
         rows = batch.to_numpy()
         if self._kind == "processes":
             return int((rows["ac_ppid"] == self.pid).sum())
@@ -106,3 +115,15 @@ class Storm:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
+
+
+@contextmanager
+def everywhere(
+    kind: Kind, *, exits: int | None = None, rate: float | None = None
+) -> Iterator[list[Storm]]:
+    """A storm on each CPU, begun."""
+    with ExitStack() as stack:
+        made = [Storm(kind, cpu=cpu, exits=exits, rate=rate) for cpu in CPUS]
+        for storm in map(stack.enter_context, made):
+            storm.begin()
+        yield made
