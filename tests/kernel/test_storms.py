@@ -8,7 +8,7 @@ from itertools import chain
 import pytest
 from support import child
 from support.reference import FITS, between, roomy, streams, waiting
-from support.storm import CPUS, Storm, everywhere
+from support.storm import CPUS, Storm, everywhere, exits_in
 
 from taskstats import ExitListener
 
@@ -19,11 +19,10 @@ def heard_and_made(listener: ExitListener, storms: list[Storm]) -> tuple[int, in
         ends = pool.submit(lambda: sum(storm.finish() for storm in storms))
         heard = 0
         for batch in listener.batches(timeout=0.1):
-            heard += sum(storm.heard_in(batch) for storm in storms)
+            heard += exits_in([batch], storms)
             if not batch and ends.done():
                 break
-        rest = waiting(listener)  # what came since that was empty
-        heard += sum(storm.heard_in(batch) for batch in rest for storm in storms)
+        heard += exits_in(waiting(listener), storms)  # what came since that was empty
         return heard, ends.result()
 
 

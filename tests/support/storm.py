@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
@@ -115,6 +115,11 @@ class Storm:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
+
+
+def exits_in(batches: Iterable[Batch], storms: Sequence[Storm]) -> int:
+    """How many of the storms' exits the batches hold."""
+    return sum(storm.heard_in(batch) for batch in batches for storm in storms)
 
 
 @contextmanager
