@@ -131,6 +131,10 @@ class FakeKernel:
         """The ports that registered for exits, in the order of their CPUs."""
         return [r.sender for r in self.seen if r.attribute == REGISTER and r.type == FAMILY]
 
+    def fileno(self) -> int:
+        """Its socket, for a sender that is faster than `send`."""
+        return self._socket.fileno()
+
     def send(self, port: int, datagram: bytes) -> None:
         """Sends by itself, as the kernel does at an exit."""
         self._socket.sendto(datagram, (port, 0))
