@@ -1,49 +1,51 @@
-"""The floor: compiled here, run between the rounds of what is measured against it."""
+"""What the benchmarks share, and the table of all figures that ends a run."""
 
-import statistics
-import subprocess
-from collections.abc import Callable, Iterator
+import os
+import platform
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from figures import Figures, Line, table
+from floors import Floors
 
-from taskstats import Client
+_LINES = pytest.StashKey[list[Line]]()
 
-ROUNDS = 15
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_LINES] = []
+    config.option.benchmark_quiet = True  # its table is of rounds, whatever a round is
 
 
 @pytest.fixture(scope="session")
-def floor(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("floor") / "floor"
-    source = Path(__file__).parent / "floor.c"
-    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", source, "-o", program], check=True)
-    return program
+def floors(tmp_path_factory: pytest.TempPathFactory) -> Floors:
+    return Floors(tmp_path_factory.mktemp("floors"))
 
 
 @pytest.fixture
-def client() -> Iterator[Client]:
-    with Client() as one:
-        yield one
+def figures(benchmark: Any, request: pytest.FixtureRequest) -> Figures:
+    return Figures(benchmark, request.config.stash[_LINES])
 
 
 @pytest.fixture
-def against_floor(benchmark: Any, floor: Path) -> Callable[..., None]:
-    """Runs the function and the floor in turn; the ratio of medians goes into the result."""
+def one_cpu() -> Iterator[None]:
+    """This process on one CPU: the caches of both sides are the same."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    yield
+    os.sched_setaffinity(0, before)
 
-    def measure(function: Callable[[], object], queries: int, in_a_send: int) -> None:
-        floors: list[float] = []
 
-        def run_floor() -> None:
-            command = [floor, str(queries), str(in_a_send)]
-            floors.append(float(subprocess.check_output(command)))
-
-        benchmark.pedantic(function, setup=run_floor, rounds=ROUNDS, warmup_rounds=1)
-        ours = benchmark.stats.stats.median * 1e9 / queries
-        theirs = statistics.median(floors[1:])
-        benchmark.extra_info.update(
-            ns_a_query=round(ours), floor_ns_a_query=round(theirs), ratio=round(ours / theirs, 2)
-        )
-        print(f"\n{ours:.0f} ns a query, floor {theirs:.0f} ns, ratio {ours / theirs:.2f}")
-
-    return measure
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not config.stash[_LINES]:
+        return
+    model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    terminalreporter.section("figures")
+    terminalreporter.line(
+        f"{model[1] if model else platform.machine()}, {os.cpu_count()} CPUs; "
+        f"Linux {platform.release()}; Python {platform.python_version()}"
+    )
+    for line in table(config.stash[_LINES]):
+        terminalreporter.line(line)
