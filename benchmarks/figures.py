@@ -35,7 +35,11 @@ def _short(value: float) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+    digits = 2 if min(values) >= 0.1 else 3
+    median, least, most = (
+        f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values))
+    )
+    return f"{median} ({least}-{most})"
 
 
 def _verdict(value: float, at_most: float | None, at_least: float | None) -> tuple[str, str]:
@@ -108,7 +112,7 @@ class Figures:
         target, verdict = _verdict(value, at_most, at_least)
         spread = f" ({_short(min(values))}-{_short(max(values))})" if len(values) > 1 else ""
         self._tell(
-            Line(what, f"{_short(value)} {unit}{spread}", "", "", target, verdict),
+            Line(what, f"{_short(value)}{spread} {unit}".strip(), "", "", target, verdict),
             {"values": values},
         )
 

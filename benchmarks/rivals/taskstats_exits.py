@@ -1,0 +1,64 @@
+"""A consumer of exits through this package, as it is by default. See consumers.py.
+
+Usage: taskstats_exits.py CPUS STORM [all|failed]
+"""
+
+import os
+import resource
+import signal
+import sys
+
+import numpy as np
+
+import taskstats
+from taskstats.fields import FIELDS
+from taskstats.rows import ROW, STATS_AT
+
+# Only what tells the storm's records: its own dtype, so that no other column costs.
+IDENTITY = ("ac_pid", "ac_ppid", "ac_tgid")
+DTYPE = np.dtype(
+    {
+        "names": IDENTITY,
+        "offsets": [STATS_AT + FIELDS[name].offset for name in IDENTITY],
+        "formats": ["u4"] * len(IDENTITY),
+        "itemsize": ROW,
+    }
+)
+
+
+def cpu_time() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def count(batch: taskstats.Batch, storm: int) -> int:
+    """The records of threads of the storm, or of processes that it made."""
+    rows = np.frombuffer(batch.data, DTYPE)
+    thread = (rows["ac_tgid"] == storm) & (rows["ac_pid"] != storm)
+    return int(np.count_nonzero(thread | (rows["ac_ppid"] == storm)))
+
+
+def main() -> None:
+    storm = int(sys.argv[2])
+    only = {"where": taskstats.Where(failed=True)} if sys.argv[3:] == ["failed"] else {}
+    used = 0.0
+
+    def end(*_: object) -> None:
+        nonlocal used
+        used = cpu_time() - before
+        listener.stop()
+
+    with taskstats.ExitListener(**only) as listener:
+        batches = listener.batches()
+        # One exit that fails, so that whatever is made at first use is made.
+        os.waitpid(os.posix_spawn("/bin/false", ["false"], {}), 0)
+        seen = count(next(batches), storm)
+        signal.signal(signal.SIGTERM, end)
+        before = cpu_time()
+        print("ready", flush=True)
+        for batch in batches:
+            seen += count(batch, storm)
+    print(seen, round(used * 1e9), listener.stats().wakeups)
+
+
+main()
