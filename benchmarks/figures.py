@@ -75,7 +75,7 @@ class Figures:
             order.append(order.pop(0))
 
         self._benchmark.pedantic(turn, rounds=rounds, warmup_rounds=warm_up)
-        return {name: values[warm_up:] for name, values in seen.items()}
+        return {name: values[-rounds:] for name, values in seen.items()}
 
     def ratio(
         self,

@@ -3,13 +3,15 @@
 from functools import partial
 
 import pytest
-from consumers import STORM_CPU, Consumer, blow, script
+from consumers import CONSUMER_CPU, STORM_CPU, Consumer, blow, script
 from figures import Figures
 from support.storm import Storm
 
 KEPT_OF = 100
 SECONDS = 2
 ROUNDS = 5
+
+pytestmark = pytest.mark.skipif(STORM_CPU == CONSUMER_CPU, reason="needs two CPUs")
 
 
 def cpu_time(option: str, rate: int) -> float:

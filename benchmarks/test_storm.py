@@ -8,13 +8,15 @@ from functools import partial
 from typing import Any
 
 import pytest
-from consumers import STORM_CPU, Blown, Consumer, Heard, blow, script
+from consumers import CONSUMER_CPU, STORM_CPU, Blown, Consumer, Heard, blow, script
 from figures import Figures
 from floors import Floors
 from support.storm import Storm
 
 ROUNDS = 5
 STOPPED = 0.5
+
+pytestmark = pytest.mark.skipif(STORM_CPU == CONSUMER_CPU, reason="needs two CPUs")
 
 
 def hear(
@@ -61,6 +63,8 @@ def test_storm(figures: Figures, floors: Floors, exits: int, rate: int | None) -
     for name in ("ours", "coalesced", "eager", "pyroute2"):
         what = f"{storm}, its own CPU an exit, beside {name}"
         figures.ratio(what, made[name], made["nobody"], to="alone")
+    gathered = [one.records / one.wakeups for _, one in seen["ours"]]
+    figures.value(f"{storm}, records a wakeup of ours", gathered, "")
     missed = [exits - one.records for _, one in seen["pyroute2"]]
     figures.value(f"{storm}, missed by pyroute2", missed, f"of {exits:,}")
 
