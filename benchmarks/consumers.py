@@ -1,7 +1,8 @@
 """Consumers of real exits, each in a fresh process beside a storm.
 
 A consumer is a program that says "ready", hears until SIGTERM, and prints how many of the storm's
-records it has seen and the CPU time in ns that it used since it was ready.
+records it has seen and the CPU time in ns that it used since it was ready. Ours then reads what is
+queued, and prints besides how many were lost and how often it woke up.
 """
 
 import os
@@ -32,13 +33,16 @@ def script(name: str) -> list[str]:
     return [sys.executable, str(_RIVALS / f"{name}.py")]
 
 
+OURS = script("taskstats_exits")
+
+
 @dataclass(frozen=True)
 class Heard:
     """What a consumer has seen of a storm; lost are also the records of others."""
 
     records: int
-    lost: int
     cpu_ns: int
+    lost: int
     wakeups: int = 0
 
 
@@ -58,6 +62,7 @@ class Consumer:
         finally:
             os.sched_setaffinity(0, ours)
         self.pid = self._process.pid
+        self._is_ours = command == OURS
         assert self._line() == "ready"
 
     def _line(self) -> str:
@@ -82,15 +87,21 @@ class Consumer:
 
     def finish(self) -> Heard:
         """Lets it read what is queued, and ends it."""
+        if self._is_ours:
+            return Heard(*self._ended())
         deadline = time.monotonic() + PATIENCE
         while not self._is_done():
             assert time.monotonic() < deadline, "other tasks exit faster than it hears"
             time.sleep(0.02)
         lost = sum(drops for _, drops in self.queues())
+        return Heard(*self._ended(), lost)
+
+    def _ended(self) -> list[int]:
+        """What it prints."""
         self._process.send_signal(signal.SIGTERM)
-        records, cpu_ns, *more = map(int, self._line().split())
+        figures = list(map(int, self._line().split()))
         assert self._process.wait() == 0
-        return Heard(records, lost, cpu_ns, *more)
+        return figures
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 from functools import partial
 
 import pytest
-from consumers import CONSUMER_CPU, STORM_CPU, Consumer, blow, script
+from consumers import CONSUMER_CPU, OURS, STORM_CPU, Consumer, blow
 from figures import Figures
 from support.storm import Storm
 
@@ -19,7 +19,7 @@ def cpu_time(option: str, rate: int) -> float:
     exits = rate * SECONDS
     with (
         Storm("processes", cpu=STORM_CPU, exits=exits, rate=rate, failing_every=KEPT_OF) as storm,
-        Consumer(script("taskstats_exits"), storm, option) as consumer,
+        Consumer(OURS, storm, option) as consumer,
     ):
         assert blow(storm).exits == exits
         heard = consumer.finish()

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from consumers import CONSUMER_CPU, STORM_CPU, Blown, Consumer, Heard, blow, script
+from consumers import CONSUMER_CPU, OURS, STORM_CPU, Blown, Consumer, Heard, blow, script
 from figures import Figures
 from floors import Floors
 from support.storm import Storm
@@ -38,7 +38,7 @@ def hear(
 def test_storm(figures: Figures, floors: Floors, exits: int, rate: int | None) -> None:
     commands: dict[str, Sequence[Any] | None] = {
         "nobody": None,
-        "ours": script("taskstats_exits"),
+        "ours": OURS,
         "coalesced": [floors.program("coalesced")],
         "eager": [floors.program("eager")],
         "pyroute2": script("pyroute2_exits"),
@@ -73,7 +73,7 @@ def test_a_stopped_listener(figures: Figures) -> None:
     def stopped() -> tuple[int, int]:
         with (
             Storm("threads", cpu=STORM_CPU) as storm,
-            Consumer(script("taskstats_exits"), storm) as consumer,
+            Consumer(OURS, storm) as consumer,
         ):
             storm.begin()
             os.kill(consumer.pid, signal.SIGSTOP)

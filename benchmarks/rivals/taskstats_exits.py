@@ -41,24 +41,20 @@ def count(batch: taskstats.Batch, storm: int) -> int:
 def main() -> None:
     storm = int(sys.argv[2])
     only = {"where": taskstats.Where(failed=True)} if sys.argv[3:] == ["failed"] else {}
-    used = 0.0
-
-    def end(*_: object) -> None:
-        nonlocal used
-        used = cpu_time() - before
-        listener.stop()
 
     with taskstats.ExitListener(**only) as listener:
         batches = listener.batches()
         # One exit that fails, so that whatever is made at first use is made.
         os.waitpid(os.posix_spawn("/bin/false", ["false"], {}), 0)
         seen = count(next(batches), storm)
-        signal.signal(signal.SIGTERM, end)
+        signal.signal(signal.SIGTERM, lambda *_: listener.stop())
         before = cpu_time()
         print("ready", flush=True)
         for batch in batches:
             seen += count(batch, storm)
-    print(seen, round(used * 1e9), listener.stats().wakeups)
+        used = cpu_time() - before
+    stats = listener.stats()
+    print(seen, round(used * 1e9), stats.lost, stats.wakeups)
 
 
 main()
