@@ -9,6 +9,9 @@
 
 #define EVENTS 64 /* ready sockets an epoll_wait */
 
+/* ns between looks at the queues. 32 MiB, the default, hold 14,000 records. */
+#define LOOK_EVERY 20000000
+
 /* ---- counting ---- */
 
 /* Holes in the numbers only tell where the losses were; how many there are, the
@@ -232,33 +235,6 @@ static int drain_ready(struct ts_exits *exits, struct ts_sink *sink)
 
 /* ---- waiting ---- */
 
-/* Whether a queue is over a quarter full: then there is no time to let more
- * records gather. */
-static int filling_up(struct ts_exits *exits, const struct epoll_event *events, int n)
-{
-    for (int i = 0; i < n; i++) {
-        struct cpu_socket *cpu;
-        if (events[i].data.u32 == WAKE)
-            continue;
-        cpu = &exits->cpus[events[i].data.u32];
-        ts_exits_count(exits, cpu);
-        if (cpu->stats.queued > cpu->stats.rcvbuf / 4)
-            return 1;
-    }
-    return 0;
-}
-
-/* Lets records gather, on the eventfd alone: the epoll set is ready already. */
-static int gather(const struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns)
-{
-    struct pollfd wake = {.fd = exits->event, .events = POLLIN};
-    int64_t left = deadline_ns < 0 ? latency_ns : deadline_ns - ts_now();
-    int64_t wait = left < latency_ns ? left : latency_ns;
-    struct timespec time = {.tv_sec = wait / 1000000000, .tv_nsec = wait % 1000000000};
-
-    return wait > 0 && ppoll(&wake, 1, &time, NULL) < 0 ? -errno : 0;
-}
-
 /* epoll_wait's milliseconds, never short of the deadline, a day at most. */
 static int milliseconds_until(int64_t deadline_ns)
 {
@@ -270,32 +246,77 @@ static int milliseconds_until(int64_t deadline_ns)
     return left <= 0 ? 0 : left > 86400000 ? 86400000 : (int)left;
 }
 
-/* Returns 1 when there is something to read, 0 at the deadline, -EAGAIN if it was
+/* Whether it has been stopped, or a queue is over a quarter full: then there is no
+ * time to let more records gather. */
+static int is_pressed(struct ts_exits *exits)
+{
+    struct epoll_event events[EVENTS];
+    int n = epoll_wait(exits->epoll, events, EVENTS, 0);
+    int pressed;
+
+    pthread_mutex_lock(&exits->state);
+    pressed = exits->closed || exits->stopped;
+    for (int i = 0; !pressed && i < n; i++) {
+        struct cpu_socket *cpu = &exits->cpus[events[i].data.u32]; /* not the eventfd's */
+        ts_exits_count(exits, cpu);
+        pressed = cpu->stats.queued > cpu->stats.rcvbuf / 4;
+    }
+    pthread_mutex_unlock(&exits->state);
+    return pressed;
+}
+
+/* Lets records gather, on the eventfd alone: the epoll set is ready already. Where
+ * that takes long it looks at the queues meanwhile. Returns 0, or -EINTR. */
+static int gather(struct ts_exits *exits, int64_t until_ns)
+{
+    struct pollfd wake = {.fd = exits->event, .events = POLLIN};
+    int64_t left;
+
+    while ((left = until_ns - ts_now()) > 0) {
+        int64_t nap = left < LOOK_EVERY ? left : LOOK_EVERY;
+        struct timespec time = {.tv_sec = nap / 1000000000, .tv_nsec = nap % 1000000000};
+        int n = ppoll(&wake, 1, &time, NULL);
+
+        if (n < 0)
+            return -errno;
+        if (n > 0 || (left > nap && is_pressed(exits)))
+            return 0;
+    }
+    return 0;
+}
+
+static int64_t sooner(int64_t time_ns, int64_t deadline_ns)
+{
+    return deadline_ns < 0 || time_ns < deadline_ns ? time_ns : deadline_ns;
+}
+
+/* Returns 1 when there may be something to read, 0 at the deadline, -EAGAIN if it was
  * not to wait and records may gather. A signal while they gather ends that early,
- * and is told if nothing came of it. */
+ * and is told if nothing came of it.
+ *
+ * There is one drain every latency at most: what comes after a pause is read at once,
+ * and a stream that flows needs no waking. */
 static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
                           int *interrupted)
 {
-    struct epoll_event events[EVENTS];
-    int hurry;
+    int64_t until = exits->drained_ns + latency_ns;
+    struct epoll_event event;
     int n;
 
     if (exits->hurry || exits->stopped || exits->failure)
         return 1;
-    do
-        n = epoll_wait(exits->epoll, events, EVENTS, milliseconds_until(deadline_ns));
-    while (n == 0 && (deadline_ns < 0 || ts_now() < deadline_ns));
-    if (n <= 0)
-        return n < 0 ? -errno : 0;
-    if (latency_ns > 0) {
-        pthread_mutex_lock(&exits->state);
-        hurry = exits->closed || exits->stopped || filling_up(exits, events, n);
-        pthread_mutex_unlock(&exits->state);
-        if (!hurry && deadline_ns == 0)
+    if (!exits->flowing || latency_ns == 0 || deadline_ns == 0) {
+        do
+            n = epoll_wait(exits->epoll, &event, 1, milliseconds_until(deadline_ns));
+        while (n == 0 && (deadline_ns < 0 || ts_now() < deadline_ns));
+        if (n <= 0)
+            return n < 0 ? -errno : 0;
+        if (ts_now() >= until || is_pressed(exits))
+            return 1;
+        if (deadline_ns == 0)
             return -EAGAIN;
-        if (!hurry)
-            *interrupted = gather(exits, latency_ns, deadline_ns) == -EINTR;
     }
+    *interrupted = gather(exits, sooner(until, deadline_ns)) == -EINTR;
     return 1;
 }
 
@@ -324,7 +345,9 @@ static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns
         if (rc <= 0)
             return rc;
         pthread_mutex_lock(&exits->state);
+        exits->drained_ns = ts_now();
         rc = exits->closed ? -EBADF : drain_ready(exits, sink);
+        exits->flowing = sink->n_tasks - before > 1;
         if (rc == 0)
             rc = outcome(exits, sink->n_tasks - before);
         pthread_mutex_unlock(&exits->state);

@@ -150,8 +150,8 @@ static size_t size_of_version(unsigned version)
 
 int ts_layout_is_newest(size_t size, unsigned version)
 {
-    return version >= TS_OLDEST_VERSION && extremes_inside(size, version) == 0 && size <= size_of_version(version) &&
-           whole_members(size) == size;
+    return version >= TS_OLDEST_VERSION && extremes_inside(size, version) == 0 &&
+           size <= size_of_version(version) && whole_members(size) == size;
 }
 
 void ts_layout_convert(struct ts_stats *to, const void *from, size_t size, unsigned version)

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 
 
-async def readable(fd: int, seconds: float | None) -> None:
-    """Returns once the descriptor is readable, or after so many seconds; None for no limit.
+async def readable(fd: int, wait_ns: int | None) -> None:
+    """Returns once the descriptor is readable, or after so many nanoseconds; None for no limit.
 
     The loop watches it only meanwhile: a nested epoll descriptor stays readable until what is in
     it has been read, and would keep the loop spinning.
@@ -15,7 +15,7 @@ async def readable(fd: int, seconds: float | None) -> None:
     loop.add_reader(fd, _settle, ready)
     try:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(None if wait_ns is None else wait_ns / 1e9):
                 await ready
     finally:
         loop.remove_reader(fd)

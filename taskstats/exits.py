@@ -28,6 +28,7 @@ _SHARE_OF_MEMORY = 50  # by default all CPUs together take at most 1/50
 #: Those it opens beside the sockets: epoll, eventfd, and one to look.
 DESCRIPTORS = 3
 
+_LOOK_EVERY = 20_000_000  # ns, as in csrc/drain.c
 _LONGEST = 1_000_000_000  # seconds; what is meant to be for ever is None
 
 
@@ -44,7 +45,7 @@ class ExitListener:
     Args:
         cpus: "0-3,8", numbers, or None for every possible CPU (also those now offline).
         max_latency: Seconds that records may gather before they are read; 0 to read at once, at
-            many times the cost.
+            many times the cost. What comes after a pause of so long is read at once in any case.
         rcvbuf: Bytes of kernel memory for each CPU's queue, used only while records wait.
         rcvbuf_total: The most for all CPUs together, but at least 1 MiB each; None for 2 % of
             memory.
@@ -94,6 +95,7 @@ class ExitListener:
         self._tail: tuple[Batch, ...] = ()  # what closing found
         self._batch, self._row = _NOTHING, 0  # what iteration has come to
         self._busy = 0  # the thread that drains
+        self._drained_ns = 0  # when a task did last
         self._closing = False
         self._final_stats: ExitStats | None = None
 
@@ -234,15 +236,20 @@ class ExitListener:
         deadline = None if wait is None else time.monotonic_ns() + wait
         await aio.give_way()
         while True:
-            rc = self._drain(self._max_latency_ns, 0)
-            left = None if deadline is None else max(0, deadline - time.monotonic_ns()) / 1e9
-            if rc == -errno.EAGAIN:  # on the eventfd alone: the epoll set is ready already
-                latency = self._max_latency_ns / 1e9
-                await aio.readable(self._wake, latency if left is None else min(latency, left))
-                rc = self._drain(0, 0)
-            if rc or left == 0:
+            now = time.monotonic_ns()
+            left = None if deadline is None else max(0, deadline - now)
+            rc = self._drain(0 if left == 0 else self._max_latency_ns, 0)
+            if rc == -errno.EAGAIN:
+                # On the eventfd alone: the epoll set is ready already, and would spin. A long
+                # time in pieces: the next drain sees whether a queue fills up.
+                nap = min(self._drained_ns + self._max_latency_ns - now, _LOOK_EVERY)
+                await aio.readable(self._wake, nap if left is None else min(nap, left))
+            elif rc or left == 0:
+                self._drained_ns = now
                 return rc != -errno.ESHUTDOWN
-            await aio.readable(self._fileno, left)
+            else:
+                self._drained_ns = now
+                await aio.readable(self._fileno, left)
 
     def _drain(self, latency: int, deadline: int) -> int:
         """Rows in the sink, 0 if none came, -EAGAIN if they may gather, -ESHUTDOWN at the end."""

@@ -341,7 +341,7 @@ class Record(KernelFields):
         return sorted({*super().__dir__()} - (set(FIELDS) - self.fields))
 
     def __repr__(self) -> str:
-        name = f" {self.comm!r}" if self.kind == "task" else ""
+        name = f" {self.comm!r}" if "ac_comm" in self.fields else ""
         return f"<Record {self.kind} {self.id}{name} v{self.version}>"
 
 

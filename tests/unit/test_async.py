@@ -27,9 +27,13 @@ def kernel() -> Iterator[FakeKernel]:
         yield fake
 
 
-def opened(kernel: FakeKernel, max_latency: float = 0) -> tuple[ExitListener, Send]:
+def opened(
+    kernel: FakeKernel, max_latency: float = 0, rcvbuf: int = 8 << 20
+) -> tuple[ExitListener, Send]:
     """A listener, and what sends it a record."""
-    listener = ExitListener("0", max_latency=max_latency, endpoint=kernel.endpoint(cpus="0"))
+    listener = ExitListener(
+        "0", max_latency=max_latency, rcvbuf=rcvbuf, endpoint=kernel.endpoint(cpus="0")
+    )
     while not kernel.registered():
         select.select([], [], [], 0.001)
     return listener, lambda seq: kernel.send(
@@ -140,6 +144,12 @@ class Counting(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
         return super().select(timeout)
 
 
+async def first(listener: ExitListener, send: Send) -> None:
+    """One record, which is read at once; those that come soon after it may gather."""
+    send(0)
+    assert ids([await anext(listener.batches())]) == [0]
+
+
 def test_the_loop_sleeps_while_records_gather(kernel: FakeKernel) -> None:
     """The listener's descriptor is readable all the while."""
     selector = Counting()
@@ -147,22 +157,37 @@ def test_the_loop_sleeps_while_records_gather(kernel: FakeKernel) -> None:
     async def main() -> None:
         listener, send = opened(kernel, max_latency=0.2)
         async with listener:
+            await first(listener, send)
             send(1)
             assert ids([await anext(listener.batches())]) == [1]
 
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
         runner.run(main())
-    assert 0 < selector.turns < 30
+    assert 0 < selector.turns < 100
+
+
+def test_records_do_not_gather_until_their_queue_is_full(kernel: FakeKernel) -> None:
+    async def main() -> None:
+        listener, send = opened(kernel, max_latency=1000, rcvbuf=64 << 10)
+        async with listener:
+            await first(listener, send)
+            for seq in range(1, 21):  # 25 of 64 KiB
+                send(seq)
+            assert ids([await anext(listener.batches())]) == list(range(1, 21))
+
+    run(main())
 
 
 @pytest.mark.parametrize("end", ["stop", "close"])
 def test_ending_while_records_gather(kernel: FakeKernel, end: str) -> None:
     async def main() -> list[Batch]:
         listener, send = opened(kernel, max_latency=1000)
+        await first(listener, send)
         send(1)
         reader = asyncio.create_task(collect(listener))
         for _ in range(5):
             await asyncio.sleep(0)
+        assert not reader.done()
         getattr(listener, end)()
         got = await reader
         assert listener.closed == (end == "close")

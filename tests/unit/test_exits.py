@@ -226,6 +226,7 @@ def refuse_to_register(request: fake_kernel.Request) -> Iterator[bytes]:
 def test_a_refused_registration_is_told_after_what_was_received(kernel: FakeKernel) -> None:
     kernel.answer = refuse_to_register
     with ExitListener("0", endpoint=kernel.endpoint()) as listener:
+        wait_for_answers(kernel)
         assert read(listener, 1) == [10]
         with pytest.raises(TaskstatsError) as caught:
             next(listener.batches(timeout=5))
@@ -381,6 +382,8 @@ def test_a_signal_while_records_gather_is_heard(kernel: FakeKernel) -> None:
     """What is queued is no record: nothing else would end the wait."""
     with ExitListener("0", max_latency=1000, endpoint=kernel.endpoint()) as listener:
         wait_for_registration(kernel, 1)
+        kernel.send(kernel.registered()[0], fake_kernel.exit_record(1, 10))
+        assert read(listener, 1) == [10], "the first is read at once"
         kernel.send(kernel.registered()[0], BAD["unexpected"])
         select.select([listener], [], [], 5)
         timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
@@ -388,6 +391,34 @@ def test_a_signal_while_records_gather_is_heard(kernel: FakeKernel) -> None:
         with pytest.raises(KeyboardInterrupt):
             list(listener.batches())
         timer.join()
+
+
+def test_records_gather_after_the_first(kernel: FakeKernel) -> None:
+    """So many drains, whatever the machine's speed: the first, one after a while, the last."""
+    with ExitListener("0", max_latency=1000, endpoint=kernel.endpoint()) as listener:
+        wait_for_registration(kernel, 1)
+        port = kernel.registered()[0]
+        kernel.send(port, fake_kernel.exit_record(0, 0))
+        assert read(listener, 1) == [0]
+        kernel.send(port, fake_kernel.exit_record(1, 1))
+        assert len(next(listener.batches(timeout=0.05))) == 1, "the timeout comes first"
+        for seq in range(2, 100):
+            kernel.send(port, fake_kernel.exit_record(seq, seq))
+        listener.stop()
+        assert [r.id for r in listener] == list(range(2, 100))
+        assert listener.stats().wakeups <= 4
+
+
+def test_records_do_not_gather_until_their_queue_is_full(kernel: FakeKernel) -> None:
+    endpoint = kernel.endpoint()
+    with ExitListener("0", max_latency=1000, rcvbuf=64 << 10, endpoint=endpoint) as listener:
+        wait_for_registration(kernel, 1)
+        port = kernel.registered()[0]
+        kernel.send(port, fake_kernel.exit_record(0, 0))
+        assert read(listener, 1) == [0]
+        for seq in range(1, 21):  # 25 of 64 KiB
+            kernel.send(port, fake_kernel.exit_record(seq, seq))
+        assert read(listener, 20) == list(range(1, 21))
 
 
 def needs_room_for(listener: ExitListener, records: int) -> None:
