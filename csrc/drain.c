@@ -12,6 +12,9 @@
 /* ns between looks at the queues. 32 MiB, the default, hold 14,000 records. */
 #define LOOK_EVERY 20000000
 
+/* Records a latency from which on it is cheaper to look without being woken. */
+#define FLOWING 8
+
 /* ---- counting ---- */
 
 /* Holes in the numbers only tell where the losses were; how many there are, the
@@ -294,8 +297,7 @@ static int64_t sooner(int64_t time_ns, int64_t deadline_ns)
  * not to wait and records may gather. A signal while they gather ends that early,
  * and is told if nothing came of it.
  *
- * There is one drain every latency at most: what comes after a pause is read at once,
- * and a stream that flows needs no waking. */
+ * A stream that flows needs no waking: it is read once every latency. */
 static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
                           int *interrupted)
 {
@@ -311,10 +313,11 @@ static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t de
         while (n == 0 && (deadline_ns < 0 || ts_now() < deadline_ns));
         if (n <= 0)
             return n < 0 ? -errno : 0;
-        if (ts_now() >= until || is_pressed(exits))
+        if (latency_ns == 0 || is_pressed(exits))
             return 1;
         if (deadline_ns == 0)
             return -EAGAIN;
+        until = ts_now() + latency_ns;
     }
     *interrupted = gather(exits, sooner(until, deadline_ns)) == -EINTR;
     return 1;
@@ -347,7 +350,7 @@ static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns
         pthread_mutex_lock(&exits->state);
         exits->drained_ns = ts_now();
         rc = exits->closed ? -EBADF : drain_ready(exits, sink);
-        exits->flowing = sink->n_tasks - before > 1;
+        exits->flowing = sink->n_tasks - before >= FLOWING;
         if (rc == 0)
             rc = outcome(exits, sink->n_tasks - before);
         pthread_mutex_unlock(&exits->state);

@@ -40,8 +40,8 @@ struct ts_exits {
     atomic_int closed;  /* and are read without */
     int hurry;          /* the last drain left records behind, */
     uint32_t filled;    /* full at this socket: the next one starts after it */
-    int flowing;        /* the last drain, which began then, brought more records */
-    int64_t drained_ns; /* than one */
+    int flowing;        /* the last drain brought many records, */
+    int64_t drained_ns; /* and began then */
     int failure;        /* a request that the kernel refused, not yet told */
     uint64_t wakeups;
     struct ts_shape shape; /* by which the receiver cuts */

@@ -269,8 +269,8 @@ int ts_cgroup(const struct ts_endpoint *endpoint, int fd, struct ts_cgroup *coun
 int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wanted,
                   struct ts_exits **exits, struct ts_opened *opened);
 /* Waits for exits until `deadline_ns` (CLOCK_MONOTONIC; < 0: for ever), lets
- * them gather until `latency_ns` after the last drain but not past the deadline,
- * appends what is queued. Returns the rows added, 0 at the deadline, -EINTR, -EBUSY while
+ * them gather for `latency_ns` but not past the deadline, appends what is
+ * queued. Returns the rows added, 0 at the deadline, -EINTR, -EBUSY while
  * another thread drains, -ESHUTDOWN when stopped and empty. With a deadline of 0
  * it does not wait: -EAGAIN if there are records that may gather. */
 int ts_exits_drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,

@@ -45,7 +45,7 @@ class ExitListener:
     Args:
         cpus: "0-3,8", numbers, or None for every possible CPU (also those now offline).
         max_latency: Seconds that records may gather before they are read; 0 to read at once, at
-            many times the cost. What comes after a pause of so long is read at once in any case.
+            many times the cost.
         rcvbuf: Bytes of kernel memory for each CPU's queue, used only while records wait.
         rcvbuf_total: The most for all CPUs together, but at least 1 MiB each; None for 2 % of
             memory.
@@ -95,7 +95,6 @@ class ExitListener:
         self._tail: tuple[Batch, ...] = ()  # what closing found
         self._batch, self._row = _NOTHING, 0  # what iteration has come to
         self._busy = 0  # the thread that drains
-        self._drained_ns = 0  # when a task did last
         self._closing = False
         self._final_stats: ExitStats | None = None
 
@@ -234,21 +233,22 @@ class ExitListener:
         from taskstats import aio  # and asyncio with it, which takes time to import
 
         deadline = None if wait is None else time.monotonic_ns() + wait
+        gathered = 0  # ns
         await aio.give_way()
         while True:
-            now = time.monotonic_ns()
-            left = None if deadline is None else max(0, deadline - now)
-            rc = self._drain(0 if left == 0 else self._max_latency_ns, 0)
+            left = None if deadline is None else max(0, deadline - time.monotonic_ns())
+            more = self._max_latency_ns - gathered
+            rc = self._drain(0 if left == 0 else max(0, more), 0)
             if rc == -errno.EAGAIN:
                 # On the eventfd alone: the epoll set is ready already, and would spin. A long
                 # time in pieces: the next drain sees whether a queue fills up.
-                nap = min(self._drained_ns + self._max_latency_ns - now, _LOOK_EVERY)
+                nap = min(more, _LOOK_EVERY)
                 await aio.readable(self._wake, nap if left is None else min(nap, left))
+                gathered += nap
             elif rc or left == 0:
-                self._drained_ns = now
                 return rc != -errno.ESHUTDOWN
             else:
-                self._drained_ns = now
+                gathered = 0
                 await aio.readable(self._fileno, left)
 
     def _drain(self, latency: int, deadline: int) -> int:

@@ -144,12 +144,6 @@ class Counting(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
         return super().select(timeout)
 
 
-async def first(listener: ExitListener, send: Send) -> None:
-    """One record, which is read at once; those that come soon after it may gather."""
-    send(0)
-    assert ids([await anext(listener.batches())]) == [0]
-
-
 def test_the_loop_sleeps_while_records_gather(kernel: FakeKernel) -> None:
     """The listener's descriptor is readable all the while."""
     selector = Counting()
@@ -157,7 +151,6 @@ def test_the_loop_sleeps_while_records_gather(kernel: FakeKernel) -> None:
     async def main() -> None:
         listener, send = opened(kernel, max_latency=0.2)
         async with listener:
-            await first(listener, send)
             send(1)
             assert ids([await anext(listener.batches())]) == [1]
 
@@ -170,7 +163,6 @@ def test_records_do_not_gather_until_their_queue_is_full(kernel: FakeKernel) -> 
     async def main() -> None:
         listener, send = opened(kernel, max_latency=1000, rcvbuf=64 << 10)
         async with listener:
-            await first(listener, send)
             for seq in range(1, 21):  # 25 of 64 KiB
                 send(seq)
             assert ids([await anext(listener.batches())]) == list(range(1, 21))
@@ -182,7 +174,6 @@ def test_records_do_not_gather_until_their_queue_is_full(kernel: FakeKernel) -> 
 def test_ending_while_records_gather(kernel: FakeKernel, end: str) -> None:
     async def main() -> list[Batch]:
         listener, send = opened(kernel, max_latency=1000)
-        await first(listener, send)
         send(1)
         reader = asyncio.create_task(collect(listener))
         for _ in range(5):

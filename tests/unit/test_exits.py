@@ -382,8 +382,6 @@ def test_a_signal_while_records_gather_is_heard(kernel: FakeKernel) -> None:
     """What is queued is no record: nothing else would end the wait."""
     with ExitListener("0", max_latency=1000, endpoint=kernel.endpoint()) as listener:
         wait_for_registration(kernel, 1)
-        kernel.send(kernel.registered()[0], fake_kernel.exit_record(1, 10))
-        assert read(listener, 1) == [10], "the first is read at once"
         kernel.send(kernel.registered()[0], BAD["unexpected"])
         select.select([listener], [], [], 5)
         timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
@@ -393,32 +391,38 @@ def test_a_signal_while_records_gather_is_heard(kernel: FakeKernel) -> None:
         timer.join()
 
 
-def test_records_gather_after_the_first(kernel: FakeKernel) -> None:
-    """So many drains, whatever the machine's speed: the first, one after a while, the last."""
+@pytest.mark.parametrize("before", [1, 20], ids=["after a few", "after many"])
+def test_records_gather(kernel: FakeKernel, before: int) -> None:
+    """Where many came the reader sleeps at once, else when the next one has come."""
     with ExitListener("0", max_latency=1000, endpoint=kernel.endpoint()) as listener:
         wait_for_registration(kernel, 1)
         port = kernel.registered()[0]
-        kernel.send(port, fake_kernel.exit_record(0, 0))
-        assert read(listener, 1) == [0]
-        kernel.send(port, fake_kernel.exit_record(1, 1))
-        assert len(next(listener.batches(timeout=0.05))) == 1, "the timeout comes first"
-        for seq in range(2, 100):
+        for seq in range(before):
             kernel.send(port, fake_kernel.exit_record(seq, seq))
+        assert len(next(listener.batches(timeout=0.05))) == before, "the timeout comes first"
+        for seq in range(before, 100):
+            kernel.send(port, fake_kernel.exit_record(seq, seq))
+        assert len(next(listener.batches(timeout=0.05))) == 100 - before
+        assert len(next(listener.batches(timeout=0.05))) == 0
+        kernel.send(port, fake_kernel.exit_record(100, 100))
         listener.stop()
-        assert [r.id for r in listener] == list(range(2, 100))
-        assert listener.stats().wakeups <= 4
+        assert [r.id for r in listener] == [100]
 
 
-def test_records_do_not_gather_until_their_queue_is_full(kernel: FakeKernel) -> None:
+@pytest.mark.parametrize("before", [1, 20], ids=["after a few", "after many"])
+def test_a_queue_that_fills_up_is_read_before_the_latency_is_over(
+    kernel: FakeKernel, before: int
+) -> None:
     endpoint = kernel.endpoint()
     with ExitListener("0", max_latency=1000, rcvbuf=64 << 10, endpoint=endpoint) as listener:
         wait_for_registration(kernel, 1)
         port = kernel.registered()[0]
-        kernel.send(port, fake_kernel.exit_record(0, 0))
-        assert read(listener, 1) == [0]
-        for seq in range(1, 21):  # 25 of 64 KiB
+        for seq in range(before):
             kernel.send(port, fake_kernel.exit_record(seq, seq))
-        assert read(listener, 20) == list(range(1, 21))
+        assert read(listener, before) == list(range(before))
+        for seq in range(before, before + 20):  # 64 KiB hold some 50
+            kernel.send(port, fake_kernel.exit_record(seq, seq))
+        assert read(listener, 20) == list(range(before, before + 20))
 
 
 def needs_room_for(listener: ExitListener, records: int) -> None:

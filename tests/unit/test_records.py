@@ -403,6 +403,8 @@ def test_repr() -> None:
     assert repr(batch.groups[0]) == "<Record group 6 v13>"
     assert repr(batch) == "<Batch of 1 task records, 1 groups>"
     assert repr(Batch(b"", errors={1: 3})) == "<Batch of 0 task records, 1 errors>"
+    cut = taskstats.decode(wire.datagram(16, 2))
+    assert repr(cut[0]) == f"<Record task {cut[0].id} v16>"
 
 
 def test_a_record_keeps_its_batch_alive_and_nothing_else_does() -> None:
