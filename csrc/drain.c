@@ -22,7 +22,7 @@
 static void follow(const struct ts_exits *exits, struct cpu_socket *cpu, uint32_t seq)
 {
     cpu->taken++;
-    if (exits->filtered)
+    if (exits->has_filter)
         return;
     if (!ts_sequence_expects(&cpu->sequence, seq))
         ts_exits_count(exits, cpu);
@@ -79,7 +79,9 @@ static void take_message(struct ts_exits *exits, struct cpu_socket *cpu,
         return;
     }
     follow(exits, cpu, message->seq);
-    if (ts_decode_message(message, sink) < 0)
+    if (task == exits->row_end)
+        cpu->stats.refused[TS_ROOM]++;
+    else if (ts_decode_message(message, sink) < 0)
         cpu->stats.refused[sink->reason]++;
     else
         finish(cpu, now, sink, task, group);
@@ -140,21 +142,19 @@ static void take_datagram(struct ts_exits *exits, struct cpu_socket *cpu, unsign
 }
 
 /* One system call's datagrams. Returns how many, or -errno. Those that were cut
- * stand in the sink's next rows already, and a row is taken only as its turn comes:
- * so none may bring more rows than one. */
+ * stand in the sink's next rows already: so none may bring more tasks than one. (The
+ * kernel puts one message into each.) */
 static int drain_vector(struct ts_exits *exits, struct cpu_socket *cpu, unsigned want,
                         uint64_t now, struct ts_sink *sink)
 {
-    uint32_t capacity = sink->capacity;
     uint32_t first = sink->n_tasks;
     int n = ts_receiver_take(&exits->receiver, cpu->fd, want, &sink->tasks[first]);
 
     exits->reshape = 0;
     for (int i = 0; i < n; i++) {
-        sink->capacity = first + (uint32_t)i + 1;
+        exits->row_end = first + (uint32_t)i + 1;
         take_datagram(exits, cpu, (unsigned)i, now, sink);
     }
-    sink->capacity = capacity;
     if (exits->reshape) {
         exits->shape = exits->next_shape;
         ts_receiver_cut(&exits->receiver, &exits->shape);
@@ -183,7 +183,7 @@ static int drain_cpu(struct ts_exits *exits, struct cpu_socket *cpu, uint64_t no
         }
         n = drain_vector(exits, cpu, want, now, sink);
     } while (n == (int)want);
-    if (exits->filtered)
+    if (exits->has_filter)
         tell_later(exits, cpu);
     return n < 0 && n != -EAGAIN ? n : 0;
 }
@@ -260,7 +260,10 @@ static int is_pressed(struct ts_exits *exits)
     pthread_mutex_lock(&exits->state);
     pressed = exits->closed || exits->stopped;
     for (int i = 0; !pressed && i < n; i++) {
-        struct cpu_socket *cpu = &exits->cpus[events[i].data.u32]; /* not the eventfd's */
+        struct cpu_socket *cpu;
+        if (events[i].data.u32 == WAKE)
+            continue;
+        cpu = &exits->cpus[events[i].data.u32];
         ts_exits_count(exits, cpu);
         pressed = cpu->stats.queued > cpu->stats.rcvbuf / 4;
     }

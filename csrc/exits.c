@@ -52,7 +52,7 @@ void ts_exits_count(const struct ts_exits *exits, struct cpu_socket *cpu)
 {
     ts_meter_read(&cpu->meter);
     read_drops(cpu);
-    if (exits->filtered && cpu->stats.queued == 0) {
+    if (exits->has_filter && cpu->stats.queued == 0) {
         uint64_t offered = cpu->meter.counted.total;
         uint64_t heard = cpu->taken + cpu->stats.lost;
         if (offered > heard && offered - heard > cpu->stats.filtered)
@@ -206,7 +206,7 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wa
     memset(made, 0, size);
     made->endpoint = *endpoint;
     made->owner = getpid();
-    made->filtered = wanted->filter != NULL;
+    made->has_filter = wanted->filter != NULL;
     made->epoll = made->event = -1;
     made->n = n;
     for (uint32_t i = 0; i < n; i++) {
@@ -271,35 +271,52 @@ static int may_deregister(const struct ts_exits *exits)
     return rc != -EPERM;
 }
 
-/* Where the request is refused or cannot be sent, the socket lets nothing more in,
- * and the registration ends when it is closed. The meter's goes with it; its last
- * count is of the moment when the socket is out. */
-static void deregister_cpu(const struct ts_exits *exits, struct cpu_socket *cpu, int may)
+/* No ACK is asked for: on a full queue it would be dropped, and counted as a record.
+ * On the kernel, send's return is completion. Where it may be refused, or that could
+ * not be asked, nothing more is let in first, no refusal either; if it is refused,
+ * the registration ends when the socket is closed. */
+static void end_registration(const struct ts_exits *exits, int fd, uint32_t cpu, int may)
 {
-    uint32_t number = cpu->stats.cpu;
+    if (!may)
+        ts_filter_shut(fd);
+    if (send_request(exits, fd, cpu, TS_ATTR_DEREGISTER) < 0)
+        ts_filter_shut(fd);
+}
 
-    if (cpu->fd < 0)
-        return;
-    if (!may || send_request(exits, cpu->fd, number, TS_ATTR_DEREGISTER) < 0)
-        ts_filter_shut(cpu->fd);
-    if (cpu->meter.fd < 0)
-        return;
+/* The socket and its meter end at one moment if nothing comes to the socket's queue
+ * from the moment when the meter was read: then that is the end. Else the meter is
+ * read again, and an exit in between may be counted as filtered. */
+static void end_metered(const struct ts_exits *exits, struct cpu_socket *cpu, int may)
+{
+    uint64_t lost;
+    uint32_t queued;
+
+    read_drops(cpu);
+    lost = cpu->stats.lost;
+    queued = cpu->stats.queued;
     ts_meter_read(&cpu->meter);
-    if (may)
-        send_request(exits, cpu->meter.fd, number, TS_ATTR_DEREGISTER);
+    end_registration(exits, cpu->fd, cpu->stats.cpu, may);
+    read_drops(cpu);
+    if (cpu->stats.lost != lost || cpu->stats.queued != queued)
+        ts_meter_read(&cpu->meter);
+    send_request(exits, cpu->meter.fd, cpu->stats.cpu, TS_ATTR_DEREGISTER);
     ts_meter_close(&cpu->meter);
 }
 
-/* With the state locked. No ACK is asked for: on a full queue it would be
- * dropped, and counted as a record. On the kernel, send's return is completion. */
+/* With the state locked. */
 static void deregister(struct ts_exits *exits)
 {
     uint64_t one = 1;
     int may = may_deregister(exits);
 
-    for (uint32_t i = 0; i < exits->n; i++)
-        deregister_cpu(exits, &exits->cpus[i], may);
-    exits->stopped = 1;
+    for (uint32_t i = 0; i < exits->n; i++) {
+        struct cpu_socket *cpu = &exits->cpus[i];
+        if (cpu->meter.fd >= 0)
+            end_metered(exits, cpu, may);
+        else if (cpu->fd >= 0)
+            end_registration(exits, cpu->fd, cpu->stats.cpu, may);
+    }
+    exits->stopped = 1; /* before the eventfd: what it wakes looks at that */
     if (exits->event >= 0)
         (void)!write(exits->event, &one, sizeof(one)); /* the first of 2^64 - 2 it takes */
 }

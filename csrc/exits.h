@@ -33,7 +33,7 @@ struct ts_exits {
     pthread_mutex_t consumer;
     pthread_mutex_t state;
     uint16_t family;
-    int filtered; /* its sockets have a filter */
+    int has_filter;
     int epoll;
     int event;
     atomic_int stopped; /* these two change under `state`, */
@@ -44,6 +44,7 @@ struct ts_exits {
     int64_t drained_ns; /* and began then */
     int failure;        /* a request that the kernel refused, not yet told */
     uint64_t wakeups;
+    uint32_t row_end;      /* where rows begin that records were received into already */
     struct ts_shape shape; /* by which the receiver cuts */
     struct ts_shape next_shape;
     int reshape; /* cut the next ones by that */

@@ -13,7 +13,7 @@ struct block {
     char pad[64 - sizeof(size_t) - sizeof(struct block *)];
 };
 
-/* A batch of 4,096 records has 2.8 MiB. What is smaller malloc keeps well
+/* A batch of 1,024 records has 728 KiB. What is smaller malloc keeps well
  * itself; what is larger is a bulk query's, and goes back at once. */
 #define KEEP_FROM ((size_t)256 << 10)
 #define KEEP_TO ((size_t)4 << 20)

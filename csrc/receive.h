@@ -8,7 +8,7 @@
 #include "decode.h"
 
 /* Bytes of a receive slot. The largest datagram known has 1,428 (version 17,
- * task and group); a longer one is refused as truncated, never half read. */
+ * task and group); what does not fit is refused as truncated, never half read. */
 #define TS_SLOT 4096
 
 /* Datagrams that one system call takes at most. */

@@ -15,7 +15,7 @@ class CpuStats:
         cpu: The CPU.
         received: Records taken off its queue.
         lost: Records that the kernel built and could not queue. Once the queue is read empty,
-            received + lost + filtered is every exit there.
+            received + lost + filtered, and what was refused, is every exit there.
         filtered: Exits that `where` kept out; None without it, and on an endpoint that does not
             count. As of when the queue was last seen empty.
         unexplained: Sequence numbers missing beyond `lost`: a record may come late, or on the

@@ -190,6 +190,7 @@ class ExitListener:
             if more:
                 self._take()
         finally:
+            self._busy = 0  # before any call, at which a signal handler may raise
             self._leave()
         return more or bool(self._tail)
 
@@ -201,6 +202,7 @@ class ExitListener:
             if more:
                 self._take()
         finally:
+            self._busy = 0
             self._leave()
         return more or bool(self._tail)
 
@@ -216,8 +218,7 @@ class ExitListener:
         return me
 
     def _leave(self) -> None:
-        """Lets others read; and closes, if that was asked for meanwhile."""
-        self._busy = 0
+        """Closes, if that was asked for while this one read."""
         if self._closing:
             self._finish()
 
@@ -355,9 +356,10 @@ class ExitListener:
     def close(self) -> None:
         """Stops, takes what is queued, and gives the sockets back.
 
-        What was taken can still be read with `batches`. While somebody reads (another thread, or
-        the code that a signal handler interrupts), the reader does the rest as it leaves. In a
-        child of fork it only closes: the parent goes on listening.
+        What was taken can still be read with `batches`. While somebody reads (another thread or
+        task, or the code that a signal handler interrupts), the reader does the rest as it leaves;
+        a task in a loop that runs no more never does. In a child of fork it only closes: the
+        parent goes on listening.
         """
         if self.closed:
             return
@@ -474,8 +476,11 @@ def _nanoseconds(name: str, seconds: float) -> int:
 
 def _program(where: Where, endpoint: Endpoint) -> list[Instruction]:
     """The filter for the kernel that is there, of whose struct a query tells the layout."""
-    with Client(endpoint=endpoint) as client:
-        sample = client.pid()
+    try:
+        with Client(endpoint=endpoint) as client:
+            sample = client.pid()
+    except TaskstatsError as error:
+        raise type(error)("listen", error.what, error.mend, error.errno) from error
     if where.last and sample.version < FIRST_WITH_LAST:
         raise from_errno("listen", errno.EOPNOTSUPP, "where", f"on struct version {sample.version}")
     return compile_for(where, sample.version, sample.size)

@@ -1,8 +1,8 @@
 """Where: which exits a listener is to hear, compiled to a socket filter that the kernel runs.
 
 The filter is classic BPF (Documentation/networking/filter.rst), attached to each socket. It reads
-the datagram as the kernel lays it out (kernel/taskstats.c:mk_reply), and lets in what it does not
-know: an error is no record.
+the datagram as the kernel lays it out (kernel/taskstats.c:mk_reply), and lets errors in, which are
+no records.
 """
 
 import math
@@ -31,6 +31,7 @@ class Where:
     Attributes:
         uid: The real user id (ac_uid), or a range of them, as in range(1000, 60000).
         failed: Only those that ended by a signal or with another status than 0 (ac_exitcode).
+            Before struct version 12 the kernel tells that of a process's leader alone.
         last: Only the last thread of each process (AGROUP in ac_flag); needs struct version 12.
         min_elapsed: Only tasks that lived so many seconds at least (ac_etime).
         one_in: Of those that are left, one in so many, at random.
@@ -46,6 +47,8 @@ class Where:
     one_in: int = 1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.uid, int | range | None):
+            raise ValueError(f"uid is a user id or a range of them, not {self.uid!r}")
         uids = self.uids
         if uids is not None and not (uids and 0 <= uids[0] <= uids[-1] < _BITS_32):
             raise ValueError(f"uid is a user id or an ascending range of them, not {self.uid!r}")
@@ -53,7 +56,7 @@ class Where:
             raise ValueError(f"uid is a range without gaps, not {self.uid!r}")
         if not 0 <= self.min_elapsed < 2**63 / 1e6:  # also if it is no number
             raise ValueError(f"min_elapsed is a number of seconds, not {self.min_elapsed}")
-        if not 1 <= self.one_in < _BITS_32:
+        if not (isinstance(self.one_in, int) and 1 <= self.one_in < _BITS_32):
             raise ValueError(f"one_in is a number from 1 to 2**32 - 1, not {self.one_in}")
         selective = self.min_elapsed > 0 or self.one_in > 1
         if uids is None and not (self.failed or self.last or selective):
@@ -67,7 +70,7 @@ class Where:
     @property
     def min_elapsed_us(self) -> int:
         """The least ac_etime, microseconds."""
-        return math.ceil(self.min_elapsed * 1_000_000)
+        return math.ceil(round(self.min_elapsed * 1_000_000, 3))  # 2.007 s is 2,007,000 us
 
 
 # ---- instructions ----------------------------------------------------------------------------

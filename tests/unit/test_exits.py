@@ -2,14 +2,18 @@
 
 import errno
 import gc
+import itertools
 import os
 import resource
 import select
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from support import fake_kernel
@@ -269,13 +273,14 @@ def test_deregisters_at_stop_and_only_once(kernel: FakeKernel) -> None:
         listener.stop()
     wait_for_answers(kernel)  # of a second listener, so the first one's requests are all there
     asked = [(r.attribute, r.value) for r in kernel.seen]
-    assert asked[: asked.index((fake_kernel.REGISTER, b"0\0"))] == [
+    assert asked[:5] == [
         (fake_kernel.DEREGISTER, b"0-1\0"),
         (fake_kernel.REGISTER, b"1\0"),
         (fake_kernel.PID, bytes(4)),  # whether it may deregister
         (fake_kernel.DEREGISTER, b"1\0"),
-        (fake_kernel.DEREGISTER, b"0-1\0"),
+        (fake_kernel.DEREGISTER, b"0-1\0"),  # the second one's own
     ]
+    assert [request.wants_ack for request in kernel.seen[:5]] == [True, False, True, False, True]
 
 
 @pytest.mark.parametrize("end", ["stop", "close"])
@@ -348,6 +353,45 @@ def test_a_loop_that_was_left_is_taken_up_again(listener: ExitListener, send: Se
 def test_arguments_that_make_no_sense(kernel: FakeKernel, options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"is a number of (seconds|bytes) from"):
         ExitListener(endpoint=kernel.endpoint(), **options)  # type: ignore[arg-type]
+
+
+def interrupt_at(call: int) -> Callable[..., None]:
+    """A profiler that raises, as a signal handler may, where this call of the package begins."""
+    left = call
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        nonlocal left
+        if event == "call" and frame.f_code.co_filename.endswith("taskstats/exits.py"):
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+
+    return profile
+
+
+@pytest.mark.parametrize("read_one", [ExitListener.batches, ExitListener.__iter__])
+def test_an_interrupt_at_any_call_loses_and_doubles_nothing(
+    listener: ExitListener, send: Send, read_one: Callable[[ExitListener], Iterator[Any]]
+) -> None:
+    """Python runs signal handlers where a function begins, among other places."""
+    seen: list[Any] = []
+    for call in itertools.count(1):
+        send(fake_kernel.exit_record(call, call))
+        sys.setprofile(interrupt_at(call))
+        try:
+            seen.append(next(read_one(listener)))
+        except KeyboardInterrupt:
+            continue
+        finally:
+            sys.setprofile(None)
+        break
+    assert call > 5
+    listener.stop()
+    seen += read_one(listener)
+    records = [r for one in seen for r in (one if isinstance(one, Batch) else [one])]
+    assert [record.id for record in records] == list(range(1, call + 1))
+    listener.close()
+    assert listener.closed
 
 
 @pytest.mark.parametrize("timeout", [-1, float("inf"), float("nan")])
@@ -603,16 +647,18 @@ def test_buffers_are_bounded_in_all(kernel: FakeKernel, total: int, each: int) -
 def test_batches_are_bounded_and_full_ones_are_not_copied(
     listener: ExitListener, send: Send
 ) -> None:
-    needs_room_for(listener, 750)
-    datagrams = [fake_kernel.exit_record(seq, seq) for seq in range(1500)]
+    needs_room_for(listener, 1500)
+    datagrams = [fake_kernel.exit_record(seq, seq, "exit_thread3") for seq in range(1500)]
     for cpu, start in ((0, 0), (1, 750)):
         for datagram in datagrams[start : start + 750]:
             send(datagram, cpu)  # type: ignore[call-arg]
     listener.stop()
     batches = listener.batches()
     full = next(batches)
-    first = full.data.tobytes()
+    first, its_groups = full.data.tobytes(), full.groups.data.tobytes()
     (rest,) = batches
     assert (len(full), len(rest)) == (BATCH_ROWS, 1500 - BATCH_ROWS)
     assert sorted(r.id for batch in (full, rest) for r in batch) == list(range(1500))
     assert full.data.tobytes() == first, "nobody writes there again"
+    assert full.groups.data.tobytes() == its_groups
+    assert [r.group.seq for r in full if r.group] == [r.seq for r in full]

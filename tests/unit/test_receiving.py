@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from support import fake_kernel, wire
 from support.fake_kernel import FRAMES, FakeKernel
 
-from taskstats import ExitListener, Record, TaskstatsError, decode
+from taskstats import Batch, ExitListener, Record, TaskstatsError, decode
+from taskstats.rows import HEADER, ROW
 
 
 def of_our_family(datagram: bytes) -> bytes:
@@ -54,6 +55,7 @@ def damaged() -> Iterator[tuple[str, bytes]]:
     good = fake_kernel.exit_record(7, 77)
     yield "cut off", good[:-4]
     yield "cut in its head", good[:30]
+    yield "short, and says so", struct.pack("=I", len(good) - 4) + good[4:-4]
     yield "with a wrong length", struct.pack("=I", len(good) + 4) + good[4:]
     yield "of another family", good[:4] + struct.pack("=H", 0x20) + good[6:]
     yield "another command", good[:16] + b"\7" + good[17:]
@@ -88,6 +90,18 @@ def values(record: Record) -> dict[str, Any]:
     return made
 
 
+def rows(batch: Batch) -> list[bytes]:
+    """The rows as they are in memory, but for what the listener adds and a pair's numbers."""
+    made = []
+    for start in range(0, len(batch.data), ROW):
+        row = bytearray(batch.data[start : start + ROW])
+        for name in ("cpu", "row", "received_ns"):
+            at, format_ = HEADER[name]
+            row[at : at + struct.calcsize(format_)] = bytes(struct.calcsize(format_))
+        made.append(bytes(row))
+    return made
+
+
 def test_what_is_damaged_here_is_damaged() -> None:
     ours = {"of another family", "a reply"}  # refused by who asked, not by what it is
     assert {name for name, datagram in BAD.items() if refused(datagram)} == set(BAD) - ours
@@ -117,6 +131,8 @@ def check(peer: tuple[FakeKernel, ExitListener], names: list[str]) -> None:
     assert [values(r) for r in batch] == [values(r) for r in tasks]
     groups = [values(record) for one in expected for record in one.groups]
     assert [values(r) for r in batch.groups] == groups
+    assert rows(batch) == [row for one in expected for row in rows(one)]
+    assert rows(batch.groups) == [row for one in expected for row in rows(one.groups)]
     assert after.received - before.received == len(tasks)
     bad = [name for name in names if name in BAD and name != "an ACK"]
     refused = after.malformed + after.truncated - before.malformed - before.truncated
@@ -127,7 +143,7 @@ def check(peer: tuple[FakeKernel, ExitListener], names: list[str]) -> None:
 def test_each_layout_the_first_and_the_later_ones(
     peer: tuple[FakeKernel, ExitListener], name: str
 ) -> None:
-    for number in (1, 1, 20):
+    for number in (1, 1, 100):
         check(peer, [name] * number)
 
 
@@ -140,6 +156,35 @@ def test_a_bad_one_harms_neither_neighbour(
 ) -> None:
     check(peer, [good] * 3)
     check(peer, [good, bad, good, good, bad, bad, good])
+
+
+def test_a_second_message_in_a_datagram_takes_no_row_of_another(
+    peer: tuple[FakeKernel, ExitListener],
+) -> None:
+    """The kernel sends one in each. A second one is counted, and that is all."""
+    kernel, listener = peer
+    check(peer, ["host618 exit"])
+    malformed = listener.stats().malformed
+    one, two, three, four = (fake_kernel.exit_record(n, n) for n in range(1, 5))
+    for datagram in (one, two + three, four):
+        kernel.send(kernel.registered()[0], datagram)
+    assert [record.id for record in next(listener.batches(timeout=0))] == [1, 2, 4]
+    assert listener.stats().malformed == malformed + 1
+    assert listener.stats().cpus[0].refused["room"] == 1
+
+
+def test_holes_are_seen_between_records_that_are_cut() -> None:
+    with (
+        FakeKernel() as kernel,
+        ExitListener("0", max_latency=0, endpoint=kernel.endpoint(cpus="0")) as listener,
+    ):
+        while not kernel.registered():
+            pass
+        for numbers in ([100], [101, 102], [106, 107]):
+            for seq in numbers:
+                kernel.send(kernel.registered()[0], fake_kernel.exit_record(seq, seq))
+            assert len(next(listener.batches(timeout=0))) == len(numbers)
+        assert listener.stats().unexplained == 3
 
 
 @given(names=st.lists(st.sampled_from([*GOOD, *BAD]), max_size=40))
