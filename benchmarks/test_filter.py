@@ -8,33 +8,34 @@ from figures import Figures
 from support.storm import Storm
 
 KEPT_OF = 100
-SECONDS = 2
+EXITS = 40_000
 ROUNDS = 5
 
 pytestmark = pytest.mark.skipif(STORM_CPU == CONSUMER_CPU, reason="needs two CPUs")
 
 
-def cpu_time(option: str, rate: int) -> float:
+def cpu_time(option: str, latency_ms: int, rate: int | None) -> float:
     """ns of CPU an exit, of a listener that takes all, or those that failed."""
-    exits = rate * SECONDS
     with (
-        Storm("processes", cpu=STORM_CPU, exits=exits, rate=rate, failing_every=KEPT_OF) as storm,
-        Consumer(OURS, storm, option) as consumer,
+        Storm("processes", cpu=STORM_CPU, exits=EXITS, rate=rate, failing_every=KEPT_OF) as storm,
+        Consumer(OURS, storm, option, str(latency_ms)) as consumer,
     ):
-        assert blow(storm).exits == exits
+        assert blow(storm).exits == EXITS
         heard = consumer.finish()
-    kept = exits if option == "all" else exits // KEPT_OF
+    kept = EXITS if option == "all" else EXITS // KEPT_OF
     assert (heard.records, heard.lost) == (kept, 0)
-    return heard.cpu_ns / exits
+    return heard.cpu_ns / EXITS
 
 
-# Above some 2,000 exits/s those that are kept are as many a second as there are wakeups.
-@pytest.mark.parametrize("rate", [2_000, 10_000])
-def test_where_failed(figures: Figures, rate: int) -> None:
+# Those that are kept are about as many a second as there are wakeups in the default latency.
+@pytest.mark.parametrize("latency_ms", [5, 50])
+@pytest.mark.parametrize("rate", [10_000, None])
+def test_where_failed(figures: Figures, latency_ms: int, rate: int | None) -> None:
     seen = figures.turns(
-        {option: partial(cpu_time, option, rate) for option in ("all", "failed")},
+        {option: partial(cpu_time, option, latency_ms, rate) for option in ("all", "failed")},
         rounds=ROUNDS,
         warm_up=0,
     )
-    what = f"{rate:,} exits/s, CPU an exit, 1 in {KEPT_OF} kept"
+    storm = f"{rate:,} exits/s" if rate else "as many exits as can be"
+    what = f"{storm}, CPU an exit, 1 in {KEPT_OF} kept, latency {latency_ms} ms"
     figures.ratio(what, seen["failed"], seen["all"], to="of all", at_most=1 / 10)

@@ -9,7 +9,7 @@
 
 #define EVENTS 64 /* ready sockets an epoll_wait */
 
-/* ns between looks at the queues. 32 MiB, the default, hold 14,000 records. */
+/* ns between looks at the queues. */
 #define LOOK_EVERY 20000000
 
 /* Records a latency from which on it is cheaper to look without being woken. */

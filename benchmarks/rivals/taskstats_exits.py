@@ -1,12 +1,13 @@
 """A consumer of exits through this package, as it is by default. See consumers.py.
 
-Usage: taskstats_exits.py CPUS STORM [all|failed]
+Usage: taskstats_exits.py CPUS STORM [all|failed [MILLISECONDS]]; those of latency.
 """
 
 import os
 import resource
 import signal
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -44,9 +45,13 @@ def count(batch: taskstats.Batch, storm: int) -> int:
 
 def main() -> None:
     storm = int(sys.argv[2])
-    only = {"where": taskstats.Where(failed=True)} if sys.argv[3:] == ["failed"] else {}
+    options: dict[str, Any] = {}
+    if sys.argv[3:4] == ["failed"]:
+        options["where"] = taskstats.Where(failed=True)
+    if sys.argv[4:]:
+        options["max_latency"] = int(sys.argv[4]) / 1000
 
-    with taskstats.ExitListener(**only) as listener:
+    with taskstats.ExitListener(**options) as listener:
         batches = listener.batches()
         # One exit that fails, so that whatever is made at first use is made.
         os.waitpid(os.posix_spawn("/bin/false", ["false"], {}), 0)
