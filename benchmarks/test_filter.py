@@ -8,7 +8,7 @@ from figures import Figures
 from support.storm import Storm
 
 KEPT_OF = 100
-EXITS = 40_000
+EXITS = 60_000
 ROUNDS = 5
 
 pytestmark = pytest.mark.skipif(STORM_CPU == CONSUMER_CPU, reason="needs two CPUs")
@@ -29,7 +29,7 @@ def cpu_time(option: str, latency_ms: int, rate: int | None) -> float:
 
 # Those that are kept are about as many a second as there are wakeups in the default latency.
 @pytest.mark.parametrize("latency_ms", [5, 50])
-@pytest.mark.parametrize("rate", [10_000, None])
+@pytest.mark.parametrize("rate", [20_000, None])
 def test_where_failed(figures: Figures, latency_ms: int, rate: int | None) -> None:
     seen = figures.turns(
         {option: partial(cpu_time, option, latency_ms, rate) for option in ("all", "failed")},
