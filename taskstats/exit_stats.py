@@ -1,18 +1,17 @@
 """What a listener has seen: its counters, for each CPU and in all."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from taskstats.errors import REASONS
 
 
-@dataclass(frozen=True, slots=True)
-class CpuStats:
-    """What one CPU's socket has seen since it was registered.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What one CPU's socket has seen since it was registered, or all of them together.
 
     Attributes:
-        cpu: The CPU.
         received: Records taken off its queue.
         lost: Records that the kernel built and could not queue. Once the queue is read empty,
             received + lost + filtered, and what was refused, is every exit there.
@@ -24,13 +23,11 @@ class CpuStats:
         foreign: Datagrams from another sender than the kernel.
         truncated: Datagrams longer than a receive slot.
         malformed: Datagrams that could not be decoded.
-        wakeups: Drains that read this socket.
+        wakeups: Drains that read this socket; of all, drains.
         rcvbuf: Bytes granted for the queue.
         queued: Bytes of it in use now.
-        refused: Datagrams refused, by reason (errors.REASONS).
     """
 
-    cpu: int
     received: int
     lost: int
     filtered: int | None
@@ -41,17 +38,26 @@ class CpuStats:
     wakeups: int
     rcvbuf: int
     queued: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuStats(Counts):
+    """What one CPU's socket has seen since it was registered.
+
+    Attributes:
+        cpu: The CPU.
+        refused: Datagrams refused, by reason (errors.REASONS).
+    """
+
+    cpu: int
     refused: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class ExitStats:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitStats(Counts):
     """What a listener has seen: sums over its CPUs, and each of them.
 
     Attributes:
-        received, lost, filtered, unexplained, foreign, truncated, malformed, rcvbuf, queued: See
-            CpuStats.
-        wakeups: Drains.
         witness: Exits by the kernel's own books (host.exits_by_the_books) from the opening of the
             listener until now, or until `stop`; None unless it listens on every CPU, and where
             /proc cannot be read. Read a moment before or after the rest, and a task counts there
@@ -59,16 +65,6 @@ class ExitStats:
         cpus: Each CPU's own, ascending.
     """
 
-    received: int
-    lost: int
-    filtered: int | None
-    unexplained: int | None
-    foreign: int
-    truncated: int
-    malformed: int
-    wakeups: int
-    rcvbuf: int
-    queued: int
     witness: int | None
     cpus: tuple[CpuStats, ...]
 
@@ -103,19 +99,6 @@ def cpu_stats(row: Any, filters: bool, metered: bool) -> CpuStats:
     )
 
 
-_SUMMED = (
-    "received",
-    "lost",
-    "filtered",
-    "unexplained",
-    "foreign",
-    "truncated",
-    "malformed",
-    "rcvbuf",
-    "queued",
-)
-
-
 def _sum(cpus: list[CpuStats], name: str) -> int | None:
     """The sum over the CPUs; None if that is what each says."""
     values = [getattr(cpu, name) for cpu in cpus]
@@ -124,5 +107,5 @@ def _sum(cpus: list[CpuStats], name: str) -> int | None:
 
 def total(cpus: list[CpuStats], wakeups: int, witness: int | None) -> ExitStats:
     """All CPUs together."""
-    sums: dict[str, Any] = {name: _sum(cpus, name) for name in _SUMMED}
-    return ExitStats(**sums, wakeups=wakeups, witness=witness, cpus=tuple(cpus))
+    sums: dict[str, Any] = {field.name: _sum(cpus, field.name) for field in fields(Counts)}
+    return ExitStats(**sums | {"wakeups": wakeups}, witness=witness, cpus=tuple(cpus))
