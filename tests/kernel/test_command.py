@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from support import child, terminal
+from support.storm import Storm
 
 from taskstats import host
 from taskstats.cli.main import taskstats
@@ -307,29 +308,29 @@ def test_head_ends_a_storm_at_once() -> None:
     assert errors.startswith("received ")
 
 
-STORM = """
-import os, threading
-os.sched_setaffinity(0, {int(os.environ["STORM_CPU"])})
-for _ in range(25_000):
-    thread = threading.Thread(target=int)
-    thread.start()
-    thread.join()
-"""
+#: More than the queue of a CPU holds, at 2,304 bytes each.
+STORM = 60_000
+
+
+def overflow(process: subprocess.Popen[str], cpu: int) -> None:
+    """Stops it, and has more exit on its CPU than it has room for."""
+    process.send_signal(signal.SIGSTOP)
+    with Storm("threads", cpu=cpu, exits=STORM) as storm:
+        storm.begin()
+        assert storm.finish() == STORM
 
 
 @pytest.mark.parametrize("options", [("--json",), ("--csv",), ()])
 def test_a_loss_is_a_line_and_with_strict_a_status(options: tuple[str, ...]) -> None:
     cpu = min(os.sched_getaffinity(0))
     with listening(*options, "--threads", "--cpus", str(cpu), "--strict") as process:
-        process.send_signal(signal.SIGSTOP)
-        environment = {**os.environ, "STORM_CPU": str(cpu)}
-        subprocess.run([sys.executable, "-c", STORM], check=True, env=environment)
+        overflow(process, cpu)
         process.send_signal(signal.SIGCONT)
         output, errors = ended(process)
     assert process.returncode == 3
     received, lost = (int(word.split()[1]) for word in errors.splitlines()[-1].split(",")[:2])
     assert lost > 0
-    assert received + lost >= 25_000
+    assert received + lost >= STORM
     if options == ("--json",):
         losses = [one for one in objects(output) if one["kind"] == "loss"]
         told = sum(one["lost"] for one in losses)
@@ -809,9 +810,7 @@ def test_an_stderr_that_fails_changes_nothing(
 def test_a_closed_pipe_does_not_hide_a_loss() -> None:
     cpu = min(os.sched_getaffinity(0))
     with listening("--json", "--threads", "--cpus", str(cpu), "--strict") as process:
-        process.send_signal(signal.SIGSTOP)
-        environment = {**os.environ, "STORM_CPU": str(cpu)}
-        subprocess.run([sys.executable, "-c", STORM], check=True, env=environment)
+        overflow(process, cpu)
         assert process.stdout is not None
         process.stdout.close()
         process.send_signal(signal.SIGCONT)
