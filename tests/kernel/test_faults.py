@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from support import child, raw, wire
 from support.descriptors import NETLINK_GENERIC, disconnect, netlink_sockets, port_of
-from support.reference import Key, between, key, losses, roomy, streams, waiting
+from support.reference import Key, between, key, losses, roomy, some, streams, waiting
 from support.requirements import skip
 from support.storm import CPUS, Storm, everywhere, exits_in, program
 
@@ -44,13 +44,6 @@ def make_exits(n: int, cpu: int = CPU) -> None:
 def contents(record: Record) -> dict[str, Any]:
     """What the kernel said in it; the rest is the listener's own."""
     return {k: v for k, v in record.to_dict().items() if k not in ("lost_before", "received_ns")}
-
-
-def some(listener: ExitListener) -> Batch:
-    """The next records: they come at once, or not at all."""
-    batch = next(listener.batches(timeout=60))
-    assert batch, "none comes"
-    return batch
 
 
 # ---- overflow --------------------------------------------------------------------------------
@@ -79,6 +72,21 @@ def test_an_overflow_is_counted_and_placed_and_harms_nothing_after_it() -> None:
     assert all(contents(record) == complete[key(record)] for record in records)
     codes = [record.exit_code for record in records if record.ac_ppid == later.pid]
     assert codes == [0, 0, 1] * 33 + [0]
+
+
+@pytest.mark.parametrize("more", range(0, 2_048, 512))
+def test_stopping_on_a_full_queue_counts_no_answer_as_an_exit(more: int) -> None:
+    """However little room is left: an answer is smaller than a record."""
+    with roomy([CPU]) as reference:
+        waiting(reference)  # what came before
+        with ExitListener([CPU], rcvbuf=SMALL + more) as listener:
+            make_exits(2_000)
+            listener.stop()
+            told = sum(map(len, waiting(reference)))
+            received = sum(map(len, listener.batches()))
+            stats = listener.stats()
+    assert stats.received == received
+    assert 2_000 <= stats.received + stats.lost <= told
 
 
 def consume(words: Connection) -> None:
@@ -231,7 +239,7 @@ def test_children_of_fork_end_in_a_storm_and_their_parent_hears_it_all(end: str)
 #: The interpreter of the child ends as usual, with the listener and all else that it inherited.
 CHILDREN_END = """
 import os, sys
-from support.reference import roomy
+from support.reference import roomy, some
 from support.storm import CPUS, Storm, exits_in
 
 listener = roomy()
@@ -240,7 +248,7 @@ for storm in storms:
     storm.begin()
 heard = 0
 for _ in range(10):
-    heard += exits_in([next(listener.batches(timeout=60))], storms)
+    heard += exits_in([some(listener)], storms)
     forked = os.fork()
     if forked == 0:
         sys.exit(3)

@@ -30,6 +30,13 @@ def waiting(listener: ExitListener) -> list[Batch]:
     return list(takewhile(len, listener.batches(timeout=0)))
 
 
+def some(listener: ExitListener) -> Batch:
+    """The next records: they come soon, or not at all."""
+    batch = next(listener.batches(timeout=60))
+    assert batch, "none comes"
+    return batch
+
+
 def key(record: Record) -> Key:
     return record.seq, record.ac_pid
 
