@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from support import child, raw, wire
-from support.descriptors import NETLINK_GENERIC, disconnect, netlink_sockets, port_of
+from support.descriptors import NETLINK_GENERIC, disconnect, leave_free, netlink_sockets, port_of
 from support.reference import Key, between, key, losses, roomy, some, streams, waiting
 from support.requirements import skip
 from support.storm import CPUS, Storm, everywhere, exits_in, program
@@ -302,18 +302,6 @@ def test_listeners_that_are_killed_in_a_storm_take_nothing_from_ours(
 # ---- descriptors, rights, ports --------------------------------------------------------------
 
 
-def leave(spare: int) -> list[int]:
-    """Opens so many descriptors that only some more are left; returns those."""
-    taken = []
-    try:
-        while True:
-            taken.append(os.open(os.devnull, os.O_RDONLY))
-    except OSError:
-        for _ in range(spare):
-            os.close(taken.pop())
-    return taken
-
-
 #: An epoll, an eventfd, and a socket for each CPU.
 NEEDED = 2 + len(CPUS)
 
@@ -329,7 +317,7 @@ def test_too_few_descriptors_are_told_and_leave_nothing_behind(
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
         before = set(os.listdir("/proc/self/fd"))
-        taken = leave(spare)
+        taken = leave_free(spare)
         with pytest.raises(TaskstatsError, match=r"too few file descriptors.*ulimit") as caught:
             ExitListener(CPUS)
         assert caught.value.errno == errno.EMFILE
@@ -353,7 +341,7 @@ def test_with_no_descriptor_to_spare_it_hears_and_stops(monkeypatch: pytest.Monk
 
     def listen() -> tuple[bool, bool]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-        leave(NEEDED)
+        leave_free(NEEDED)
         with ExitListener(CPUS) as listener:
             during = {child.spawn_and_reap() for _ in range(10)}
             listener.stop()

@@ -1,6 +1,5 @@
 """The kernel-side filter on the real kernel: what is heard, and the exact count of the rest."""
 
-import itertools
 import os
 import resource
 import signal
@@ -8,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from support import child
+from support.descriptors import leave_free
 from support.storm import Storm
 
 from taskstats import ExitListener, ExitStats, Record, TaskstatsError, Where
@@ -182,26 +182,12 @@ def test_without_the_capability_it_stops_and_has_counted() -> None:
     assert lost == 0
 
 
-def leave_descriptors(free: int) -> None:
-    """Lowers the limit until so many more can be opened."""
-    used = list(filter(is_open, map(int, os.listdir("/proc/self/fd"))))
-    limit = next(n for n in itertools.count() if n - sum(fd < n for fd in used) == free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-
-
-def is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:  # that of the listing itself
-        return False
-    return True
-
-
 def test_descriptors_for_the_counting_sockets_are_looked_for_before_opening() -> None:
     cpus = os.cpu_count() or 1
 
     def too_few() -> None:
-        leave_descriptors(2 * cpus + DESCRIPTORS - 1)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64 + 2 * cpus, 64 + 2 * cpus))
+        leave_free(2 * cpus + DESCRIPTORS - 1)
         ExitListener(range(cpus)).close()
         ExitListener(range(cpus), where=Where(failed=True))
 
