@@ -19,6 +19,7 @@ SOURCES = [
     "csrc/receive.c",
     "csrc/socket.c",
     "csrc/filter.c",
+    "csrc/peer.c",
     "csrc/meter.c",
     "csrc/sequence.c",
     "csrc/query.c",

@@ -11,6 +11,7 @@
 
 #include "abi.h"
 #include "filter.h"
+#include "peer.h"
 
 /* Numbers of the requests on a listener's sockets. */
 enum { SEQ_REGISTER = 1001, SEQ_DEREGISTER = 1002 };
@@ -25,21 +26,30 @@ int ts_exits_inherited(const struct ts_exits *exits)
 
 /* ---- count ---- */
 
-static int start_drops(struct cpu_socket *cpu)
+/* The socket counts what the kernel could not queue, a peer itself what it could not. */
+static int count_drops(const struct ts_exits *exits, struct cpu_socket *cpu, uint32_t *drops)
+{
+    int rc = ts_socket_counters(cpu->fd, drops, &cpu->stats.queued);
+
+    *drops += ts_peer_dropped(&exits->endpoint, cpu->port);
+    return rc;
+}
+
+static int start_drops(const struct ts_exits *exits, struct cpu_socket *cpu)
 {
     uint32_t drops;
-    int rc = ts_socket_counters(cpu->fd, &drops, &cpu->stats.queued);
+    int rc = count_drops(exits, cpu, &drops);
 
     if (rc == 0)
         ts_counter_start(&cpu->drops, drops);
     return rc;
 }
 
-static void read_drops(struct cpu_socket *cpu)
+static void read_drops(const struct ts_exits *exits, struct cpu_socket *cpu)
 {
     uint32_t drops;
 
-    if (ts_socket_counters(cpu->fd, &drops, &cpu->stats.queued) < 0)
+    if (count_drops(exits, cpu, &drops) < 0)
         return;
     ts_counter_follow(&cpu->drops, drops);
     cpu->stats.lost = cpu->drops.total;
@@ -51,7 +61,7 @@ static void read_drops(struct cpu_socket *cpu)
 void ts_exits_count(const struct ts_exits *exits, struct cpu_socket *cpu)
 {
     ts_meter_read(&cpu->meter);
-    read_drops(cpu);
+    read_drops(exits, cpu);
     if (exits->has_filter && cpu->stats.queued == 0) {
         uint64_t offered = cpu->meter.counted.total;
         uint64_t heard = cpu->taken + cpu->stats.lost;
@@ -95,7 +105,11 @@ static int open_filter(struct ts_exits *exits, struct cpu_socket *cpu,
     opened->step = TS_STEP_FILTER;
     rc = ts_filter_attach(cpu->fd, wanted->filter, wanted->n_filter);
     if (rc == 0 && exits->endpoint.synchronous)
-        rc = ts_meter_open(&cpu->meter, &exits->endpoint, exits->family);
+        return ts_meter_open(&cpu->meter, &exits->endpoint, exits->family);
+    if (rc == 0 && exits->endpoint.sent) {
+        ts_meter_ask(&cpu->meter, &exits->endpoint, cpu->port);
+        return ts_meter_start(&cpu->meter);
+    }
     return rc;
 }
 
@@ -108,6 +122,7 @@ static int open_cpu(struct ts_exits *exits, uint32_t i, const struct ts_wanted *
     if (rc < 0)
         return rc;
     cpu->fd = rc;
+    cpu->port = opened->port;
     cpu->stats.rcvbuf = opened->rcvbuf;
     rc = 0;
     if (i == 0)
@@ -118,7 +133,7 @@ static int open_cpu(struct ts_exits *exits, uint32_t i, const struct ts_wanted *
         rc = ts_socket_clean(cpu->fd, &exits->endpoint, exits->family);
     }
     if (rc == 0)
-        rc = start_drops(cpu);
+        rc = start_drops(exits, cpu);
     if (rc == 0)
         rc = open_filter(exits, cpu, wanted, opened);
     if (rc == 0) {
@@ -139,7 +154,7 @@ static int register_metered(struct ts_exits *exits, struct cpu_socket *cpu)
     int rc = send_request(exits, cpu->meter.fd, number, TS_ATTR_REGISTER);
 
     for (int i = 0; rc == 0 && i < MOST_TRIES; i++) {
-        rc = start_drops(cpu);
+        rc = start_drops(exits, cpu);
         if (rc == 0)
             rc = ts_meter_start(&cpu->meter);
         if (rc == 0)
@@ -291,12 +306,12 @@ static void end_metered(const struct ts_exits *exits, struct cpu_socket *cpu, in
     uint64_t lost;
     uint32_t queued;
 
-    read_drops(cpu);
+    read_drops(exits, cpu);
     lost = cpu->stats.lost;
     queued = cpu->stats.queued;
     ts_meter_read(&cpu->meter);
     end_registration(exits, cpu->fd, cpu->stats.cpu, may);
-    read_drops(cpu);
+    read_drops(exits, cpu);
     if (cpu->stats.lost != lost || cpu->stats.queued != queued)
         ts_meter_read(&cpu->meter);
     send_request(exits, cpu->meter.fd, cpu->stats.cpu, TS_ATTR_DEREGISTER);

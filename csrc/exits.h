@@ -19,7 +19,8 @@
 
 struct cpu_socket {
     int fd;
-    struct ts_counter drops; /* what the kernel could not queue */
+    uint32_t port;
+    struct ts_counter drops; /* what could not be queued */
     uint32_t to_tell;        /* of that, not yet told: the next record's lost_before */
     uint64_t taken;          /* records taken off the queue, readable or not */
     struct ts_sequence sequence;

@@ -1,11 +1,13 @@
 /* How many exits a CPU has had, counted without reading one: a second listener
- * whose queue is full, so that the kernel counts every record as dropped. */
+ * whose queue is full, so that the kernel counts every record as dropped. Of a peer
+ * that plays the kernel, what it says it has sent. */
 #include "meter.h"
 
 #include <errno.h>
 #include <unistd.h>
 
 #include "abi.h"
+#include "peer.h"
 
 #define LEAST_BUFFER 1u /* the kernel makes its least of it: room for two or three answers */
 #define MOST_ANSWERS 64
@@ -51,26 +53,41 @@ int ts_meter_open(struct ts_meter *meter, const struct ts_endpoint *endpoint, ui
     return rc;
 }
 
+void ts_meter_ask(struct ts_meter *meter, const struct ts_endpoint *peer, uint32_t port)
+{
+    meter->peer = peer;
+    meter->port = port;
+}
+
+static int read_exits(const struct ts_meter *meter, uint32_t *exits)
+{
+    uint32_t queued;
+
+    if (!meter->peer)
+        return ts_socket_counters(meter->fd, exits, &queued);
+    *exits = ts_peer_offered(meter->peer, meter->port);
+    return 0;
+}
+
 int ts_meter_start(struct ts_meter *meter)
 {
-    uint32_t drops;
-    uint32_t queued;
-    int rc = ts_socket_counters(meter->fd, &drops, &queued);
+    uint32_t exits;
+    int rc = read_exits(meter, &exits);
 
     if (rc == 0)
-        ts_counter_start(&meter->counted, drops);
+        ts_counter_start(&meter->counted, exits);
     return rc;
 }
 
 int ts_meter_read(struct ts_meter *meter)
 {
-    uint32_t drops;
-    uint32_t queued;
-    int rc = meter->fd < 0 ? 0 : ts_socket_counters(meter->fd, &drops, &queued);
+    uint32_t exits;
+    int rc;
 
-    if (meter->fd < 0 || rc < 0)
-        return rc;
-    return ts_counter_follow(&meter->counted, drops) != 0;
+    if (meter->fd < 0 && !meter->peer)
+        return 0;
+    rc = read_exits(meter, &exits);
+    return rc < 0 ? rc : ts_counter_follow(&meter->counted, exits) != 0;
 }
 
 void ts_meter_close(struct ts_meter *meter)

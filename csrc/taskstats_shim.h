@@ -165,6 +165,15 @@ struct ts_sink {
     uint32_t reason; /* enum ts_reason of the last refusal */
 };
 
+/* What a process that plays the kernel has sent to one port. A full queue refuses
+ * its datagrams and counts nothing, so it counts itself: `dropped` first, then
+ * `offered`, once the datagram is sent. */
+struct ts_sent {
+    uint32_t port;    /* 0: this place is free */
+    uint32_t offered; /* exit records, modulo 2^32 */
+    uint32_t dropped; /* of those, what found no room */
+};
+
 /* Where the service is: the kernel, or a process that emulates it. */
 struct ts_endpoint {
     int32_t protocol;     /* NETLINK_GENERIC, or NETLINK_USERSOCK */
@@ -174,6 +183,10 @@ struct ts_endpoint {
     int32_t timeout_ms;   /* longest wait for one answer */
     const char *cpus;     /* the possible CPUs, as a list ("0-7"); NULL: registrations that a
                              new query socket's port inherited are left alone */
+    const struct ts_sent *sent; /* a hash table by port % n_sent, the next place if that is
+                                   taken, never full; NULL: the sockets count */
+    uint32_t n_sent;
+    uint32_t reserved;
 };
 
 enum ts_step {

@@ -22,6 +22,8 @@ class Endpoint:
             missing means that it was lost. True of the kernel alone.
         timeout: Longest wait for one answer, seconds.
         cpus: The possible CPUs as the kernel's list; None for this machine's.
+        sent: Where a peer that plays the kernel counts what it has sent to each port: an array of
+            the shim's struct ts_sent. None where the sockets count what they had no room for.
     """
 
     protocol: int = NETLINK_GENERIC
@@ -30,6 +32,12 @@ class Endpoint:
     synchronous: bool = True
     timeout: float = 1.0
     cpus: str | None = None
+    sent: Any = None
+
+    @property
+    def counts_exits(self) -> bool:
+        """Whether it can be told how many exits a filter kept out."""
+        return self.synchronous or self.sent is not None
 
     @property
     def possible_cpus(self) -> str:
@@ -57,6 +65,8 @@ class Endpoint:
                 "synchronous": self.synchronous,
                 "timeout_ms": int(self.timeout * 1000),
                 "cpus": cpus,
+                "sent": ffi.NULL if self.sent is None else self.sent,
+                "n_sent": 0 if self.sent is None else len(self.sent),
             },
         )
         return made, cpus

@@ -83,7 +83,7 @@ class ExitListener:
         endpoint: Endpoint = KERNEL,
     ) -> None:
         self._pid = os.getpid()
-        self._cell = new_cell("ts_exits", lib.ts_exits_close)
+        self._cell = new_cell("ts_exits", lib.ts_exits_close, endpoint)
         possible = endpoint.possible_cpus
         self.cpus = tuple(cpulist.chosen(cpus, possible))
         self._max_latency_ns = _nanoseconds("max_latency", max_latency)
@@ -103,8 +103,9 @@ class ExitListener:
         if endpoint.is_kernel and host.in_initial_network_namespace() is False:
             raise from_errno("listen", errno.EINVAL, "namespace")
         self._filters = where is not None
-        self._metered = self._filters and endpoint.synchronous
-        if host.free_descriptors() < len(self.cpus) * (1 + self._metered) + DESCRIPTORS:
+        self._metered = self._filters and endpoint.counts_exits
+        sockets = 2 if self._filters and endpoint.synchronous else 1
+        if host.free_descriptors() < len(self.cpus) * sockets + DESCRIPTORS:
             raise from_errno("listen", errno.EMFILE, "limit", f"on {len(self.cpus)} CPUs")
         program = None if where is None else _program(where, endpoint)
         self._books: int | None = None
@@ -478,7 +479,7 @@ def _program(where: Where, endpoint: Endpoint) -> list[Instruction]:
     """The filter for the kernel that is there, of whose struct a query tells the layout."""
     try:
         with Client(endpoint=endpoint) as client:
-            sample = client.pid()
+            sample = client.pid(1)  # there is one in every kernel
     except TaskstatsError as error:
         raise type(error)("listen", error.what, error.mend, error.errno) from error
     if where.last and sample.version < FIRST_WITH_LAST:

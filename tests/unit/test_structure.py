@@ -76,15 +76,16 @@ MAY_INCLUDE = {
     "receive": {"decode"},
     "socket": {"abi", "netlink"},
     "filter": {"taskstats_shim"},
-    "meter": {"abi", "sequence", "socket"},
+    "peer": {"taskstats_shim"},
+    "meter": {"abi", "peer", "sequence", "socket"},
     "query": {"abi", "decode", "receive", "socket"},
-    "exits": {"abi", "filter", "meter", "receive", "sequence"},
+    "exits": {"abi", "filter", "meter", "peer", "receive", "sequence"},
     "drain": {"exits"},
     "cgroup": {"abi", "socket"},
 }
 
 #: The files that make no system call.
-PURE = ["layout", "netlink", "decode", "sequence"]
+PURE = ["layout", "netlink", "decode", "sequence", "peer"]
 IMPURE_HEADERS = {"unistd.h", "poll.h", "pthread.h", "time.h", "stdio.h", "stdlib.h"}
 
 
