@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "processes": {"fields", "presence", "records", "rows"},
     "diagnosis": {"client", "cpulist", "errors", "exits", "fields", "host", "mends", "records"},
     "cgroups": {"_native", "endpoint", "errors", "host", "shim"},
+    "emulator": {"_native", "cpulist", "emulator", "endpoint", "fields", "presence", "rows"},
     "cli": {
         "cgroups",
         "cli",

@@ -1,0 +1,424 @@
+"""EmulatedKernel: a thread that plays the kernel, on a netlink socket that needs no privilege."""
+
+import errno
+import select
+import socket
+import struct
+import threading
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+from taskstats import cpulist
+from taskstats.emulator import accounting, exiting, genetlink, messages, structs
+from taskstats.emulator.cgroups import Cgroup, Cgroups
+from taskstats.emulator.faults import Faults, Site
+from taskstats.emulator.ledger import Ledger
+from taskstats.emulator.listeners import Delivery, Listeners
+from taskstats.emulator.options import NEWEST_VERSION, Caller, Layout, Quirks
+from taskstats.emulator.state import State
+from taskstats.emulator.tasks import Task, Tasks, checked, comm_of
+from taskstats.endpoint import NETLINK_USERSOCK, Endpoint
+
+_FAMILY = 0x1F  # as good as any from 0x11 on
+_LONGEST_REQUEST = 1 << 20
+_RCVBUF = 8 << 20
+_SO_RCVBUFFORCE = 33
+_TIMEOUT = 10.0
+
+_U16, _U32 = struct.Struct("=H"), struct.Struct("=I")
+_STORM_PIDS = 1 << 20  # pids of a storm begin here, beyond the tasks'
+
+
+class EmulatedKernel:
+    """The kernel's side of the interface, for clients in this process: no privilege is needed.
+
+    Give its `endpoint` to `Client`, `ExitListener` or `cgroup_stats`: the compiled shim exchanges
+    real netlink datagrams with it (NETLINK_USERSOCK). Tasks, their figures and the time are the
+    test's. A request that was sent before one of these calls takes effect before it.
+
+    It answers as to a socket with NETLINK_CAP_ACK, since the sender's options cannot be seen;
+    and an overflow neither says ENOBUFS nor makes a queue refuse everything until it is empty.
+
+    Args:
+        cpus: The possible CPUs, as the kernel's list.
+        version: The struct's version, 4 to 17.
+        size: Its bytes; None for what the version has.
+        padding: Whether structs are padded to 8 bytes, as User-Mode Linux does.
+        quirks: What older kernels do otherwise.
+        caller: Who asks; may be changed at any time.
+
+    Raises:
+        ValueError: No such version, size or CPUs.
+
+    Attributes:
+        caller: Who asks.
+        endpoint: Where it is.
+        init: Pid 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        cpus: str = "0-3",
+        version: int = NEWEST_VERSION,
+        size: int | None = None,
+        padding: bool = False,
+        quirks: Quirks = Quirks(),  # noqa: B008 - it cannot change
+        caller: Caller = Caller(),  # noqa: B008
+    ) -> None:
+        layout = Layout(version, size, padding)
+        possible = cpulist.parse(cpus)
+        self._ledger = Ledger()
+        faults = Faults()
+        self._state = State(
+            cpus=possible,
+            family=_FAMILY,
+            layout=layout,
+            quirks=quirks,
+            caller=caller,
+            tasks=Tasks(),
+            listeners=Listeners(possible, self._deliver, self._ledger, faults),
+            cgroups=Cgroups(),
+            faults=faults,
+        )
+        self._lock = threading.Lock()
+        self._buffer = bytearray(_LONGEST_REQUEST)
+        self._socket = _open()
+        self.endpoint = Endpoint(
+            protocol=NETLINK_USERSOCK,
+            port=self._socket.getsockname()[0],
+            synchronous=False,
+            timeout=_TIMEOUT,
+            cpus=cpus,
+            sent=self._ledger.native,
+        )
+        self._wake, self._woken = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, name="EmulatedKernel", daemon=True)
+        self._thread.start()
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks: what the kernel would read off the sending process."""
+        return self._state.caller
+
+    @caller.setter
+    def caller(self, caller: Caller) -> None:
+        with self._lock:
+            self._handle_queued()
+            self._state.caller = caller
+
+    @property
+    def init(self) -> Task:
+        """Pid 1, the parent of those that have no other."""
+        return self._state.tasks.init
+
+    # -- tasks and time
+
+    def spawn(
+        self,
+        comm: str | bytes = "task",
+        *,
+        group: Task | None = None,
+        parent: Task | None = None,
+        pid: int | None = None,
+        cpu: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        vpid: int | None = None,
+        **used: int,
+    ) -> Task:
+        """A new process, or with `group` a new thread of that process.
+
+        Args:
+            comm: Its name, of which the kernel keeps 15 bytes.
+            group: A task of the process that it is a thread of.
+            parent: The process that it is a child of; None for init, or the group's.
+            pid: Its id; None for the next one that is free.
+            cpu: Where it runs; None for the first, or its group's.
+            uid: Real user id; None for its group's or its parent's. So is `gid`.
+            gid: Real group id.
+            vpid: Its id in the PID namespace of a caller that is in another.
+            used: What it has used or was given, by the kernel's names and units (`FIELDS`).
+
+        Raises:
+            TypeError: No such field, or one that the kernel works out.
+            ValueError: The pid is taken, there is no such CPU, or the group has exited.
+        """
+        with self._lock:
+            if parent is None:
+                parent = self.init if group is None else group.parent
+            like = group or parent or self.init
+            if cpu is None:
+                cpu = self._state.cpus[0] if group is None else group.cpu
+            amounts = checked(used)
+            task = self._state.tasks.spawn(
+                comm_of(comm),
+                pid,
+                parent,
+                group,
+                cpu=self._possible(cpu),
+                uid=like.uid if uid is None else uid,
+                gid=like.gid if gid is None else gid,
+                vpid=vpid,
+            )
+            task.used.update(amounts)
+            return task
+
+    def advance(self, seconds: float, *running: Task) -> None:
+        """Lets time pass; these tasks were in user mode all the while."""
+        if seconds < 0:
+            raise ValueError(f"time goes on, not back by {-seconds} s")
+        with self._lock:
+            self._handle_queued()
+            self._state.tasks.now_ns += round(seconds * 10**9)
+            for task in running:
+                task.add(ac_utime=round(seconds * 10**6))
+
+    def exit(
+        self,
+        task: Task,
+        code: int = 0,
+        *,
+        signal: int = 0,
+        core: bool = False,
+        cpu: int | None = None,
+        numbered_on: int | None = None,
+        zombie: bool = False,
+    ) -> None:
+        """One thread exits; listeners of its CPU hear of it.
+
+        Args:
+            task: It.
+            code: Its exit status, 0 to 255,
+            signal: or the signal that ended it.
+            core: It has dumped core.
+            cpu: Where it exits; None for where it runs.
+            numbered_on: It migrates to this CPU between the kernel's two steps: its record has a
+                number of this CPU's, and goes to the listeners of the other.
+            zombie: The last thread of a process leaves it unreaped: see `reap`.
+
+        Raises:
+            ValueError: It has exited, or there is no such CPU.
+        """
+        with self._lock:
+            self._end(task, code, signal, core)
+            if cpu is not None:
+                task.cpu = self._possible(cpu)
+            if numbered_on is not None:
+                self._possible(numbered_on)
+            exiting.leave(self._state, task, numbered_on, zombie)
+
+    def exit_group(
+        self,
+        task: Task,
+        code: int = 0,
+        *,
+        signal: int = 0,
+        core: bool = False,
+        zombie: bool = False,
+    ) -> None:
+        """All threads of a process exit with the same status: this one, then the others."""
+        with self._lock:
+            others = [one for one in task.process.living if one is not task]
+            for one in (task, *others):
+                self._end(one, code, signal, core)
+                exiting.leave(self._state, one, zombie=zombie)
+
+    def exec(self, task: Task, comm: str | bytes) -> None:
+        """A thread calls exec: the others are killed, and it leads the group, under its pid.
+
+        If it was not the leader, the pid has two records: the old leader's, now, and its own.
+        """
+        with self._lock:
+            self._alive(task)
+            for other in [one for one in task.process.living if one is not task]:
+                self._end(other, 0, 0, False)
+                other.flags |= accounting.AXSIG
+                exiting.leave(self._state, other)
+            self._state.tasks.lead(task)
+            task.forked = False
+            task.comm = comm_of(comm)
+
+    def reap(self, task: Task) -> None:
+        """The parent waits for a zombie, which is then gone."""
+        with self._lock:
+            self._handle_queued()
+            self._state.tasks.reap(task.process.leader)
+
+    def _alive(self, task: Task) -> None:
+        self._handle_queued()
+        if task.exited:
+            raise ValueError(f"{task!r} has exited")
+
+    def _end(self, task: Task, code: int, signal: int, core: bool) -> None:
+        """Decides a task's end."""
+        self._alive(task)
+        if not (0 <= code <= 255 and 0 <= signal <= 127):
+            raise ValueError(f"no exit status: code {code}, signal {signal}")
+        task.exit_code = code << 8 | signal | core << 7
+        task.flags = (accounting.AXSIG if signal else 0) | (accounting.ACORE if core else 0)
+
+    def _possible(self, cpu: int) -> int:
+        if cpu not in self._state.cpus:
+            raise ValueError(f"no such CPU: {cpu} (this kernel has {self.endpoint.cpus})")
+        return cpu
+
+    # -- losses and faults
+
+    def lose(self, count: int = 1, cpu: int | None = None) -> None:
+        """So many other tasks exit on a CPU, and no listener has room for their records.
+
+        Args:
+            count: How many.
+            cpu: Where; None for the first CPU.
+        """
+        with self._lock:
+            self._handle_queued()
+            self._state.listeners.lose(self._first(cpu), count)
+
+    def fail_allocation(self, site: Site, after: int = 0) -> None:
+        """Lets the kernel find no memory, once.
+
+        Args:
+            site: For what: a "reply" or record; a request's "cpumask"; the copy of its "cpulist"; a
+                registration ("listener"); a copy of a record for one more listener ("clone"); the
+                sums of a "group".
+            after: How many of these succeed before.
+        """
+        with self._lock:
+            self._handle_queued()
+            self._state.faults.fail(site, after)
+
+    # -- many records
+
+    def storm(self, count: int, cpu: int | None = None, comm: str | bytes = "storm") -> None:
+        """So many processes of one thread exit, one after the other, as fast as can be.
+
+        They are no tasks that could be asked for. What finds no room is lost, and counted.
+        """
+        with self._lock:
+            self._handle_queued()
+            state = self._state
+            on = self._first(cpu)
+            task = state.tasks.spawn(
+                comm_of(comm), None, self.init, None, cpu=on, uid=0, gid=0, vpid=None
+            )
+            datagram = bytearray(exiting.record(state, task, 0))
+            state.tasks.end(task, zombie=False)
+            places = [structs.ID_AT, *self._ids_in_record()]
+            heard = state.listeners.ports(on)
+            for i in range(count if heard else 0):
+                _U32.pack_into(datagram, messages.SEQ_AT, state.listeners.number(on))
+                for at in places:
+                    _U32.pack_into(datagram, at, _STORM_PIDS + i)
+                state.listeners.send(on, datagram)
+
+    def _ids_in_record(self) -> list[int]:
+        layout = self._state.layout
+        named = ("ac_pid", "ac_tgid")
+        return [
+            structs.offset_in_record(layout, name) for name in named if structs.has(layout, name)
+        ]
+
+    def replay(self, datagrams: Iterable[bytes], cpu: int | None = None) -> None:
+        """Sends captured exit records of one CPU again, to a CPU's listeners.
+
+        They keep their numbers; the family's id becomes this kernel's.
+        """
+        with self._lock:
+            self._handle_queued()
+            on = self._first(cpu)
+            for datagram in datagrams:
+                sent = bytearray(datagram)
+                _U16.pack_into(sent, messages.TYPE_AT, self._state.family)
+                self._state.listeners.send(on, sent)
+                (seq,) = _U32.unpack_from(sent, messages.SEQ_AT)
+                self._state.listeners.set_number(on, seq + 1)
+
+    def _first(self, cpu: int | None) -> int:
+        return self._state.cpus[0] if cpu is None else self._possible(cpu)
+
+    # -- cgroups and listeners
+
+    def cgroup(self, path: str | Path, tasks: Iterable[Task] = (), version: int = 1) -> Cgroup:
+        """Declares a directory to be a cgroup with these tasks; version 2 is refused, as it is.
+
+        Whoever asks must be in this process: a datagram carries no descriptors.
+        """
+        with self._lock:
+            self._handle_queued()
+            return self._state.cgroups.add(path, tasks, version)
+
+    def listeners(self, cpu: int | None = None) -> list[int]:
+        """The netlink ports registered on a CPU, the newest first."""
+        with self._lock:
+            self._handle_queued()
+            return self._state.listeners.ports(self._first(cpu))
+
+    # -- the socket
+
+    def _deliver(self, port: int, datagram: bytes | bytearray) -> Delivery:
+        try:
+            self._socket.sendto(datagram, (port, 0))
+        except BlockingIOError:
+            return "full"
+        except ConnectionRefusedError:
+            return "gone"
+        return "queued"
+
+    def _handle_queued(self) -> None:
+        """Answers what has been sent so far. With the lock held."""
+        while True:
+            try:
+                size, (port, _) = self._socket.recvfrom_into(self._buffer)
+            except BlockingIOError:
+                return
+            datagram = bytes(memoryview(self._buffer)[:size])
+            genetlink.answer(self._state, port, datagram, self._deliver)
+
+    def _serve(self) -> None:
+        while True:
+            ready, _, _ = select.select([self._socket, self._woken], [], [])
+            if self._woken in ready:
+                return
+            with self._lock:
+                self._handle_queued()
+
+    # -- lifecycle
+
+    def close(self) -> None:
+        """Ends it; whoever asks it then is refused (ECONNREFUSED)."""
+        if self._thread.is_alive():
+            self._wake.send(b"x")
+            self._thread.join()
+            for one in (self._socket, self._wake, self._woken):
+                one.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_thread") and self._thread.is_alive():
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+    def __repr__(self) -> str:
+        layout = self._state.layout
+        return f"<EmulatedKernel port {self.endpoint.port}, struct version {layout.version}>"
+
+
+def _open() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_USERSOCK)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RCVBUF)
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RCVBUF)
+    made.setblocking(False)
+    made.bind((0, 0))
+    return made

@@ -1,0 +1,224 @@
+"""The emulated kernel's tasks: threads, processes, and what they have used."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from taskstats.emulator.structs import Value
+from taskstats.fields import FIELDS
+
+State: TypeAlias = Literal[
+    "running", "sleeping", "uninterruptible", "stopped", "io wait", "freezable"
+]
+
+#: What the kernel works out by itself; nothing that a test could charge a task with.
+WORKED_OUT = frozenset(
+    {
+        *("ac_comm", "ac_pid", "ac_tgid", "ac_ppid", "ac_uid", "ac_gid", "ac_exitcode"),
+        *("ac_etime", "ac_tgetime", "ac_btime", "ac_btime64"),
+    }
+)
+
+_COMM_LENGTH = 15
+_FIRST_PID = 1000
+
+
+@dataclass(eq=False, slots=True)
+class Process:
+    """What the threads of a group share (the kernel's signal_struct).
+
+    Attributes:
+        leader: Its leader, also once that has exited.
+        threads: Those not yet released: living ones, and a leader that has exited.
+        sums: Sums over the threads that have exited; None before the first of several has.
+    """
+
+    leader: "Task"
+    threads: "list[Task]" = field(default_factory=list)
+    sums: dict[str, int] | None = None
+
+    @property
+    def living(self) -> "list[Task]":
+        """The threads that have not exited."""
+        return [task for task in self.threads if not task.exited]
+
+
+@dataclass(eq=False, slots=True)
+class Task:
+    """A task, in the kernel's words one pid: a thread.
+
+    Attributes:
+        pid: Its id.
+        comm: Its name.
+        cpu: Where it runs, and exits.
+        uid, gid: Real ids.
+        parent: The process it is a child of; None for init.
+        vpid: Its id in the PID namespace of a caller that is in another than the initial one; None
+            if it is not in that.
+        started_ns: When it was made, by the kernel's monotonic clock.
+        state: What it is doing, for a cgroup's counts.
+        used: What it has used or was given: field -> value, by the kernel's names.
+        forked: It has not called exec since the fork.
+        exited: It has exited; a leader stays a zombie until it is reaped.
+        exit_code: As wait(2) gives it.
+        flags: Bits of ac_flag that its end has set.
+        process: Its group.
+    """
+
+    pid: int
+    comm: bytes
+    cpu: int
+    uid: int
+    gid: int
+    parent: "Task | None"
+    vpid: int | None
+    started_ns: int
+    state: State = "running"
+    used: dict[str, Value] = field(default_factory=dict)
+    forked: bool = True
+    exited: bool = False
+    exit_code: int = 0
+    flags: int = 0
+    process: Process = field(init=False)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.pid} {self.comm.decode('utf-8', 'backslashreplace')!r}>"
+
+    @property
+    def tgid(self) -> int:
+        """The id of its group."""
+        return self.process.leader.pid
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether it leads its group."""
+        return self.process.leader is self
+
+    def add(self, **amounts: int) -> None:
+        """Adds to what it has used: `add(ac_utime=2_000_000, nvcsw=3)`; units as in `FIELDS`."""
+        for name, value in checked(amounts).items():
+            before = self.used.get(name, 0)
+            if isinstance(before, bytes) or isinstance(value, bytes):
+                raise TypeError(f"{name} is no number to add to")
+            self.used[name] = before + value
+
+    def rename(self, comm: str | bytes) -> None:
+        """Gives it another name (prctl's PR_SET_NAME)."""
+        self.comm = comm_of(comm)
+
+
+def comm_of(comm: str | bytes) -> bytes:
+    """A name as the kernel keeps it."""
+    return (comm.encode() if isinstance(comm, str) else comm)[:_COMM_LENGTH]
+
+
+def checked(amounts: Mapping[str, Value]) -> Mapping[str, Value]:
+    """What a task may be charged with.
+
+    Raises:
+        TypeError: No field of that name, or one that the kernel works out.
+    """
+    for name in amounts:
+        if name not in FIELDS:
+            raise TypeError(f"the kernel's struct has no field {name!r}")
+        if name in WORKED_OUT:
+            raise TypeError(f"{name} is worked out by the kernel")
+    return amounts
+
+
+class Tasks:
+    """All tasks, by id, and the clock that they live by.
+
+    Attributes:
+        now_ns: The kernel's monotonic clock.
+        booted: When it was 0, seconds since the epoch.
+        init: Pid 1.
+    """
+
+    def __init__(self) -> None:
+        self.now_ns = 100 * 10**9
+        self.booted = 1_767_225_600  # the beginning of 2026
+        self._by_pid: dict[int, Task] = {}
+        self._next_pid = _FIRST_PID
+        self.init = self.spawn(b"init", 1, None, None, cpu=0, uid=0, gid=0, vpid=None)
+        self.init.started_ns = 0
+        self.init.forked = False
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(list(self._by_pid.values()))
+
+    def spawn(
+        self,
+        comm: bytes,
+        pid: int | None,
+        parent: Task | None,
+        group: Task | None,
+        *,
+        cpu: int,
+        uid: int,
+        gid: int,
+        vpid: int | None,
+    ) -> Task:
+        """A new process, or a new thread of a group.
+
+        Raises:
+            ValueError: The pid is taken, or the group has exited.
+        """
+        if pid in self._by_pid:
+            raise ValueError(f"there is a task {pid} already")
+        if group is not None and not group.process.living:
+            raise ValueError(f"{group!r} has exited")
+        task = Task(
+            self._free_pid() if pid is None else pid, comm, cpu, uid, gid, parent, vpid, self.now_ns
+        )
+        task.process = Process(task) if group is None else group.process
+        task.process.threads.append(task)
+        self._by_pid[task.pid] = task
+        return task
+
+    def _free_pid(self) -> int:
+        while self._next_pid in self._by_pid:
+            self._next_pid += 1
+        self._next_pid += 1
+        return self._next_pid - 1
+
+    def find(self, id_: int, in_namespace: bool = False) -> Task | None:
+        """The task with this id, a zombie too; in the caller's namespace by its `vpid`."""
+        if not in_namespace:
+            return self._by_pid.get(id_)
+        return next((task for task in self if task.vpid == id_), None)
+
+    def end(self, task: Task, zombie: bool) -> None:
+        """A task has sent its record: only a leader leaves anything behind.
+
+        Args:
+            task: It.
+            zombie: If it is the last of its group, nobody reaps the leader yet.
+        """
+        task.exited = True
+        if not task.is_leader:
+            self._release(task)
+        if not task.process.living and not zombie:
+            self.reap(task.process.leader)
+
+    def reap(self, leader: Task) -> None:
+        """The parent waits for a process that has exited."""
+        if leader.process.living:
+            raise ValueError(f"{leader!r} has not exited")
+        self._release(leader)
+
+    def _release(self, task: Task) -> None:
+        if self._by_pid.get(task.pid) is task:
+            del self._by_pid[task.pid]
+            task.process.threads.remove(task)
+
+    def lead(self, task: Task) -> None:
+        """A thread that called exec takes the place of its leader, who has exited."""
+        old = task.process.leader
+        if old is task:
+            return
+        self._release(old)
+        del self._by_pid[task.pid]
+        task.pid, task.started_ns, task.vpid = old.pid, old.started_ns, old.vpid
+        self._by_pid[task.pid] = task
+        task.process.leader = task
