@@ -1,0 +1,34 @@
+"""The example of docs/testing.md works as it stands, for any user."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+PAGE = (Path(__file__).parents[2] / "docs/testing.md").read_text()
+PROGRAM, TESTS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def run(folder: Path, program: str) -> str:
+    (folder / "scheduler.py").write_text(program)
+    (folder / "test_scheduler.py").write_text(TESTS)
+    answered = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "."],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    return answered.stdout
+
+
+def test_its_tests_pass(tmp_path: Path) -> None:
+    assert f"{TESTS.count('def test_')} passed" in run(tmp_path, PROGRAM)
+
+
+def test_its_tests_can_fail(tmp_path: Path) -> None:
+    """A scheduler that counts a job's first process alone, and believes that nothing is lost."""
+    careless = PROGRAM.replace("self.processes += 1", "self.processes = 1").replace(
+        "self.complete &=", "self.complete ="
+    )
+    careless = careless.replace("= self._listener.stats().lost == 0", "= True")
+    assert "3 failed" in run(tmp_path, careless)
