@@ -45,13 +45,17 @@ def _number(task: Task, name: str) -> int:
 
 
 def _elapsed_us(tasks: Tasks, task: Task) -> int:
-    return (tasks.now_ns - task.started_ns) // 1000
+    # No task lives for less; a group that sums up to 0 would be one of an older kernel.
+    return max(1, (tasks.now_ns - task.started_ns) // 1000)
 
 
-def _cpu(task: Task) -> dict[str, int]:
-    """Times that follow from user and system time where nobody said otherwise."""
+def _usual(task: Task) -> dict[str, int]:
+    """What holds of any task where nobody said otherwise: it had to wait for a CPU to start at all,
+    and times follow from user and system time.
+    """
     both = 1000 * (_number(task, "ac_utime") + _number(task, "ac_stime"))
     return {
+        "cpu_count": 1,
         "cpu_run_real_total": both,
         "cpu_run_virtual_total": both,
         "cpu_scaled_run_real_total": both,
@@ -75,7 +79,7 @@ def of_task(
     elapsed = _elapsed_us(tasks, task)
     began = tasks.booted + (tasks.now_ns - 1000 * elapsed) // 10**9
     leader = task.process.leader
-    values: Values = {**_cpu(task), **task.used}
+    values: Values = {**_usual(task), **task.used}
     values |= {
         "ac_comm": task.comm,
         "ac_pid": id_of(task),
@@ -103,7 +107,7 @@ def of_task(
 
 
 def _add(sums: dict[str, int], task: Task, names: tuple[str, ...], tasks: Tasks) -> None:
-    own = _cpu(task) | {"ac_etime": _elapsed_us(tasks, task)} | task.used
+    own = _usual(task) | {"ac_etime": _elapsed_us(tasks, task)} | task.used
     for name in names:
         value = own.get(name, 0)
         if isinstance(value, int):

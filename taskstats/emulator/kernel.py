@@ -1,6 +1,8 @@
 """EmulatedKernel: a thread that plays the kernel, on a netlink socket that needs no privilege."""
 
 import errno
+import itertools
+import os
 import select
 import socket
 import struct
@@ -26,6 +28,9 @@ _LONGEST_REQUEST = 1 << 20
 _RCVBUF = 8 << 20
 _SO_RCVBUFFORCE = 33
 _TIMEOUT = 10.0
+
+_PORTS = 1 << 30
+_numbers = itertools.count()
 
 _U16, _U32 = struct.Struct("=H"), struct.Struct("=I")
 _STORM_PIDS = 1 << 20  # pids of a storm begin here, beyond the tasks'
@@ -420,5 +425,20 @@ def _open() -> socket.socket:
             raise
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RCVBUF)
     made.setblocking(False)
-    made.bind((0, 0))
+    _bind(made)
     return made
+
+
+def _bind(made: socket.socket) -> None:
+    """Gives it a port that no client is given by itself, and that no other kernel here has had.
+
+    A client that took the port of a kernel that is gone would talk to itself.
+    """
+    for number in _numbers:
+        try:
+            made.bind((_PORTS | os.getpid() << 8 | number & 0xFF, 0))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return

@@ -1,0 +1,76 @@
+"""Requests written byte by byte, and a bare socket that sends them and takes what comes."""
+
+import socket
+import struct
+from typing import Self
+
+from taskstats import Endpoint
+
+GET, CGROUP_GET = 1, 4
+PID, TGID, REGISTER, DEREGISTER = 1, 2, 3, 4
+REQUEST, ACK = 1, 4
+_SOL_NETLINK, _CAP_ACK, _NO_ENOBUFS = 270, 10, 5
+
+
+def attribute(type_: int, payload: bytes = b"", size: int | None = None) -> bytes:
+    """One attribute; `size` is what its header says, if that is not the truth."""
+    size = 4 + len(payload) if size is None else size
+    return struct.pack("=HH", size, type_) + payload + bytes(-len(payload) % 4)
+
+
+def message(
+    type_: int,
+    *attributes: bytes,
+    command: int = GET,
+    flags: int = REQUEST | ACK,
+    seq: int = 1,
+    size: int | None = None,
+) -> bytes:
+    """A generic netlink request."""
+    body = bytes([command, 1, 0, 0]) + b"".join(attributes)
+    size = 16 + len(body) if size is None else size
+    return struct.pack("=IHHII", size, type_, flags, seq, 0) + body
+
+
+class Port:
+    """A socket connected to an endpoint, without the package.
+
+    Attributes:
+        number: Its port.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, endpoint.protocol)
+        self._socket.settimeout(60)  # a failure, not a hang
+        self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
+        self._socket.setsockopt(_SOL_NETLINK, _NO_ENOBUFS, 1)
+        self._socket.connect((endpoint.port, 0))
+        self.number: int = self._socket.getsockname()[0]
+
+    def send(self, datagram: bytes) -> None:
+        self._socket.send(datagram)
+
+    def receive(self) -> bytes:
+        """The next datagram."""
+        return self._socket.recv(1 << 16)
+
+    def waiting(self) -> list[bytes]:
+        """All that has come."""
+        found = []
+        while True:
+            try:
+                found.append(self._socket.recv(1 << 16, socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return found
+
+    def errno(self, request: bytes) -> int:
+        """Sends a request that gets no reply but an ACK or an error; its errno."""
+        self.send(request)
+        (code,) = struct.unpack_from("=i", self.receive(), 16)
+        return -int(code)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()

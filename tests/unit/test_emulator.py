@@ -1,0 +1,504 @@
+"""The emulated kernel, asked with the package itself: what its own methods promise.
+
+What the kernel's interface does stands in tests/conformance.
+"""
+
+import errno
+import re
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import wire
+from support.asking import PID, REGISTER, Port, attribute, message
+from support.fake_kernel import frame
+
+from taskstats import (
+    FIELDS,
+    AccessDenied,
+    Client,
+    Endpoint,
+    ExitListener,
+    NoSuchTask,
+    Record,
+    TaskstatsError,
+    Unavailable,
+    Where,
+    cgroup_stats,
+)
+from taskstats.emulator import Caller, EmulatedKernel, Quirks
+
+FAMILY = 0x1F  # what the emulated kernel's nlctrl says
+
+
+@pytest.fixture
+def kernel(taskstats_kernel: EmulatedKernel) -> EmulatedKernel:
+    return taskstats_kernel
+
+
+@pytest.fixture
+def client(kernel: EmulatedKernel) -> Iterator[Client]:
+    with Client(endpoint=kernel.endpoint) as opened:
+        yield opened
+
+
+def heard(listener: ExitListener) -> list[Record]:
+    """All that it has to give, now that it is stopped."""
+    listener.stop()
+    return [record for batch in listener.batches() for record in batch]
+
+
+# ---- tasks and time
+
+
+def test_a_task_is_what_the_test_says(kernel: EmulatedKernel, client: Client) -> None:
+    shell = kernel.spawn("sh", uid=1000, gid=100)
+    task = kernel.spawn("a name that is too long", parent=shell, nvcsw=3, read_bytes=5000)
+    task.add(nvcsw=4, ac_utime=1_500, ac_stime=500)
+    kernel.advance(2.5)
+    read = client.pid(task.pid)
+    assert read.comm == "a name that is "
+    assert (read.ac_pid, read.ac_tgid, read.ac_ppid) == (task.pid, task.pid, shell.pid)
+    assert (read.ac_uid, read.ac_gid) == (1000, 100)
+    assert read.ac_etime == 2_500_000
+    assert read.nvcsw == 7
+    assert read.read_bytes == 4096, "the kernel rounds down to 1,024"
+    assert read.cpu_run_real_total == read.cpu_run_virtual_total == 2_000_000
+    task.rename("sleep")
+    assert client.pid(task.pid).comm == "sleep"
+
+
+def test_time_is_the_tests(kernel: EmulatedKernel, client: Client) -> None:
+    first = kernel.spawn()
+    kernel.advance(10)
+    second = kernel.spawn(group=first)
+    kernel.advance(0.25, second)
+    read = client.pid(second.pid)
+    assert (read.ac_etime, read.ac_tgetime, read.ac_utime) == (250_000, 10_250_000, 250_000)
+    started = client.pid(first.pid).ac_btime64
+    kernel.advance(3600)
+    assert client.pid(first.pid).ac_btime64 == started
+    group = client.tgid(first.pid)
+    assert group.ac_etime == 2 * 3_600_250_000 + 10_000_000
+
+
+def test_a_process_goes_with_its_last_thread(kernel: EmulatedKernel, client: Client) -> None:
+    leader = kernel.spawn(cpu=1, uid=7)
+    thread = kernel.spawn(group=leader)
+    assert (thread.tgid, thread.cpu, thread.uid) == (leader.pid, 1, 7)
+    kernel.exit(leader, 3)
+    assert client.pid(leader.pid).exit_code == 3, "a zombie until the others have gone"
+    kernel.exit(thread)
+    for pid in (leader.pid, thread.pid):
+        with pytest.raises(NoSuchTask):
+            client.pid(pid)
+
+
+def test_a_zombie_waits_to_be_reaped(kernel: EmulatedKernel, client: Client) -> None:
+    task = kernel.spawn(hiwater_rss=100, ac_exe_inode=5)
+    assert client.pid(task.pid).hiwater_rss == 100
+    kernel.exit(task, signal=9, zombie=True)
+    read = client.pid(task.pid)
+    assert (read.exit_signal, read.hiwater_rss, read.ac_exe_inode) == (9, 0, 0)
+    kernel.reap(task)
+    with pytest.raises(NoSuchTask):
+        client.pid(task.pid)
+
+
+def test_exit_group_ends_all_threads(kernel: EmulatedKernel) -> None:
+    leader = kernel.spawn()
+    threads = [kernel.spawn(group=leader, cpu=cpu) for cpu in range(4)]
+    with ExitListener(endpoint=kernel.endpoint) as listener:
+        kernel.exit_group(leader, 2)
+        records = heard(listener)
+    assert {r.ac_pid for r in records} == {t.pid for t in (leader, *threads)}
+    assert {r.exit_code for r in records} == {2}
+    assert [r.ac_pid for r in records if r.is_last] == [threads[-1].pid]
+
+
+def test_exec_of_a_thread_takes_the_leaders_place(kernel: EmulatedKernel, client: Client) -> None:
+    leader = kernel.spawn("old")
+    kernel.advance(1)
+    thread = kernel.spawn("old", group=leader)
+    old_pid, tid = leader.pid, thread.pid
+    with ExitListener("0", endpoint=kernel.endpoint) as listener:
+        kernel.exec(thread, "new")
+        assert thread.pid == old_pid
+        assert (client.pid(old_pid).comm, client.pid(old_pid).ac_etime) == ("new", 1_000_000)
+        with pytest.raises(NoSuchTask):
+            client.pid(tid)
+        kernel.exit(thread)
+        first, last = heard(listener)
+    assert (first.comm, first.ac_pid, first.ac_flag & 0x30) == ("old", old_pid, 0x10)
+    assert (last.comm, last.ac_pid, last.is_last) == ("new", old_pid, True)
+    assert last.group is not None
+
+
+# ---- records
+
+
+def shape(datagram: bytes) -> list[tuple[int, int, int]]:
+    """Depth, type and length of every attribute."""
+    found = []
+
+    def walk(data: bytes, depth: int) -> None:
+        while data:
+            size, type_ = struct.unpack_from("=HH", data)
+            found.append((depth, type_, size))
+            if depth == 0 and type_ in (wire.TYPE_AGGR_PID, wire.TYPE_AGGR_TGID):
+                walk(data[4:size], 1)
+            data = data[size + -size % 4 :]
+
+    walk(datagram[20:], 0)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("captured", "version", "padding"),
+    [
+        ("amd64-5.10", 10, False),
+        ("amd64-6.1", 13, False),
+        ("uml61", 13, True),
+        ("host618", 16, False),
+        ("amd64-7.3", 17, False),
+    ],
+)
+def test_records_are_laid_out_as_captured_ones(captured: str, version: int, padding: bool) -> None:
+    """Compared with what five kernels sent, of one task and of the last thread of a group."""
+    with EmulatedKernel(version=version, padding=padding) as kernel, Port(kernel.endpoint) as port:
+        assert port.errno(message(FAMILY, attribute(REGISTER, b"0\0"))) == 0
+        leader = kernel.spawn(cpu=0)
+        kernel.spawn(group=leader)
+        kernel.exit_group(leader)
+        first, last = port.receive(), port.receive()
+        kernel.exit(kernel.spawn())
+        alone = port.receive()
+    assert shape(first) == shape(frame("exit_thread0", captured))
+    assert shape(last) == shape(frame("exit_thread3", captured))
+    assert shape(alone) == shape(frame("exit", captured))
+
+
+@pytest.mark.parametrize(("version", "size"), wire.LAYOUTS)
+@pytest.mark.parametrize("padding", [False, True])
+def test_every_layout_carries_every_field(version: int, size: int, padding: bool) -> None:
+    """Read with a decoder that shares nothing with the package."""
+    worked_out = {
+        "ac_comm", "ac_pid", "ac_tgid", "ac_ppid", "ac_uid", "ac_gid", "ac_exitcode", "ac_etime",
+        "ac_tgetime", "ac_btime", "ac_btime64",
+    }  # fmt: skip
+    figures = {
+        name: value & ~1023 if name.startswith(("read_", "write_", "cancelled_")) else value
+        for name, value in wire.SAMPLE.items()
+        if name not in worked_out and isinstance(value, int)
+    }
+    with EmulatedKernel(version=version, size=size, padding=padding) as kernel:
+        with Port(kernel.endpoint) as port:
+            task = kernel.spawn("sample", **figures)
+            task.forked = False
+            port.send(message(FAMILY, attribute(PID, struct.pack("=I", task.pid))))
+            (read,) = wire.decode(port.receive()) or ()
+    assert (read.version, read.size) == (version, size)
+    sent = wire.layout(version, size)
+    assert {n: v for n, v in read.values.items() if n in figures} == {
+        n: v for n, v in figures.items() if n in sent
+    }
+    assert read.values["ac_comm"] == b"sample"
+
+
+# ---- many
+
+
+def test_a_storm_is_numbered_without_a_hole(kernel: EmulatedKernel) -> None:
+    with ExitListener("0", endpoint=kernel.endpoint) as listener:
+        kernel.storm(1000)
+        records = heard(listener)
+        stats = listener.stats()
+    assert [r.seq for r in records] == list(range(1000))
+    assert len({r.ac_pid for r in records}) == 1000
+    assert all(r.id == r.ac_pid == r.ac_tgid for r in records)
+    assert (stats.received, stats.lost, stats.unexplained) == (1000, 0, 0)
+
+
+def test_what_a_storm_loses_is_counted_to_the_last(kernel: EmulatedKernel) -> None:
+    with ExitListener("0", rcvbuf=100_000, endpoint=kernel.endpoint) as listener:
+        kernel.storm(10_000)
+        kernel.exit(kernel.spawn("after"))
+        records = heard(listener)
+        stats = listener.stats()
+    assert 0 < stats.received == len(records)
+    assert stats.received + stats.lost == 10_001
+    assert stats.unexplained == 0
+    assert records[-1].seq == stats.received - 1, "what found no room came after what did"
+
+
+def test_a_storm_that_nobody_hears_takes_no_numbers(kernel: EmulatedKernel) -> None:
+    kernel.storm(5)
+    kernel.lose(5)
+    with ExitListener("0", endpoint=kernel.endpoint) as listener:
+        kernel.exit(kernel.spawn())
+        (record,) = heard(listener)
+    assert record.seq == 0
+
+
+def test_losses_stand_before_the_next_record(kernel: EmulatedKernel) -> None:
+    with ExitListener(endpoint=kernel.endpoint) as listener:
+        kernel.exit(kernel.spawn())
+        kernel.lose(3)
+        kernel.lose(2, cpu=1)
+        kernel.exit(kernel.spawn())
+        lost_before = [record.lost_before for record in heard(listener)]
+        stats = listener.stats()
+    assert lost_before == [0, 3]
+    assert [cpu.lost for cpu in stats.cpus] == [3, 2, 0, 0]
+
+
+def test_counters_of_a_port_go_on_where_they_were(kernel: EmulatedKernel) -> None:
+    """Another listener may get the same port, and must not be told of the first one's losses."""
+    for lost in (3, 4):
+        with ExitListener("0", endpoint=kernel.endpoint) as listener:
+            kernel.lose(lost)
+            assert listener.stats().lost == lost
+
+
+def test_captured_records_are_sent_again() -> None:
+    captured = [frame(f"exit_thread{i}") for i in range(4)]
+    numbers = [struct.unpack_from("=I", one, 8)[0] for one in captured]
+    with EmulatedKernel(version=16) as kernel:
+        with ExitListener("2", endpoint=kernel.endpoint) as listener:
+            kernel.replay(captured, cpu=2)
+            kernel.exit(kernel.spawn(cpu=2))
+            *again, after = heard(listener)
+            stats = listener.stats()
+    assert [record.seq for record in again] == numbers
+    assert again[-1].group is not None
+    assert after.seq == numbers[-1] + 1
+    assert (stats.received, stats.lost, stats.cpus[0].refused) == (5, 0, {})
+
+
+# ---- filters
+
+
+def test_a_filter_works_and_what_it_keeps_out_is_counted(kernel: EmulatedKernel) -> None:
+    where = Where(uid=range(1000, 2000))
+    with ExitListener(where=where, endpoint=kernel.endpoint) as listener:
+        for i in range(10):
+            kernel.exit(kernel.spawn(uid=1000 * (i % 2), cpu=i % 4))
+        kernel.lose(2)
+        assert {record.ac_uid for record in heard(listener)} == {1000}
+        stats = listener.stats()
+    assert (stats.received, stats.filtered, stats.lost) == (5, 5, 2)
+
+
+@pytest.mark.parametrize("version", [4, 8, 12, 15, 16])
+@pytest.mark.parametrize("padding", [False, True])
+def test_a_filter_knows_the_kernels_layout(version: int, padding: bool) -> None:
+    with EmulatedKernel(version=version, padding=padding) as kernel:
+        where = Where(failed=True, min_elapsed=1.0)
+        with ExitListener(where=where, endpoint=kernel.endpoint) as listener:
+            old, failed = kernel.spawn("old"), kernel.spawn("failed")
+            kernel.advance(1)
+            kernel.exit(old)
+            kernel.exit(failed, 1)
+            kernel.exit(kernel.spawn("young"), 1)
+            assert [record.comm for record in heard(listener)] == ["failed"]
+            assert listener.stats().filtered == 2
+
+
+# ---- who asks
+
+
+def test_a_caller_without_the_capability_is_refused(kernel: EmulatedKernel) -> None:
+    kernel.caller = Caller(net_admin=False)
+    with pytest.raises(AccessDenied):
+        Client(endpoint=kernel.endpoint)
+    with pytest.raises(AccessDenied):
+        ExitListener(endpoint=kernel.endpoint)
+
+
+def test_a_capability_that_is_dropped_later(kernel: EmulatedKernel, client: Client) -> None:
+    assert client.pid(1).comm == "init"
+    kernel.caller = Caller(net_admin=False)
+    with pytest.raises(AccessDenied):
+        client.pid(1)
+
+
+def test_ids_in_a_pid_namespace(kernel: EmulatedKernel) -> None:
+    shell = kernel.spawn("sh", vpid=1)
+    task = kernel.spawn("true", parent=shell, vpid=2)
+    kernel.caller = Caller(initial_pid_namespace=False)
+    with Client(endpoint=kernel.endpoint) as client:
+        read = client.pid(2)
+        assert (read.comm, read.ac_pid, read.ac_tgid, read.ac_ppid) == ("true", 2, 2, 1)
+        with pytest.raises(NoSuchTask):
+            client.pid(task.pid)
+    with pytest.raises(Unavailable):
+        ExitListener(endpoint=kernel.endpoint)
+
+
+def test_nothing_is_heard_in_a_network_namespace(kernel: EmulatedKernel) -> None:
+    kernel.caller = Caller(initial_network_namespace=False)
+    with ExitListener("0", endpoint=kernel.endpoint) as listener:
+        assert len(kernel.listeners(0)) == 1
+        kernel.exit(kernel.spawn())
+        assert kernel.listeners(0) == []
+        assert heard(listener) == []
+
+
+# ---- cgroups
+
+
+def test_a_directory_plays_a_cgroup(kernel: EmulatedKernel, tmp_path: Path) -> None:
+    tasks = [kernel.spawn() for _ in range(6)]
+    states = ("running", "running", "sleeping", "stopped", "uninterruptible", "freezable")
+    for task, state in zip(tasks, states, strict=True):
+        task.state = state
+    kernel.cgroup(tmp_path, tasks)
+    counts = cgroup_stats(tmp_path, endpoint=kernel.endpoint)
+    assert (counts.nr_running, counts.nr_sleeping, counts.nr_stopped) == (2, 1, 1)
+    assert (counts.nr_uninterruptible, counts.nr_io_wait) == (1, 0)
+    kernel.exit(tasks[0])
+    assert cgroup_stats(tmp_path, endpoint=kernel.endpoint).nr_running == 1
+
+
+def test_another_directory_is_none(kernel: EmulatedKernel, tmp_path: Path) -> None:
+    with pytest.raises(TaskstatsError) as refusal:
+        cgroup_stats(tmp_path, endpoint=kernel.endpoint)
+    assert refusal.value.errno == errno.EINVAL
+
+
+# ---- rare things
+
+
+def test_a_registration_that_finds_no_memory(kernel: EmulatedKernel) -> None:
+    kernel.fail_allocation("listener", after=2)
+    with ExitListener(endpoint=kernel.endpoint) as listener, pytest.raises(TaskstatsError) as told:
+        next(listener.batches(timeout=30))
+    assert told.value.errno == errno.ENOMEM
+
+
+def test_a_query_that_finds_no_memory(kernel: EmulatedKernel, client: Client) -> None:
+    kernel.fail_allocation("reply")
+    assert client.pids([1]).errors == {1: errno.ENOMEM}
+    assert client.pids([1]).errors == {}
+
+
+def test_a_task_that_migrates_is_explained(kernel: EmulatedKernel) -> None:
+    """Its record has a number of another CPU's, and comes by this one's queue."""
+    with ExitListener("0-1", endpoint=kernel.endpoint) as listener:
+        kernel.exit(kernel.spawn(cpu=0))
+        kernel.storm(1000, cpu=1)
+        kernel.exit(kernel.spawn(cpu=0), numbered_on=1)
+        for cpu in (0, 1):
+            kernel.exit(kernel.spawn(cpu=cpu))
+        records = heard(listener)
+        stats = listener.stats()
+    assert [r.seq for r in records if r.cpu == 0] == [0, 1000, 1]
+    assert [r.seq for r in records if r.cpu == 1] == [*range(1000), 1001]
+    assert stats.lost == 0
+    assert stats.unexplained == 1, "the hole that it left in the other CPU's numbers"
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_older_kernels_forget_dead_threads(forgets: bool) -> None:
+    quirks = Quirks(forgets_dead_threads=forgets, group_version_zero=forgets)
+    with EmulatedKernel(version=13, quirks=quirks) as kernel:
+        leader = kernel.spawn(nvcsw=1)
+        thread = kernel.spawn(group=leader, nvcsw=10)
+        with Client(endpoint=kernel.endpoint) as client:
+            assert client.tgid(leader.pid).nvcsw == 11
+            kernel.exit(thread)
+            assert client.tgid(leader.pid).nvcsw == (1 if forgets else 11)
+        with ExitListener("0", endpoint=kernel.endpoint) as listener:
+            leader.add(cpu_run_virtual_total=5)
+            kernel.exit(leader)
+            (record,) = heard(listener)
+    group = record.group
+    assert group is not None
+    assert group.version == 13, "of the task, where the group's is 0"
+    assert ("nvcsw" in group.to_dict()) is not forgets
+
+
+# ---- itself
+
+
+def test_many_threads_may_ask(kernel: EmulatedKernel, client: Client) -> None:
+    pids = [kernel.spawn(nvcsw=i).pid for i in range(100)]
+    found: list[list[int]] = []
+
+    def ask() -> None:
+        found.append([record.nvcsw for record in client.pids(pids)])
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [list(range(100))] * 8
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda k: k.spawn(nonsense=1), "no field 'nonsense'"),
+        (lambda k: k.spawn(ac_pid=1), "ac_pid is worked out"),
+        (lambda k: k.spawn().add(ac_etime=1), "ac_etime is worked out"),
+        (lambda k: k.spawn(pid=1), "a task 1 already"),
+        (lambda k: k.spawn(cpu=4), "no such CPU: 4"),
+        (lambda k: k.lose(cpu=9), "no such CPU: 9"),
+        (lambda k: k.exit(k.spawn(), 256), "no exit status"),
+        (lambda k: k.advance(-1), "not back"),
+        (lambda k: k.reap(k.spawn()), "has not exited"),
+        (lambda k: k.fail_allocation("disk"), "not 'disk'"),
+    ],
+)
+def test_what_cannot_be_is_refused(kernel: EmulatedKernel, wrong: object, message: str) -> None:
+    assert callable(wrong)
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        wrong(kernel)
+
+
+def test_a_task_exits_once(kernel: EmulatedKernel) -> None:
+    task = kernel.spawn()
+    kernel.exit(task)
+    for again in (kernel.exit, kernel.exit_group, lambda task: kernel.exec(task, "true")):
+        with pytest.raises(ValueError, match="has exited"):
+            again(task)
+    with pytest.raises(ValueError, match="has exited"):
+        kernel.spawn(group=task)
+
+
+@pytest.mark.parametrize("wrong", [{"version": 3}, {"version": 18}, {"size": 1}, {"cpus": "x"}])
+def test_a_kernel_that_cannot_be(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"version|bytes|CPU list"):
+        EmulatedKernel(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_closed_kernel_answers_nobody() -> None:
+    with EmulatedKernel() as kernel:
+        endpoint: Endpoint = kernel.endpoint
+    kernel.close()
+    with pytest.raises(Unavailable):
+        Client(endpoint=endpoint)
+
+
+def test_an_unclosed_kernel_is_told() -> None:
+    kernel = EmulatedKernel()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        kernel.__del__()
+    kernel.close()
+    assert "unclosed" in str(told[0].message)
+
+
+def test_every_field_but_the_worked_out_can_be_charged(kernel: EmulatedKernel) -> None:
+    charged = 0
+    for name in FIELDS:
+        try:
+            kernel.spawn(**{name: 1})
+        except TypeError:
+            continue
+        charged += 1
+    assert charged == len(FIELDS) - 11
