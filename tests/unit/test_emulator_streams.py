@@ -1,0 +1,247 @@
+"""Whatever is asked of the emulated kernel, each request is answered; whatever happens there, each
+exit is heard, or counted as lost.
+"""
+
+import struct
+from collections import Counter
+from typing import NamedTuple
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.asking import ACK, PID, REQUEST, Port, attribute, message
+
+from taskstats import ExitListener, Process, ProcessFold
+from taskstats.emulator import EmulatedKernel, Task
+
+FAMILY, NLCTRL, UNKNOWN, NOOP = 0x1F, 0x10, 0x7E, 1
+NLMSG_ERROR = 2
+
+# ---- requests --------------------------------------------------------------------------------
+
+attributes = st.builds(
+    attribute,
+    st.integers(0, 8) | st.just(PID | 0x8000),
+    st.binary(max_size=12) | st.sampled_from([b"0\0", b"0-3\0", b"9\0", struct.pack("=I", 1)]),
+)
+
+
+class Asked(NamedTuple):
+    """A request, or what looks like one."""
+
+    type: int
+    flags: int
+    data: bytes
+
+
+@st.composite
+def asked(draw: st.DrawFn, seq: int) -> Asked:
+    type_ = draw(st.sampled_from([FAMILY, FAMILY, FAMILY, NLCTRL, UNKNOWN, NOOP]))
+    flags = draw(st.sampled_from([0, REQUEST, ACK, REQUEST | ACK, REQUEST | 0x300]))
+    parts = draw(st.lists(attributes, max_size=4))
+    command = draw(st.sampled_from([1, 1, 1, 4, 3, 0, 2, 9]))
+    return Asked(type_, flags, message(type_, *parts, command=command, flags=flags, seq=seq))
+
+
+streams = st.integers(1, 12).flatmap(
+    lambda n: st.tuples(*(asked(seq) for seq in range(100, 100 + n)))
+)
+
+
+class Answer(NamedTuple):
+    seq: int
+    error: int | None  # None of a reply
+
+
+def answers(port: Port) -> list[Answer]:
+    """What has come, up to the ACK of a last request."""
+    port.send(message(NOOP, seq=99, flags=ACK))
+    found: list[Answer] = []
+    while not (found and found[-1].seq == 99):
+        datagram = port.receive()
+        size, type_, _, seq, _ = struct.unpack_from("=IHHII", datagram)
+        assert size == len(datagram)
+        (code,) = struct.unpack_from("=i", datagram, 16)
+        found.append(Answer(seq, -code if type_ == NLMSG_ERROR else None))
+    return found[:-1]
+
+
+@given(streams)
+@settings(deadline=None)
+def test_each_request_is_answered_in_turn(stream: tuple[Asked, ...]) -> None:
+    with EmulatedKernel() as kernel, Port(kernel.endpoint) as port:
+        port.send(b"".join(one.data for one in stream))
+        got = answers(port)
+    assert [one.seq for one in got] == sorted(one.seq for one in got)
+    for seq, request in enumerate(stream, 100):
+        own = [one.error for one in got if one.seq == seq]
+        replies, errors = [e for e in own if e is None], [e for e in own if e is not None]
+        assert len(replies) <= 1
+        assert len(errors) <= 1
+        assert own == replies + errors, "the reply comes first"
+        if request.flags & ACK:
+            assert errors, "it was to be acknowledged"
+        if not request.flags & REQUEST or request.type == NOOP:
+            assert not replies
+            assert not any(errors), "nothing was asked"
+        if replies:
+            assert not any(errors)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=40))
+@settings(deadline=None)
+def test_no_bytes_harm_it(noise: bytes, more: bytes) -> None:
+    good = message(FAMILY, attribute(PID, struct.pack("=I", 1)), seq=7)
+    with EmulatedKernel() as kernel, Port(kernel.endpoint) as port:
+        for datagram in (noise, good[:-4] + more, struct.pack("=IHH", 20, FAMILY, REQUEST) + noise):
+            if datagram:  # nothing cannot be sent
+                port.send(datagram)
+        answers(port)
+        port.send(good)
+        assert [one.error for one in answers(port)] == [None, 0]
+
+
+# ---- what happens there ----------------------------------------------------------------------
+
+cpus = st.integers(0, 3)
+
+
+class Life(RuleBasedStateMachine):
+    """Tasks live and die; one listener with room for everything, and one for CPUs 1 and 2.
+
+    The model counts exits a CPU, and what each process has used.
+    """
+
+    @initialize()
+    def begin(self) -> None:
+        self.kernel = EmulatedKernel()
+        self.all = ExitListener(endpoint=self.kernel.endpoint)
+        self.some: ExitListener | None = None
+        self.heard_from = Counter[int]()
+        self.tasks: list[Task] = []
+        self.exits = Counter[int]()
+        self.lost = Counter[int]()
+        self.switches = Counter[int]()  # by tgid, of processes that go on
+        self.ended: dict[int, int] = {}
+        self.fold = ProcessFold()
+        self.processes: list[Process] = []
+
+    def chosen(self, n: int) -> Task:
+        return self.tasks[n % len(self.tasks)]
+
+    def gone(self, task: Task, tgid: int) -> None:
+        self.tasks.remove(task)
+        self.exits[task.cpu] += 1
+        if not task.process.living:
+            self.ended[tgid] = self.switches.pop(tgid)
+
+    @rule(cpu=cpus, nvcsw=st.integers(0, 9))
+    def spawn(self, cpu: int, nvcsw: int) -> None:
+        task = self.kernel.spawn(cpu=cpu, nvcsw=nvcsw)
+        self.tasks.append(task)
+        self.switches[task.tgid] = nvcsw
+
+    @precondition(lambda self: self.tasks)
+    @rule(n=st.integers(0, 99), cpu=cpus, nvcsw=st.integers(0, 9))
+    def thread(self, n: int, cpu: int, nvcsw: int) -> None:
+        task = self.kernel.spawn(group=self.chosen(n), cpu=cpu, nvcsw=nvcsw)
+        self.tasks.append(task)
+        self.switches[task.tgid] += nvcsw
+
+    @precondition(lambda self: self.tasks)
+    @rule(n=st.integers(0, 99), nvcsw=st.integers(0, 9))
+    def add(self, n: int, nvcsw: int) -> None:
+        task = self.chosen(n)
+        task.add(nvcsw=nvcsw)
+        self.switches[task.tgid] += nvcsw
+
+    @rule(seconds=st.floats(0, 10))
+    def advance(self, seconds: float) -> None:
+        self.kernel.advance(seconds)
+
+    @precondition(lambda self: self.tasks)
+    @rule(n=st.integers(0, 99))
+    def exit(self, n: int) -> None:
+        task = self.chosen(n)
+        tgid = task.tgid
+        self.kernel.exit(task)
+        self.gone(task, tgid)
+
+    @precondition(lambda self: self.tasks)
+    @rule(n=st.integers(0, 99))
+    def exit_group(self, n: int) -> None:
+        task = self.chosen(n)
+        tgid, living = task.tgid, task.process.living
+        self.kernel.exit_group(task, 1)
+        for one in living:
+            self.tasks.remove(one)
+            self.exits[one.cpu] += 1
+        self.ended[tgid] = self.switches.pop(tgid)
+
+    @precondition(lambda self: self.tasks)
+    @rule(n=st.integers(0, 99))
+    def exec(self, n: int) -> None:
+        task = self.chosen(n)
+        others = [one for one in task.process.living if one is not task]
+        self.kernel.exec(task, "new")
+        for one in others:
+            self.tasks.remove(one)
+            self.exits[one.cpu] += 1
+
+    @rule(cpu=cpus, count=st.integers(0, 5))
+    def lose(self, cpu: int, count: int) -> None:
+        self.kernel.lose(count, cpu)
+        self.exits[cpu] += count
+        self.lost[cpu] += count
+
+    @rule()
+    def listen(self) -> None:
+        if self.some is None:
+            self.some = ExitListener("1-2", endpoint=self.kernel.endpoint)
+            self.heard_from = self.exits.copy()
+
+    @rule()
+    def stop_listening(self) -> None:
+        if self.some is not None:
+            self.some.close()
+            stats = self.some.stats()
+            for cpu in stats.cpus:
+                assert cpu.received + cpu.lost == self.exits[cpu.cpu] - self.heard_from[cpu.cpu]
+            assert stats.unexplained == 0
+            self.some = None
+
+    @rule()
+    def read(self) -> None:
+        for batch in self.all.batches(timeout=0):
+            if not batch:
+                break
+            self.processes += self.fold.feed(batch)
+
+    @invariant()
+    def losses_are_known_at_once(self) -> None:
+        assert {cpu.cpu: cpu.lost for cpu in self.all.stats().cpus} == {
+            cpu: self.lost[cpu] for cpu in range(4)
+        }
+
+    def teardown(self) -> None:
+        if not hasattr(self, "kernel"):
+            return
+        self.stop_listening()
+        self.all.stop()
+        for batch in self.all.batches():
+            self.processes += self.fold.feed(batch)
+        self.processes += self.fold.flush()
+        stats = self.all.stats()
+        self.all.close()
+        self.kernel.close()
+        assert {c.cpu: c.received + c.lost for c in stats.cpus} == {
+            cpu: self.exits[cpu] for cpu in range(4)
+        }
+        assert stats.unexplained == 0
+        ended = {p.pid: p for p in self.processes if p.pid in self.ended}
+        assert {pid: p.totals["nvcsw"] for pid, p in ended.items()} == self.ended
+        assert all(p.complete for p in ended.values())
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(deadline=None, stateful_step_count=30, max_examples=60)
