@@ -2,16 +2,17 @@
 exit is heard, or counted as lost.
 """
 
+import errno
 import struct
 from collections import Counter
 from typing import NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support.asking import ACK, PID, REQUEST, Port, attribute, message
 
-from taskstats import ExitListener, Process, ProcessFold
+from taskstats import Batch, ExitListener, Process, ProcessFold
 from taskstats.emulator import EmulatedKernel, Task
 
 FAMILY, NLCTRL, UNKNOWN, NOOP = 0x1F, 0x10, 0x7E, 1
@@ -86,6 +87,8 @@ def test_each_request_is_answered_in_turn(stream: tuple[Asked, ...]) -> None:
             assert not any(errors), "nothing was asked"
         if replies:
             assert not any(errors)
+        if request.flags & REQUEST and request.type == UNKNOWN:
+            assert errors == [errno.ENOENT], "told unasked"
 
 
 @given(st.binary(max_size=200), st.binary(max_size=40))
@@ -104,12 +107,14 @@ def test_no_bytes_harm_it(noise: bytes, more: bytes) -> None:
 # ---- what happens there ----------------------------------------------------------------------
 
 cpus = st.integers(0, 3)
+anyone = st.integers(0, 99)
+switches = st.integers(0, 9)
 
 
 class Life(RuleBasedStateMachine):
-    """Tasks live and die; one listener with room for everything, and one for CPUs 1 and 2.
+    """Tasks live and die, before one listener with room for everything and another on two CPUs.
 
-    The model counts exits a CPU, and what each process has used.
+    The model counts exits a CPU, and what each process has used, by its tgid.
     """
 
     @initialize()
@@ -117,78 +122,73 @@ class Life(RuleBasedStateMachine):
         self.kernel = EmulatedKernel()
         self.all = ExitListener(endpoint=self.kernel.endpoint)
         self.some: ExitListener | None = None
-        self.heard_from = Counter[int]()
         self.tasks: list[Task] = []
         self.exits = Counter[int]()
         self.lost = Counter[int]()
-        self.switches = Counter[int]()  # by tgid, of processes that go on
-        self.ended: dict[int, int] = {}
+        self.told = Counter[int]()
+        self.exits_before = Counter[int]()
+        self.used = Counter[int]()
+        self.groups: dict[int, int] = {}
         self.fold = ProcessFold()
         self.processes: list[Process] = []
+        for cpu in range(4):
+            self.spawn(cpu, 1)
+            self.exit(0)  # a number to begin with
 
     def chosen(self, n: int) -> Task:
+        if not self.tasks:
+            self.spawn(n % 4, 2)
+            self.thread(0, (n + 1) % 4, 3)
         return self.tasks[n % len(self.tasks)]
 
-    def gone(self, task: Task, tgid: int) -> None:
-        self.tasks.remove(task)
-        self.exits[task.cpu] += 1
-        if not task.process.living:
-            self.ended[tgid] = self.switches.pop(tgid)
+    def ended(self, *tasks: Task) -> None:
+        for task in tasks:
+            self.tasks.remove(task)
+            self.exits[task.cpu] += 1
 
-    @rule(cpu=cpus, nvcsw=st.integers(0, 9))
+    @rule(cpu=cpus, nvcsw=switches)
     def spawn(self, cpu: int, nvcsw: int) -> None:
         task = self.kernel.spawn(cpu=cpu, nvcsw=nvcsw)
         self.tasks.append(task)
-        self.switches[task.tgid] = nvcsw
+        self.used[task.tgid] = nvcsw
 
-    @precondition(lambda self: self.tasks)
-    @rule(n=st.integers(0, 99), cpu=cpus, nvcsw=st.integers(0, 9))
+    @rule(n=anyone, cpu=cpus, nvcsw=switches)
     def thread(self, n: int, cpu: int, nvcsw: int) -> None:
         task = self.kernel.spawn(group=self.chosen(n), cpu=cpu, nvcsw=nvcsw)
         self.tasks.append(task)
-        self.switches[task.tgid] += nvcsw
+        self.used[task.tgid] += nvcsw
 
-    @precondition(lambda self: self.tasks)
-    @rule(n=st.integers(0, 99), nvcsw=st.integers(0, 9))
+    @rule(n=anyone, nvcsw=switches)
     def add(self, n: int, nvcsw: int) -> None:
         task = self.chosen(n)
         task.add(nvcsw=nvcsw)
-        self.switches[task.tgid] += nvcsw
+        self.used[task.tgid] += nvcsw
 
     @rule(seconds=st.floats(0, 10))
     def advance(self, seconds: float) -> None:
         self.kernel.advance(seconds)
 
-    @precondition(lambda self: self.tasks)
-    @rule(n=st.integers(0, 99))
+    @rule(n=anyone)
     def exit(self, n: int) -> None:
         task = self.chosen(n)
-        tgid = task.tgid
         self.kernel.exit(task)
-        self.gone(task, tgid)
+        self.ended(task)
 
-    @precondition(lambda self: self.tasks)
-    @rule(n=st.integers(0, 99))
+    @rule(n=anyone)
     def exit_group(self, n: int) -> None:
         task = self.chosen(n)
-        tgid, living = task.tgid, task.process.living
+        living = task.process.living
         self.kernel.exit_group(task, 1)
-        for one in living:
-            self.tasks.remove(one)
-            self.exits[one.cpu] += 1
-        self.ended[tgid] = self.switches.pop(tgid)
+        self.ended(*living)
 
-    @precondition(lambda self: self.tasks)
-    @rule(n=st.integers(0, 99))
+    @rule(n=anyone)
     def exec(self, n: int) -> None:
         task = self.chosen(n)
         others = [one for one in task.process.living if one is not task]
         self.kernel.exec(task, "new")
-        for one in others:
-            self.tasks.remove(one)
-            self.exits[one.cpu] += 1
+        self.ended(*others)
 
-    @rule(cpu=cpus, count=st.integers(0, 5))
+    @rule(cpu=cpus, count=st.integers(1, 5))
     def lose(self, cpu: int, count: int) -> None:
         self.kernel.lose(count, cpu)
         self.exits[cpu] += count
@@ -198,7 +198,7 @@ class Life(RuleBasedStateMachine):
     def listen(self) -> None:
         if self.some is None:
             self.some = ExitListener("1-2", endpoint=self.kernel.endpoint)
-            self.heard_from = self.exits.copy()
+            self.exits_before = self.exits.copy()
 
     @rule()
     def stop_listening(self) -> None:
@@ -206,7 +206,8 @@ class Life(RuleBasedStateMachine):
             self.some.close()
             stats = self.some.stats()
             for cpu in stats.cpus:
-                assert cpu.received + cpu.lost == self.exits[cpu.cpu] - self.heard_from[cpu.cpu]
+                exits = self.exits[cpu.cpu] - self.exits_before[cpu.cpu]
+                assert cpu.received + cpu.lost == exits
             assert stats.unexplained == 0
             self.some = None
 
@@ -215,11 +216,18 @@ class Life(RuleBasedStateMachine):
         for batch in self.all.batches(timeout=0):
             if not batch:
                 break
-            self.processes += self.fold.feed(batch)
+            self.take(batch)
+
+    def take(self, batch: Batch) -> None:
+        self.processes += self.fold.feed(batch)
+        self.groups |= {group.id: group.nvcsw for group in batch.groups}
+        for record in batch:
+            self.told[record.cpu] += record.lost_before
 
     @invariant()
     def losses_are_known_at_once(self) -> None:
-        assert {cpu.cpu: cpu.lost for cpu in self.all.stats().cpus} == {
+        stats = self.all.stats()
+        assert {one.cpu: one.lost for one in stats.cpus} == {
             cpu: self.lost[cpu] for cpu in range(4)
         }
 
@@ -227,21 +235,25 @@ class Life(RuleBasedStateMachine):
         if not hasattr(self, "kernel"):
             return
         self.stop_listening()
+        while self.tasks:
+            self.exit(0)
+        for cpu in range(4):
+            self.spawn(cpu, 1)
+            self.exit(0)  # before which losses are told
         self.all.stop()
         for batch in self.all.batches():
-            self.processes += self.fold.feed(batch)
+            self.take(batch)
         self.processes += self.fold.flush()
         stats = self.all.stats()
         self.all.close()
         self.kernel.close()
-        assert {c.cpu: c.received + c.lost for c in stats.cpus} == {
-            cpu: self.exits[cpu] for cpu in range(4)
-        }
+        assert {one.cpu: one.received + one.lost for one in stats.cpus} == dict(self.exits)
+        assert self.told == self.lost
         assert stats.unexplained == 0
-        ended = {p.pid: p for p in self.processes if p.pid in self.ended}
-        assert {pid: p.totals["nvcsw"] for pid, p in ended.items()} == self.ended
-        assert all(p.complete for p in ended.values())
+        assert {p.pid: p.totals["nvcsw"] for p in self.processes} == dict(self.used)
+        assert all(p.complete for p in self.processes)
+        assert self.groups == {tgid: self.used[tgid] for tgid in self.groups}
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(deadline=None, stateful_step_count=30, max_examples=60)
+TestLife.settings = settings(deadline=None, stateful_step_count=50, max_examples=100)
