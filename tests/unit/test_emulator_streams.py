@@ -5,6 +5,7 @@ exit is heard, or counted as lost.
 import errno
 import struct
 from collections import Counter
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from hypothesis import given, settings
@@ -119,8 +120,9 @@ class Life(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.kernel = EmulatedKernel()
-        self.all = ExitListener(endpoint=self.kernel.endpoint)
+        self.opened = ExitStack()
+        self.kernel = self.opened.enter_context(EmulatedKernel())
+        self.all = self.opened.enter_context(ExitListener(endpoint=self.kernel.endpoint))
         self.some: ExitListener | None = None
         self.tasks: list[Task] = []
         self.exits = Counter[int]()
@@ -198,6 +200,7 @@ class Life(RuleBasedStateMachine):
     def listen(self) -> None:
         if self.some is None:
             self.some = ExitListener("1-2", endpoint=self.kernel.endpoint)
+            self.opened.callback(self.some.close)
             self.exits_before = self.exits.copy()
 
     @rule()
@@ -232,8 +235,11 @@ class Life(RuleBasedStateMachine):
         }
 
     def teardown(self) -> None:
-        if not hasattr(self, "kernel"):
-            return
+        if hasattr(self, "opened"):
+            with self.opened:
+                self.end()
+
+    def end(self) -> None:
         self.stop_listening()
         while self.tasks:
             self.exit(0)
@@ -245,8 +251,6 @@ class Life(RuleBasedStateMachine):
             self.take(batch)
         self.processes += self.fold.flush()
         stats = self.all.stats()
-        self.all.close()
-        self.kernel.close()
         assert {one.cpu: one.received + one.lost for one in stats.cpus} == dict(self.exits)
         assert self.told == self.lost
         assert stats.unexplained == 0
