@@ -47,7 +47,7 @@ class Cgroups:
             if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH:
                 return None
             where = os.fstat(fd)
-        except OSError:
+        except (OSError, ValueError):  # the latter for a negative number
             return None
         return where.st_dev, where.st_ino
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support import wire
-from support.asking import PID, REGISTER, Port, attribute, message
+from support.asking import CGROUP_GET, PID, REGISTER, Port, attribute, message
 from support.fake_kernel import frame
 
 from taskstats import (
@@ -367,6 +367,13 @@ def test_another_directory_is_none(kernel: EmulatedKernel, tmp_path: Path) -> No
     with pytest.raises(TaskstatsError) as refusal:
         cgroup_stats(tmp_path, endpoint=kernel.endpoint)
     assert refusal.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize("fd", [-1, 2**31, 2**32 - 1, 1_000_000])
+def test_nothing_is_said_of_a_number_that_is_no_descriptor(kernel: EmulatedKernel, fd: int) -> None:
+    request = message(FAMILY, attribute(1, struct.pack("=I", fd % 2**32)), command=CGROUP_GET)
+    with Port(kernel.endpoint) as port:
+        assert port.errno(request) == 0
 
 
 # ---- rare things
