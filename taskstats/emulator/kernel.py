@@ -384,12 +384,14 @@ class EmulatedKernel:
             genetlink.answer(self._state, port, datagram, self._deliver)
 
     def _serve(self) -> None:
-        while True:
-            ready, _, _ = select.select([self._socket, self._woken], [], [])
-            if self._woken in ready:
-                return
-            with self._lock:
-                self._handle_queued()
+        try:
+            while not select.select([self._woken], [], [], 0)[0]:
+                select.select([self._socket, self._woken], [], [])
+                with self._lock:
+                    self._handle_queued()
+        except BaseException:
+            self._socket.close()  # so that clients are refused, and do not wait
+            raise
 
     # -- lifecycle
 
@@ -398,8 +400,8 @@ class EmulatedKernel:
         if self._thread.is_alive():
             self._wake.send(b"x")
             self._thread.join()
-            for one in (self._socket, self._wake, self._woken):
-                one.close()
+        for one in (self._socket, self._wake, self._woken):
+            one.close()
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-TASKS, FAILURES, PROCESSES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+TASKS, FAILURES, PROCESSES, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:

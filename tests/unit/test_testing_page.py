@@ -1,17 +1,24 @@
-"""The example of docs/testing.md works as it stands, for any user."""
+"""The examples of docs/testing.md and of the README work as they stand, for any user."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-PAGE = (Path(__file__).parents[2] / "docs/testing.md").read_text()
-PROGRAM, TESTS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+ROOT = Path(__file__).parents[2]
 
 
-def run(folder: Path, program: str) -> str:
+def programs(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+PROGRAM, TESTS = programs("docs/testing.md")
+(README,) = (text for text in programs("README.md") if "taskstats_kernel" in text)
+
+
+def run(folder: Path, program: str, tests: str = TESTS) -> str:
     (folder / "scheduler.py").write_text(program)
-    (folder / "test_scheduler.py").write_text(TESTS)
+    (folder / "test_scheduler.py").write_text(tests)
     answered = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "."],
         cwd=folder,
@@ -32,3 +39,7 @@ def test_its_tests_can_fail(tmp_path: Path) -> None:
     )
     careless = careless.replace("= self._listener.stats().lost == 0", "= True")
     assert "3 failed" in run(tmp_path, careless)
+
+
+def test_the_readmes_test_passes(tmp_path: Path) -> None:
+    assert "1 passed" in run(tmp_path, "", README)
