@@ -27,7 +27,7 @@ static void follow(const struct ts_exits *exits, struct cpu_socket *cpu, uint32_
     if (!ts_sequence_expects(&cpu->sequence, seq))
         ts_exits_count(exits, cpu);
     cpu->to_tell += ts_sequence_follow(&cpu->sequence, seq, cpu->stats.lost);
-    cpu->stats.unexplained = cpu->sequence.unexplained;
+    cpu->stats.unexplained = ts_sequence_unexplained(&cpu->sequence);
 }
 
 /* With a filter, losses are told with the first record that certainly comes after

@@ -39,7 +39,7 @@ static uint32_t advance(struct ts_sequence *sequence, uint32_t seq, uint64_t los
     uint32_t before = gap < unplaced ? gap : (uint32_t)unplaced;
 
     sequence->placed += before;
-    sequence->unexplained += gap - before;
+    sequence->missing += gap;
     sequence->next = seq + 1;
     sequence->jumped = 0;
     return before;
@@ -59,8 +59,8 @@ uint32_t ts_sequence_follow(struct ts_sequence *sequence, uint32_t seq, uint64_t
     }
     ahead = seq - sequence->next;
     if (ahead >= HALF) { /* late: it was counted as missing */
-        if (sequence->unexplained)
-            sequence->unexplained--;
+        if (sequence->missing)
+            sequence->missing--;
         return 0;
     }
     if (ahead > MOST_OVERTAKEN && ahead > lost - sequence->placed) {
@@ -69,4 +69,11 @@ uint32_t ts_sequence_follow(struct ts_sequence *sequence, uint32_t seq, uint64_t
         return 0;
     }
     return advance(sequence, seq, lost);
+}
+
+/* A hole that was taken for a loss may have filled up late, and then the loss is in
+ * another: only the sums can be compared. */
+uint64_t ts_sequence_unexplained(const struct ts_sequence *sequence)
+{
+    return sequence->missing > sequence->placed ? sequence->missing - sequence->placed : 0;
 }

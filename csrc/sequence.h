@@ -16,12 +16,12 @@ void ts_counter_start(struct ts_counter *counter, uint32_t now);
 uint32_t ts_counter_follow(struct ts_counter *counter, uint32_t now);
 
 struct ts_sequence {
-    int started;          /* a record was seen, so `next` means something */
-    uint32_t next;        /* the number that the next record should have */
-    int jumped;           /* the last record was far ahead, by itself so far: */
-    uint32_t after_jump;  /* what follows it if its stream goes on there */
-    uint64_t placed;      /* lost records that a hole has accounted for */
-    uint64_t unexplained; /* numbers missing beyond those */
+    int started;         /* a record was seen, so `next` means something */
+    uint32_t next;       /* the number that the next record should have */
+    int jumped;          /* the last record was far ahead, by itself so far: */
+    uint32_t after_jump; /* what follows it if its stream goes on there */
+    uint64_t placed;     /* lost records that a hole has accounted for */
+    uint64_t missing;    /* numbers before `next` that have not come */
 };
 
 /* Whether this is the number expected, so that there is nothing to explain. */
@@ -30,5 +30,8 @@ int ts_sequence_expects(const struct ts_sequence *sequence, uint32_t seq);
 /* Follows the stream to this number. `lost` is how many records the socket has
  * dropped so far; returns how many of them belong right before this record. */
 uint32_t ts_sequence_follow(struct ts_sequence *sequence, uint32_t seq, uint64_t lost);
+
+/* Numbers missing beyond the lost records that have been placed. */
+uint64_t ts_sequence_unexplained(const struct ts_sequence *sequence);
 
 #endif
