@@ -76,7 +76,7 @@ static int delay_exceeds(const struct ts_stats *stats)
 {
     /* ac_etime is whole microseconds, rounded down. */
     uint64_t limit =
-        stats->ac_etime < UINT64_MAX / 1000 - 1 ? (stats->ac_etime + 1) * 1000 : UINT64_MAX;
+        stats->ac_etime < UINT64_MAX / 1000 ? (stats->ac_etime + 1) * 1000 : UINT64_MAX;
 
     if (stats->ac_etime == 0)
         return 0;
