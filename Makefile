@@ -7,10 +7,10 @@ WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wconversion
 
 OBJECTS = $(patsubst csrc/%.c,build/lib/%.o,$(wildcard csrc/*.c))
 
-.PHONY: help test lint lib dist ci clean
+.PHONY: help test ctest memcheck lint lib dist ci clean
 
 help:
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/ready: pyproject.toml setup.py build_ffi.py $(wildcard csrc/*)
 	$(PYTHON) -m venv $(VENV)
@@ -20,11 +20,56 @@ $(VENV)/ready: pyproject.toml setup.py build_ffi.py $(wildcard csrc/*)
 test: $(VENV)/ready ## all tests; as root also those of the real kernel
 	$(VENV)/bin/pytest
 
+# ---- the pure C files by themselves ----
+
+# On another machine's processor: make ctest CC=s390x-linux-gnu-gcc \
+#     RUN='qemu-s390x-static -L /usr/s390x-linux-gnu'
+CTEST_BUILD ?= build/ctest
+RUN ?=
+
+PURE = layout netlink decode sequence peer
+CHECKING = $(filter-out test_%,$(notdir $(wildcard tests/c/*.c)))
+CTEST_OBJECTS = $(addprefix $(CTEST_BUILD)/,$(PURE:=.o) $(CHECKING:.c=.o))
+CTEST_HEADERS = $(wildcard csrc/*.h tests/c/*.h) build/members.inc
+CTEST_COMPILE = $(CC) $(WARNINGS) -D_GNU_SOURCE $(CFLAGS) -Icsrc -Itests/c -Ibuild
+
+ctest: $(PURE:%=$(CTEST_BUILD)/test_%) ## C tests of the pure C files; CC, CFLAGS, RUN as you like
+	@for test in $^; do $(RUN) $$test tests/data/frames || exit; done
+
+memcheck: ## the same in valgrind: each error fails, and each leak
+	@$(MAKE) --no-print-directory ctest CTEST_BUILD=build/memcheck CFLAGS='-O1 -g' \
+	    RUN='valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=all \
+	    --errors-for-leak-kinds=all'
+
+build/members.inc: tests/c/members.awk tests/data/fields.tsv
+	@mkdir -p $(@D)
+	awk -f $^ >$@
+
+# What it was compiled with: another compiler compiles all again.
+$(CTEST_BUILD)/compiler: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CTEST_COMPILE)' | cmp -s - $@ || echo '$(CTEST_COMPILE)' >$@
+
+$(CTEST_BUILD)/%.o: csrc/%.c $(CTEST_HEADERS) $(CTEST_BUILD)/compiler
+	$(CTEST_COMPILE) -c -o $@ $<
+
+$(CTEST_BUILD)/%.o: tests/c/%.c $(CTEST_HEADERS) $(CTEST_BUILD)/compiler
+	$(CTEST_COMPILE) -c -o $@ $<
+
+$(CTEST_BUILD)/test_%: $(CTEST_BUILD)/test_%.o $(CTEST_OBJECTS)
+	$(CC) $(CFLAGS) -o $@ $^
+
+.PRECIOUS: $(CTEST_BUILD)/%.o
+
+FORCE:
+
+# ----
+
 lint: $(VENV)/ready ## formatting, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch]
+	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch]
 
 lib: build/libtaskstats.a ## the shim alone, a static library
 

@@ -1,0 +1,20 @@
+/* What holds of any input whatever. Checked here, for the tests and for the fuzzer. */
+#ifndef PROPERTIES_H
+#define PROPERTIES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* layout.c, of a struct of this version with these bytes. */
+void check_layout(const uint8_t *sent, size_t size, unsigned version);
+
+/* netlink.c and decode.c. Returns what ts_decode does. */
+int check_datagram(const uint8_t *datagram, size_t size);
+
+/* sequence.c, by a stream of exits that these bytes tell of. */
+void check_stream(const uint8_t *story, size_t size);
+
+/* peer.c, by a table of ports that these bytes make. */
+void check_peers(const uint8_t *story, size_t size);
+
+#endif
