@@ -7,7 +7,7 @@ WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wconversion
 
 OBJECTS = $(patsubst csrc/%.c,build/lib/%.o,$(wildcard csrc/*.c))
 
-.PHONY: help test ctest memcheck lint lib dist ci clean
+.PHONY: help test ctest memcheck fuzz fuzz-proof lint lib dist ci clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,49 @@ $(CTEST_BUILD)/test_%: $(CTEST_BUILD)/test_%.o $(CTEST_OBJECTS)
 
 .PRECIOUS: $(CTEST_BUILD)/%.o
 
+# ---- fuzzing them ----
+
+SECONDS ?= 60
+FUZZ_CC ?= clang
+FUZZ_BUILD ?= build/fuzz
+CSRC ?= csrc
+HARNESSES = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_COMPILE = $(FUZZ_CC) -std=gnu11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined \
+    -fno-sanitize-recover=all -I$(CSRC) -Itests/c -Ibuild
+FUZZ_SOURCES = $(PURE:%=$(CSRC)/%.c) \
+    $(addprefix tests/c/,check.c reference.c properties.c stream.c peers.c)
+
+FUZZ_OPTIONS = -use_value_profile=1 -dict=tests/fuzz/datagram.dict
+
+# Half of the time for datagrams, which take the most.
+fuzz: $(HARNESSES:%=$(FUZZ_BUILD)/fuzz_%) build/seeds ## the pure C files under ASan and UBSan; SECONDS=60
+	@for name in $(HARNESSES); do \
+	    part=6; [ $$name != datagram ] || part=2; \
+	    mkdir -p build/corpus/$$name; \
+	    $(FUZZ_BUILD)/fuzz_$$name -max_total_time=$$(($(SECONDS) / part)) -timeout=10 \
+	        $(FUZZ_OPTIONS) -artifact_prefix=$(FUZZ_BUILD)/ \
+	        build/corpus/$$name build/seeds/$$name >$(FUZZ_BUILD)/$$name.log 2>&1 || \
+	        { cat $(FUZZ_BUILD)/$$name.log; exit 1; }; \
+	    echo "$$name: $$(grep DONE $(FUZZ_BUILD)/$$name.log)"; \
+	done
+
+fuzz-proof: build/seeds build/members.inc ## that the fuzzer finds errors planted in each of them
+	@$(PYTHON) tests/fuzz/proof.py $(FUZZ_CC) $(FUZZ_OPTIONS)
+
+# The captured datagrams; and two in one, as no kernel sends them.
+build/seeds: $(wildcard tests/data/frames/*/*.bin)
+	@rm -rf $@
+	@mkdir -p $(HARNESSES:%=$@/%)
+	@for frame in $^; do \
+	    name=$$(echo $$frame | tr / .); \
+	    cp $$frame $@/datagram/$$name; \
+	    cat $$(dirname $$frame)/exit.bin $$frame >$@/datagram/two.$$name; \
+	done
+
+$(FUZZ_BUILD)/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_SOURCES) $(CTEST_HEADERS)
+	@mkdir -p $(@D)
+	$(FUZZ_COMPILE) -o $@ $< $(FUZZ_SOURCES)
+
 FORCE:
 
 # ----
@@ -69,7 +112,7 @@ lint: $(VENV)/ready ## formatting, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch]
+	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch]
 
 lib: build/libtaskstats.a ## the shim alone, a static library
 

@@ -33,6 +33,95 @@ void check_layout(const uint8_t *sent, size_t size, unsigned version)
     free(exact);
 }
 
+/* ---- netlink ---- */
+
+static uint32_t number(const uint8_t *at)
+{
+    uint32_t value;
+
+    memcpy(&value, at, sizeof(value));
+    return value;
+}
+
+static void check_message(const uint8_t *at, size_t size, const struct nl_message *message)
+{
+    CHECK(message->seq == number(at + 8) && message->port == number(at + 12));
+    if (message->attrs) {
+        CHECK(message->type >= NLMSG_MIN_TYPE && message->command == at[16]);
+        CHECK(message->attrs == at + 20 && message->size == size - 20);
+    } else {
+        CHECK(message->type < NLMSG_MIN_TYPE && message->size == 0);
+    }
+    if (message->type == NLMSG_ERROR)
+        CHECK(message->error == (int32_t)number(at + 16) && message->error > -4096);
+    else
+        CHECK(message->error == 0);
+    CHECK(nl_family_id(message) == reference_family(at, size));
+}
+
+void check_messages(const uint8_t *datagram, size_t size)
+{
+    uint8_t *exact = check_copy(datagram, size);
+    const uint8_t *at = exact;
+    size_t left = size;
+
+    for (;;) {
+        const uint8_t *start = at;
+        enum ts_reason expected = reference_reason(at, left);
+        enum ts_reason reason = TS_ACCEPTED;
+        struct nl_message message;
+        size_t length;
+        int rc = nl_message_next(&at, &left, &message, &reason);
+
+        CHECK(rc == (expected ? -EBADMSG : (size_t)(start - exact) < size));
+        CHECK(reason == expected && (size_t)(at - exact) + left == size);
+        if (rc != 1)
+            break;
+        length = number(start);
+        check_message(start, length, &message);
+        CHECK(at == start + (length + 3) / 4 * 4 || left == 0);
+        CHECK(at >= start + length);
+    }
+    free(exact);
+}
+
+void check_request(const uint8_t *value, size_t size)
+{
+    struct nl_request request = {
+        .family = 0x1f,
+        .flags = NLM_F_ACK,
+        .command = 1,
+        .attribute = 3,
+        .value = value,
+        .size = size,
+    };
+    size_t whole = nl_request_size(size);
+    uint8_t *written = check_alloc(whole);
+    const uint8_t *at = written;
+    size_t left = whole;
+    struct nlmsghdr header;
+    struct nl_message message;
+    struct nl_attribute attribute;
+    enum ts_reason reason;
+
+    CHECK(whole % 4 == 0 && whole >= 24 + size && whole < 28 + size);
+    memset(written, 0xa5, whole);
+    nl_request_write(written, &request, 77);
+    memcpy(&header, written, sizeof(header));
+    CHECK(header.nlmsg_flags == (NLM_F_REQUEST | NLM_F_ACK));
+    CHECK(written[17] == 1 && written[18] == 0 && written[19] == 0);
+    CHECK(nl_message_next(&at, &left, &message, &reason) == 1 && left == 0);
+    CHECK(message.type == 0x1f && message.command == 1 && message.seq == 77);
+    CHECK(message.port == 0 && message.error == 0);
+    CHECK(nl_attribute_next(&message.attrs, &message.size, &attribute) == 1);
+    CHECK(attribute.type == 3 && attribute.size == size && message.size == 0);
+    CHECK(size == 0 || memcmp(attribute.value, value, size) == 0);
+    for (size_t i = 24 + size; i < whole; i++)
+        CHECK(written[i] == 0);
+    CHECK(nl_attribute_next(&message.attrs, &message.size, &attribute) == 0);
+    free(written);
+}
+
 /* ---- a datagram ---- */
 
 #define MOST 512 /* records of a datagram here */
@@ -146,6 +235,7 @@ static void check_shape(const uint8_t *datagram, size_t size, const struct ts_si
 {
     struct ts_shape *shape = check_alloc(sizeof(*shape));
     uint8_t *other = check_copy(datagram, size);
+    struct ts_record before = whole->tasks[0];
     uint32_t chosen = 1 + (uint32_t)size; /* which byte; another for other bytes */
 
     for (size_t i = 0; i < size; i++)
@@ -156,13 +246,19 @@ static void check_shape(const uint8_t *datagram, size_t size, const struct ts_si
         size_t at = (chosen >> 8) % (places < size ? places : size);
 
         CHECK(shape->head_size <= TS_HEAD && shape->head_size + shape->size <= size);
+        memset((uint8_t *)&before.stats + shape->size, 0xa5,
+               sizeof(before.stats) - shape->size);
         if (shape->head_size + shape->size == size)
             CHECK(check_cut(shape, datagram, size, 0, &whole->tasks[0]) == 1);
-        check_cut(shape, datagram, size, 1, &whole->tasks[0]);
+        check_cut(shape, datagram, size, 1, &before);
         other[at] ^= (uint8_t)(1u << (chosen >> 2) % 8);
-        check_cut(shape, other, size, chosen & 1, &whole->tasks[0]);
+        check_cut(shape, other, size, chosen & 1, &before);
         other[at] = datagram[at];
-        check_cut(shape, other, (chosen >> 8) % size, 0, &whole->tasks[0]);
+        size = (chosen >> 8) % size;
+        check_cut(shape, other, size, 0, &before);
+        if (size >= 16)
+            memcpy(other, &(uint32_t){(uint32_t)size}, sizeof(uint32_t));
+        check_cut(shape, other, size, 0, &before); /* which it tells itself */
     }
     free(other);
     free(shape);
@@ -172,10 +268,9 @@ static void check_shape(const uint8_t *datagram, size_t size, const struct ts_si
 static void check_next(const uint8_t *datagram, size_t size, const struct ts_sink *whole)
 {
     struct ts_shape *shape = check_alloc(sizeof(*shape));
-    uint32_t length;
+    uint32_t length = number(datagram);
     size_t first;
 
-    memcpy(&length, datagram, sizeof(length));
     first = (length + (size_t)3) & ~(size_t)3;
     if (first < size && ts_shape_learn(shape, datagram, length))
         check_cut(shape, datagram + first, size - first, 0, &whole->tasks[0]);
@@ -215,9 +310,8 @@ int check_datagram(const uint8_t *datagram, size_t size)
         check_room(exact, size, &sink);
         if (tasks) {
             struct ts_shape shape;
-            uint32_t length;
-            memcpy(&length, exact, sizeof(length));
-            if (length == size && told[0].kind == TS_TASK && is_plain(&told[0], exact, size))
+            if (number(exact) == size && told[0].kind == TS_TASK &&
+                is_plain(&told[0], exact, size))
                 CHECK(ts_shape_learn(&shape, exact, size) == 1);
             check_shape(exact, size, &sink);
             check_next(exact, size, &sink);

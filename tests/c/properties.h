@@ -8,6 +8,10 @@
 /* layout.c, of a struct of this version with these bytes. */
 void check_layout(const uint8_t *sent, size_t size, unsigned version);
 
+/* netlink.c: of a datagram with these bytes, and of a request with this value. */
+void check_messages(const uint8_t *datagram, size_t size);
+void check_request(const uint8_t *value, size_t size);
+
 /* netlink.c and decode.c. Returns what ts_decode does. */
 int check_datagram(const uint8_t *datagram, size_t size);
 

@@ -155,6 +155,46 @@ static int select_attribute(struct piece in, unsigned type, struct piece *found)
     return n;
 }
 
+enum ts_reason reference_reason(const uint8_t *message, size_t left)
+{
+    struct piece in = {message, left};
+    uint32_t length;
+    uint32_t swapped;
+    int32_t error;
+
+    if (left < 16)
+        return left ? TS_LENGTH : TS_ACCEPTED;
+    length = number32(in, 0);
+    swapped = length << 24 | (length & 0xff00) << 8 | (length >> 8 & 0xff00) | length >> 24;
+    if (length < 16 || length > left)
+        return swapped >= 16 && swapped <= left ? TS_BYTE_ORDER : TS_LENGTH;
+    if (number16(in, 4) != 2)
+        return number16(in, 4) >= 0x10 && length < 20 ? TS_LENGTH : TS_ACCEPTED;
+    if (length < 20)
+        return TS_LENGTH;
+    error = (int32_t)number32(in, 16);
+    return error > 0 || error < -4095 ? TS_UNEXPECTED : TS_ACCEPTED;
+}
+
+/* The last one counts, if there are several before what is wrong. */
+uint16_t reference_family(const uint8_t *message, size_t size)
+{
+    struct piece in = {message, size};
+    uint16_t id = 0;
+
+    if (size < 20 || number16(in, 4) != 0x10 || message[16] != 1)
+        return 0;
+    for (size_t at = 20; size >= at + 4;) {
+        size_t length = number16(in, at);
+        if (length < 4 || length > size - at)
+            break;
+        if ((number16(in, at + 2) & 0x3fff) == 1 && length == 6)
+            id = number16(in, at + 4);
+        at += (length + 3) / 4 * 4;
+    }
+    return id;
+}
+
 /* Returns 1, 0 if there is none of this kind, -1 if it is wrong. */
 static int tell(struct piece attributes, int kind, struct told *told)
 {

@@ -18,6 +18,12 @@ int reference_has_moved(unsigned version, size_t size);
 int reference_is_converted(const struct ts_stats *row, const uint8_t *sent, size_t size,
                            unsigned version);
 
+/* Why the message here is to be refused, if there is one and it is. */
+enum ts_reason reference_reason(const uint8_t *message, size_t left);
+
+/* The family id in a reply of nlctrl; 0 if this message has none. */
+uint16_t reference_family(const uint8_t *message, size_t size);
+
 /* A record of a datagram. */
 struct told {
     int kind;

@@ -8,48 +8,11 @@
 
 #include "check.h"
 #include "frames.h"
+#include "properties.h"
 #include "wire.h"
 
 static const char *folder;
 static struct wire wire;
-
-/* ---- writing ---- */
-
-static void check_request(size_t size)
-{
-    static const uint8_t value[] = "0-1023,2048";
-    struct nl_request request = {
-        .family = WIRE_FAMILY,
-        .flags = NLM_F_ACK,
-        .command = 1,
-        .attribute = 3,
-        .value = value,
-        .size = size,
-    };
-    size_t whole = nl_request_size(size);
-    uint8_t *written = check_alloc(whole);
-    const uint8_t *at = written;
-    size_t left = whole;
-    struct nl_message message;
-    struct nl_attribute attribute;
-    enum ts_reason reason;
-
-    CHECK(whole % 4 == 0 && whole >= 24 + size && whole < 28 + size);
-    memset(written, 0xa5, whole);
-    nl_request_write(written, &request, 77);
-    CHECK(((struct nlmsghdr *)written)->nlmsg_flags == (NLM_F_REQUEST | NLM_F_ACK));
-    CHECK(written[17] == 1 && written[18] == 0 && written[19] == 0);
-    CHECK(nl_message_next(&at, &left, &message, &reason) == 1 && left == 0);
-    CHECK(message.type == WIRE_FAMILY && message.command == 1 && message.seq == 77);
-    CHECK(message.port == 0 && message.error == 0);
-    CHECK(nl_attribute_next(&message.attrs, &message.size, &attribute) == 1);
-    CHECK(attribute.type == 3 && attribute.size == size && message.size == 0);
-    CHECK(memcmp(attribute.value, value, size) == 0);
-    for (size_t i = 24 + size; i < whole; i++)
-        CHECK(written[i] == 0);
-    CHECK(nl_attribute_next(&message.attrs, &message.size, &attribute) == 0);
-    free(written);
-}
 
 /* ---- messages ---- */
 
@@ -84,6 +47,7 @@ static void check_frame(const struct frame *frame)
     uint8_t bytes[sizeof(frame->bytes)];
     uint32_t length;
 
+    check_messages(frame->bytes, frame->size);
     if (!frame->is_native) {
         expect(frame->bytes, frame->size, -EBADMSG, TS_BYTE_ORDER);
         return;
@@ -268,7 +232,7 @@ int main(int argc, char **argv)
     CHECK(argc == 2);
     folder = argv[1];
     for (size_t size = 0; size <= 12; size++)
-        check_request(size);
+        check_request((const uint8_t *)"0-1023,2048", size);
     frames = each_frame(folder, check_frame);
     check_answers();
     check_padding();
