@@ -7,7 +7,7 @@ WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wconversion
 
 OBJECTS = $(patsubst csrc/%.c,build/lib/%.o,$(wildcard csrc/*.c))
 
-.PHONY: help test ctest memcheck fuzz fuzz-proof lint lib dist ci clean
+.PHONY: help test ctest memcheck fuzz fuzz-proof sanitize lint lib dist ci clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -103,6 +103,36 @@ build/seeds: $(wildcard tests/data/frames/*/*.bin)
 $(FUZZ_BUILD)/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_SOURCES) $(CTEST_HEADERS)
 	@mkdir -p $(@D)
 	$(FUZZ_COMPILE) -o $@ $< $(FUZZ_SOURCES)
+
+# ---- the extension built otherwise: in a copy of the tree, with an environment of its own ----
+
+# $(1): the copy's folder; $(2): build switches, see build_ffi.py
+define COPY
+@rm -rf build/$(1)/tree
+@mkdir -p build/$(1)/tree
+@tar -c --exclude-vcs --exclude=./build --exclude='./.*' --exclude='*.so' . | \
+    tar -x -C build/$(1)/tree
+@test -x build/$(1)/venv/bin/pip || $(PYTHON) -m venv build/$(1)/venv
+cd build/$(1)/tree && $(2) ../venv/bin/pip install -q -e '.[test]'
+endef
+
+# Options in a library, since the runtime reads the environment from /proc, which some tests
+# change. Memory from malloc, so that also what Python hands to C is watched. Python's own leaks
+# are not ours. What the runtime writes pytest must not keep.
+define ASAN_DEFAULTS
+const char *__asan_default_options(void)
+{ return "detect_leaks=0:verify_asan_link_order=0"; }
+endef
+export ASAN_DEFAULTS
+
+sanitize: ## unit tests with the extension under ASan and UBSan
+	$(call COPY,sanitize,CC=gcc TASKSTATS_SANITIZE=address$(comma)undefined)
+	@echo "$$ASAN_DEFAULTS" | gcc -shared -fPIC -o build/sanitize/options.so -xc -
+	cd build/sanitize/tree && PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
+	    LD_PRELOAD="$(CURDIR)/build/sanitize/options.so $$(gcc -print-file-name=libasan.so)" \
+	    ../venv/bin/pytest -q --capture=sys tests/unit
+
+comma = ,
 
 FORCE:
 

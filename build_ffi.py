@@ -2,7 +2,8 @@
 
 Build switches, from the environment:
   TASKSTATS_WERROR=1         warnings are errors (CI)
-  TASKSTATS_SANITIZE=LIST    compile with -fsanitize=LIST, for instance address,undefined
+  TASKSTATS_SANITIZE=LIST    compile with -fsanitize=LIST, for instance address,undefined;
+                             each report ends the process
 """
 
 import os
@@ -44,7 +45,15 @@ def compile_args() -> list[str]:
 
 def sanitize_args() -> list[str]:
     chosen = os.environ.get("TASKSTATS_SANITIZE")
-    return [f"-fsanitize={chosen}", "-fno-omit-frame-pointer", "-g"] if chosen else []
+    if not chosen:
+        return []
+    return [
+        f"-fsanitize={chosen}",
+        "-fno-sanitize-recover=all",
+        "-fno-wrapv",  # Python's own flags define overflow
+        "-fno-omit-frame-pointer",
+        "-g",
+    ]
 
 
 ffibuilder = FFI()
