@@ -227,9 +227,9 @@ int ts_shape_learn(struct ts_shape *shape, const uint8_t *datagram, size_t size)
     uint16_t nest_size;
     memcpy(&nest_size, datagram + AT_NEST, sizeof(nest_size));
     memcpy(&shape->version, task.stats, sizeof(shape->version));
-    if (head_size <= AFTER_ID || head_size > TS_HEAD || head_size % 4 != 0 ||
-        task.size % 4 != 0 || nest_size != head_size - AT_NEST + task.size ||
-        load32(datagram + AT_ID) != task.id || !ts_layout_is_newest(task.size, shape->version))
+    if (head_size <= AFTER_ID || head_size > TS_HEAD || task.size % 4 != 0 ||
+        nest_size != head_size - AT_NEST + task.size || load32(datagram + AT_ID) != task.id ||
+        !ts_layout_is_newest(task.size, shape->version))
         return 0;
     shape->head_size = (uint32_t)head_size;
     shape->size = (uint32_t)task.size;
