@@ -7,7 +7,7 @@ WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wconversion
 
 OBJECTS = $(patsubst csrc/%.c,build/lib/%.o,$(wildcard csrc/*.c))
 
-.PHONY: help test ctest memcheck fuzz fuzz-proof sanitize lint lib dist ci clean
+.PHONY: help test ctest memcheck fuzz fuzz-proof sanitize coverage lint lib dist ci clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -61,7 +61,7 @@ $(CTEST_BUILD)/test_%: $(CTEST_BUILD)/test_%.o $(CTEST_OBJECTS)
 
 .PRECIOUS: $(CTEST_BUILD)/%.o
 
-# ---- fuzzing them ----
+# ---- fuzzing the pure files ----
 
 SECONDS ?= 60
 FUZZ_CC ?= clang
@@ -133,6 +133,19 @@ sanitize: ## unit tests with the extension under ASan and UBSan
 	    ../venv/bin/pytest -q --capture=sys tests/unit
 
 comma = ,
+
+# What pip builds it deletes, the notes for gcov too: so it is built again in place.
+COVERED = build/coverage/tree
+GCOVR = $(VENV)/bin/gcovr --root $(COVERED) --txt-summary --txt - $(COVERED)
+
+coverage: $(VENV)/ready ## C lines and branches that unit and C tests run: all of decode, layout, netlink
+	$(call COPY,coverage,)
+	@build/coverage/venv/bin/pip install -q 'setuptools>=77'
+	cd $(COVERED) && TASKSTATS_COVERAGE=1 CC=gcc ../venv/bin/python setup.py -q build_ext --inplace
+	cd $(COVERED) && ../venv/bin/pytest -q tests/unit
+	@$(MAKE) -s -C $(COVERED) ctest CTEST_BUILD=build/ctest CC=gcc CFLAGS='-O0 --coverage'
+	$(GCOVR) --filter $(COVERED)/csrc/ --txt-metric line --txt-metric branch
+	$(GCOVR) --filter '$(COVERED)/csrc/(decode|layout|netlink)\.' --fail-under-line 100 --fail-under-branch 100
 
 FORCE:
 

@@ -4,6 +4,7 @@ Build switches, from the environment:
   TASKSTATS_WERROR=1         warnings are errors (CI)
   TASKSTATS_SANITIZE=LIST    compile with -fsanitize=LIST, for instance address,undefined;
                              each report ends the process
+  TASKSTATS_COVERAGE=1       count for gcov which lines and branches were run
 """
 
 import os
@@ -40,7 +41,7 @@ def compile_args() -> list[str]:
     args = ["-std=gnu11", "-Wall", "-Wextra", "-Wshadow"]
     if os.environ.get("TASKSTATS_WERROR"):
         args.append("-Werror")
-    return args + sanitize_args()
+    return args + sanitize_args() + coverage_args()
 
 
 def sanitize_args() -> list[str]:
@@ -56,6 +57,12 @@ def sanitize_args() -> list[str]:
     ]
 
 
+def coverage_args() -> list[str]:
+    if not os.environ.get("TASKSTATS_COVERAGE"):
+        return []
+    return ["--coverage", "-O0", "-fprofile-update=atomic"]
+
+
 ffibuilder = FFI()
 ffibuilder.cdef(declarations())
 ffibuilder.set_source(
@@ -65,6 +72,6 @@ ffibuilder.set_source(
     include_dirs=["csrc"],
     define_macros=[("_GNU_SOURCE", None)],
     extra_compile_args=compile_args(),
-    extra_link_args=sanitize_args(),
+    extra_link_args=sanitize_args() + coverage_args(),
     py_limited_api=True,
 )

@@ -15,6 +15,11 @@ void check_request(const uint8_t *value, size_t size);
 /* netlink.c and decode.c. Returns what ts_decode does. */
 int check_datagram(const uint8_t *datagram, size_t size);
 
+/* decode.c, of a datagram that is received by the shape of the first. Returns what
+ * ts_decode_cut does, or 0 if the first has none. */
+int check_received(const uint8_t *first, size_t first_size, const uint8_t *datagram,
+                   size_t size);
+
 /* sequence.c, by a stream of exits that these bytes tell of. */
 void check_stream(const uint8_t *story, size_t size);
 

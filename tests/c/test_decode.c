@@ -187,6 +187,120 @@ static void check_wrong(void)
     CHECK(check_datagram(wire.bytes, wire.size) == 1); /* the longest that there can be */
 }
 
+/* ---- what has no shape, or another ---- */
+
+static const struct aggregate_style plain = {0};
+
+static int has_shape(void)
+{
+    struct ts_shape shape;
+    uint8_t *exact = check_copy(wire.bytes, wire.size);
+    int learned = ts_shape_learn(&shape, exact, wire.size);
+
+    check_datagram(wire.bytes, wire.size);
+    free(exact);
+    return learned;
+}
+
+/* A task whose parts stand in this order; 0 ends it. */
+static void make_task(const uint16_t *parts)
+{
+    size_t start;
+    size_t nest;
+
+    wire.size = 0;
+    start = wire_message(&wire, WIRE_FAMILY, 1, 0);
+    nest = wire_attribute(&wire, WIRE_AGGR_PID);
+    for (; *parts; parts++) {
+        size_t at = wire_attribute(&wire, *parts);
+        if (*parts == WIRE_PID)
+            wire_number(&wire, 12345);
+        if (*parts == WIRE_STATS)
+            wire_struct(&wire, 16, 560);
+        wire_end_attribute(&wire, at);
+    }
+    wire_end_attribute(&wire, nest);
+    wire_end_message(&wire, start);
+}
+
+static void check_shapes(void)
+{
+    static const uint16_t usual[] = {WIRE_PID, WIRE_STATS, 0};
+    static const uint16_t padded[] = {WIRE_PID, WIRE_NULL, WIRE_STATS, 0};
+    static const uint16_t odd[][5] = {
+        {WIRE_STATS, WIRE_PID, 0},
+        {WIRE_NULL, WIRE_STATS, WIRE_PID, 0},
+        {WIRE_NULL, WIRE_PID, WIRE_STATS, 0},
+        {WIRE_PID, WIRE_NULL, WIRE_NULL, WIRE_STATS, 0},
+        {WIRE_PID, WIRE_STATS, WIRE_NULL, 0},
+    };
+
+    make_task(usual);
+    CHECK(has_shape());
+    make_task(padded);
+    CHECK(has_shape());
+    for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+        make_task(odd[i]);
+        CHECK(!has_shape());
+        CHECK(check_datagram(wire.bytes, wire.size) == 1);
+    }
+    make(orders[0], 16, 558, 0, plain); /* of no whole words */
+    CHECK(!has_shape());
+    make(orders[1], 16, 560, 0, plain);
+    CHECK(!has_shape());
+    wire.size--; /* cut */
+    CHECK(!has_shape());
+    wire.size = 0;
+    wire_answer(&wire, 0);
+    CHECK(!has_shape());
+    wire.size = 0;
+    wire_end_message(&wire, wire_message(&wire, WIRE_FAMILY, 0, 0)); /* empty */
+    CHECK(!has_shape());
+    make_task(usual);
+    wire_answer(&wire, 0);
+    CHECK(!has_shape());
+}
+
+/* What comes behind the struct of a record that has the shape. */
+static void check_behind(void)
+{
+    static const uint16_t two_tasks[] = {WIRE_AGGR_PID, WIRE_AGGR_PID};
+    uint8_t *first;
+    size_t size;
+
+    make(orders[0], 16, 560, 0, plain);
+    size = wire.size;
+    first = check_copy(wire.bytes, size);
+    CHECK(check_received(first, size, wire.bytes, wire.size) == 1);
+    make(orders[2], 16, 560, 0, plain);
+    CHECK(check_received(first, size, wire.bytes, wire.size) == 2);
+    make(two_tasks, 16, 560, 0, plain);
+    CHECK(check_received(first, size, wire.bytes, wire.size) == 0);
+    make(orders[0], 16, 552, 0, plain);
+    CHECK(check_received(first, size, wire.bytes, wire.size) == 0);
+    make(orders[0], 17, 560, 0, plain);
+    CHECK(check_received(first, size, wire.bytes, wire.size) == 0);
+    free(first);
+}
+
+/* ---- a group of which the kernel summed something, or nothing ---- */
+
+static void check_sums(void)
+{
+    static const size_t sums[] = {
+        offsetof(struct ts_stats, cpu_count), offsetof(struct ts_stats, cpu_run_real_total),
+        offsetof(struct ts_stats, cpu_run_virtual_total), offsetof(struct ts_stats, ac_etime)};
+    enum { STRUCT_AT = 36 };
+
+    for (unsigned chosen = 0; chosen < 16; chosen++) {
+        make(orders[1], 16, 560, 0, plain);
+        for (size_t i = 0; i < 4; i++)
+            if (!(chosen >> i & 1))
+                memset(wire.bytes + STRUCT_AT + sums[i], 0, sizeof(uint64_t));
+        CHECK(check_datagram(wire.bytes, wire.size) == 1);
+    }
+}
+
 int main(int argc, char **argv)
 {
     unsigned frames;
@@ -198,6 +312,9 @@ int main(int argc, char **argv)
     check_versions();
     check_changes();
     check_wrong();
+    check_shapes();
+    check_behind();
+    check_sums();
     printf("decode: %u frames of this byte order, %u of the other, %u made: %lu checks\n",
            native, foreign, made, checks);
     return 0;
