@@ -7,7 +7,7 @@ WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wconversion
 
 OBJECTS = $(patsubst csrc/%.c,build/lib/%.o,$(wildcard csrc/*.c))
 
-.PHONY: help test ctest memcheck fuzz fuzz-proof sanitize coverage lint lib dist ci clean
+.PHONY: help test ctest memcheck fuzz fuzz-proof sanitize tsan coverage lint lib dist ci clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,7 +28,7 @@ CTEST_BUILD ?= build/ctest
 RUN ?=
 
 PURE = layout netlink decode sequence peer
-CHECKING = $(filter-out test_%,$(notdir $(wildcard tests/c/*.c)))
+CHECKING = $(filter-out test_% threads.c,$(notdir $(wildcard tests/c/*.c)))
 CTEST_OBJECTS = $(addprefix $(CTEST_BUILD)/,$(PURE:=.o) $(CHECKING:.c=.o))
 CTEST_HEADERS = $(wildcard csrc/*.h tests/c/*.h) build/members.inc
 CTEST_COMPILE = $(CC) $(WARNINGS) -D_GNU_SOURCE $(CFLAGS) -Icsrc -Itests/c -Ibuild
@@ -60,6 +60,17 @@ $(CTEST_BUILD)/test_%: $(CTEST_BUILD)/test_%.o $(CTEST_OBJECTS)
 	$(CC) $(CFLAGS) -o $@ $^
 
 .PRECIOUS: $(CTEST_BUILD)/%.o
+
+# ---- the whole shim from many threads ----
+
+TSAN_COMPILE = $(CC) $(WARNINGS) -D_GNU_SOURCE -O1 -g -fsanitize=thread -Icsrc -Itests/c
+
+tsan: build/tsan/threads ## query, drain, count, stop and close from many threads, watched
+	@for whom in peer kernel; do TSAN_OPTIONS=halt_on_error=1 $< $$whom || exit; done
+
+build/tsan/threads: tests/c/threads.c tests/c/check.c tests/c/wire.c $(wildcard csrc/*.[ch] tests/c/*.h)
+	@mkdir -p $(@D)
+	$(TSAN_COMPILE) -o $@ $(filter %.c,$^)
 
 # ---- fuzzing the pure files ----
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-unsigned long checks;
+_Thread_local unsigned long checks;
 
 void check_failed(const char *file, int line, const char *condition)
 {

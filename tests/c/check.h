@@ -7,7 +7,7 @@
 #define CHECK(condition)                                                                       \
     ((condition) ? (void)checks++ : check_failed(__FILE__, __LINE__, #condition))
 
-extern unsigned long checks; /* that have held */
+extern _Thread_local unsigned long checks; /* that have held in this thread */
 
 _Noreturn void check_failed(const char *file, int line, const char *condition);
 
