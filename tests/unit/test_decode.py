@@ -370,19 +370,35 @@ values_of_all_fields = st.fixed_dictionaries(
 )
 any_size = st.one_of(st.sampled_from(sorted({*wire.SIZES.values(), 496})), st.integers(2, 1000))
 
+#: What may stand between the parts of a message, and changes nothing.
+between = st.lists(st.sampled_from([NULL, UNKNOWN, attribute(wire.TYPE_NULL, b"\1\0\0\0")]))
+around = st.tuples(between.map(b"".join), between.map(b"".join))
+any_message = st.fixed_dictionaries(
+    {
+        "kinds": st.sampled_from([TASK, GROUP, BOTH, BOTH[::-1]]),
+        "inside": around,
+        "outside": around,
+        "nested": st.booleans(),
+        "port": st.sampled_from([0, 4242]),
+    }
+)
+
 
 @settings(deadline=None)
-@given(st.integers(4, 20), any_size, values_of_all_fields)
-def test_what_was_written_is_read(version: int, size: int, values: dict[str, Value]) -> None:
+@given(st.integers(4, 20), any_size, values_of_all_fields, any_message)
+def test_what_was_written_is_read(
+    version: int, size: int, values: dict[str, Value], options: dict[str, Any]
+) -> None:
     offsets = wire.layout(version, size)
     whole = {n for n, at in offsets.items() if at + wire.MEMBERS[n].size <= size}
     expected = {name: value for name, value in values.items() if name in whole}
     if isinstance(comm := expected.get("ac_comm"), bytes):
         expected["ac_comm"] = comm.split(b"\0")[0]
 
-    data = datagram(version, size, BOTH, values)
+    data = datagram(version, size, values=values, **options)
     read = wire.view(taskstats.decode(data))
-    assert read[0].values == expected
+    assert {one.kind for one in read} == set(options["kinds"])
+    assert read[0].kind == "group" or read[0].values == expected
     assert read == wire.decode(data)
 
 
