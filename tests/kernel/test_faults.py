@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import child, raw, wire
+from support import child, compiled, raw, wire
 from support.descriptors import NETLINK_GENERIC, disconnect, leave_free, netlink_sockets, port_of
 from support.reference import Key, between, key, losses, roomy, some, streams, waiting
 from support.requirements import skip
-from support.storm import CPUS, Storm, everywhere, exits_in, program
+from support.storm import CPUS, Storm, everywhere, exits_in
 
 from taskstats import Batch, ExitListener, Record, TaskstatsError, host
 
@@ -332,7 +332,7 @@ def test_too_few_descriptors_are_told_and_leave_nothing_behind(
                 make_exits(10, cpu)
             return port - os.getpid(), raw.sockets()[port]
 
-    program()
+    compiled.program("storm")
     assert child.run(open_with_too_few) == (0, 0)
 
 
@@ -373,7 +373,7 @@ def test_without_the_capability_it_reads_on_and_stops_exactly() -> None:
         assert before <= pids
         assert not after & pids
 
-    program()
+    compiled.program("storm")
     child.run(listen)
 
 
@@ -407,7 +407,7 @@ def test_a_reused_port_brings_no_exits_of_other_cpus(other_cpu: int) -> None:
         assert stats.lost == 0
         assert stats.unexplained <= stats.received - made
 
-    program()
+    compiled.program("storm")
     child.run(listen)
 
 

@@ -1,38 +1,18 @@
 """Real exits, as many and as fast as the machine can make them, counted exactly. See storm.c."""
 
-import atexit
-import functools
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
+from support import compiled
 from taskstats import Batch
 
 Kind: TypeAlias = Literal["threads", "processes"]
 
 #: Where there can be one.
 CPUS = sorted(os.sched_getaffinity(0))
-
-
-@functools.cache
-def program() -> Path:
-    """The program, compiled once. Call it before a fork, so that it is removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="storm-"))
-    atexit.register(_remove, folder, os.getpid())
-    program = folder / "storm"
-    source = Path(__file__).with_suffix(".c")
-    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", source, "-o", program], check=True)
-    return program
-
-
-def _remove(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:  # a child of fork may end as usual, too
-        shutil.rmtree(folder)
 
 
 class Storm:
@@ -63,7 +43,7 @@ class Storm:
         self._kind = kind
         self._bounded = exits is not None
         self._process = subprocess.Popen(
-            [program(), kind, *map(str, numbers)],
+            [compiled.program("storm"), kind, *map(str, numbers)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
