@@ -41,24 +41,26 @@ class Cgroups:
         return made
 
     @staticmethod
-    def inode(fd: int) -> tuple[int, int] | None:
+    def opened(fd: int) -> os.stat_result | None:
         """What a descriptor is open on; None if it is closed, or was opened with O_PATH."""
         try:
             if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH:
                 return None
-            where = os.fstat(fd)
+            return os.fstat(fd)
         except (OSError, ValueError):  # the latter for a negative number
             return None
-        return where.st_dev, where.st_ino
 
-    def counts(self, inode: tuple[int, int]) -> bytes:
+    def counts(self, opened: os.stat_result) -> bytes:
         """The struct: how many tasks are in which state.
 
         Raises:
-            Refused: EINVAL for what is no cgroup of version 1.
+            Refused: EINVAL for what is no cgroup of version 1, ENOENT for one that was removed.
+                (A real one is not gone at once: for some milliseconds more it is empty.)
         """
-        cgroup = self._by_inode.get(inode)
+        cgroup = self._by_inode.get((opened.st_dev, opened.st_ino))
         if cgroup is None or cgroup.version != 1:
             raise Refused(errno.EINVAL)
+        if opened.st_nlink == 0:
+            raise Refused(errno.ENOENT)
         states = [task.state for task in cgroup.tasks if not task.exited]
         return struct.pack("=5Q", *map(states.count, _COUNTED))

@@ -102,9 +102,9 @@ def cgroup_get(state: State, request: Message, attributes: Attributes) -> bytes 
     if CGROUP_FD not in attributes:
         raise Refused(errno.EINVAL)
     (fd,) = struct.unpack_from("=i", attributes[CGROUP_FD])
-    inode = state.cgroups.inode(fd)
-    if inode is None:
+    opened = state.cgroups.opened(fd)
+    if opened is None:
         return None
     state.faults.allocate("reply")
-    counts = attribute(_CGROUP_STATS, state.cgroups.counts(inode))
+    counts = attribute(_CGROUP_STATS, state.cgroups.counts(opened))
     return message(state.family, _CGROUP_NEW, [counts], port=request.port, seq=request.seq)
