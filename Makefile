@@ -7,7 +7,7 @@ WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wconversion
 
 OBJECTS = $(patsubst csrc/%.c,build/lib/%.o,$(wildcard csrc/*.c))
 
-.PHONY: help test ctest memcheck fuzz fuzz-proof sanitize tsan coverage lint lib dist ci clean
+.PHONY: help test conformance ctest memcheck fuzz fuzz-proof sanitize tsan coverage lint lib dist ci clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,10 @@ $(VENV)/ready: pyproject.toml setup.py build_ffi.py $(wildcard csrc/*)
 
 test: $(VENV)/ready ## all tests; as root also those of the real kernel
 	$(VENV)/bin/pytest
+
+conformance: $(VENV)/ready ## its cases on the emulated kernel and on this one, and the page
+	TASKSTATS_CONFORMANCE_RESULTS=docs/conformance $(VENV)/bin/pytest -q tests/conformance
+	$(VENV)/bin/python docs/make_conformance.py
 
 # ---- the pure C files by themselves ----
 
