@@ -4,15 +4,18 @@ import errno
 
 from taskstats.emulator.errors import Refused
 
-_SPACE = b" \t\n\v\f\r"
+_SPACE = b" \t\n\v\f\r\xa0"  # what the kernel's isspace takes for some
+_BETWEEN = _SPACE + b","
 _END = b"\0\n"
+_U32 = 0xFFFFFFFF  # such are the kernel's numbers
 
 
 def parse(text: bytes, n_cpus: int) -> set[int]:
     """The CPUs of a list.
 
     Ranges stand between commas or white space: "3", "0-3", "0-7:1/2" (of every two the first), "N"
-    for the last CPU, "all". A NUL or a newline ends it; an empty list is one.
+    for the last CPU, "all". A NUL ends it, and so does a newline right behind a range without a
+    pattern; an empty list is one.
 
     Args:
         text: The list.
@@ -46,7 +49,7 @@ class _Reader:
 
     def next_region(self) -> bool:
         """Goes to where the next one begins; False at the end."""
-        while not self._is(_END) and self._is(_SPACE + b","):
+        while self._is(_BETWEEN):
             self._at += 1
         return not self._is(_END)
 
@@ -57,11 +60,14 @@ class _Reader:
             start, end = 0, self._last
         else:
             start = end = self._number()
-            if self._is(b"-"):
-                self._at += 1
+            if not self._is(_BETWEEN + _END):
+                self._expect(b"-")
                 end = self._number()
-        if self._is(_END + _SPACE + b","):
-            return start, end, end + 1, end + 1
+        if self._is(_BETWEEN + _END):
+            if self._is(_END):
+                self._at = len(self._text) - 1
+            all_of = (end + 1) & _U32
+            return start, end, all_of, all_of
         self._expect(b":")
         used = self._number()
         self._expect(b"/")
@@ -82,6 +88,6 @@ class _Reader:
         if start == self._at:
             raise Refused(errno.EINVAL)
         number = int(self._text[start : self._at])
-        if number >= 2**32:
+        if number > _U32:
             raise Refused(errno.EOVERFLOW)
         return number

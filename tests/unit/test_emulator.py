@@ -29,7 +29,8 @@ from taskstats import (
     Where,
     cgroup_stats,
 )
-from taskstats.emulator import Caller, EmulatedKernel, Quirks
+from taskstats.emulator import Caller, EmulatedKernel, Quirks, cpumask
+from taskstats.emulator.errors import Refused
 
 FAMILY = 0x1F  # what the emulated kernel's nlctrl says
 
@@ -374,6 +375,35 @@ def test_nothing_is_said_of_a_number_that_is_no_descriptor(kernel: EmulatedKerne
     request = message(FAMILY, attribute(1, struct.pack("=I", fd % 2**32)), command=CGROUP_GET)
     with Port(kernel.endpoint) as port:
         assert port.errno(request) == 0
+
+
+# ---- CPU lists
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (b"0-3:1/2", {0, 2}),
+        (b"0-3:1/2\n1", {0, 1, 2}),  # as live 6.18 answers: only behind a bare range it ends
+        (b"0-1\n9", {0, 1}),
+        (b"0,\n1", {0, 1}),
+        (b"\n1", {1}),
+        (b"0\xa01", {0, 1}),  # a space of Latin-1
+        (b"0:1/2", errno.EINVAL),
+        (b"N:1/2", errno.EINVAL),
+        (b"4294967295", errno.EINVAL),  # one more is 0
+        (b"0-4294967295", errno.EINVAL),
+        (b"4294967294", errno.ERANGE),
+        (b"4294967296", errno.EOVERFLOW),
+    ],
+)
+def test_cpu_lists_are_read_as_the_kernel_reads_them(text: bytes, read: set[int] | int) -> None:
+    if isinstance(read, set):
+        assert cpumask.parse(text, 4) == read
+    else:
+        with pytest.raises(Refused) as refusal:
+            cpumask.parse(text, 4)
+        assert refusal.value.errno == read
 
 
 # ---- rare things
