@@ -313,8 +313,9 @@ class EmulatedKernel:
             datagram = bytearray(exiting.record(state, task, 0))
             state.tasks.end(task, zombie=False)
             places = [structs.ID_AT, *self._ids_in_record()]
-            heard = state.listeners.ports(on)
-            for i in range(count if heard else 0):
+            for i in range(count):
+                if not state.listeners.ports(on):
+                    break
                 _U32.pack_into(datagram, messages.SEQ_AT, state.listeners.number(on))
                 for at in places:
                     _U32.pack_into(datagram, at, _STORM_PIDS + i)

@@ -99,8 +99,13 @@ class Listeners:
             listeners.remove(listener)
 
     def lose(self, cpu: int, count: int) -> None:
-        """So many records of a CPU find no room with any of its listeners."""
-        if self._on[cpu]:
-            self.set_number(cpu, self._next_seq[cpu] + count)
-        for listener in self._on[cpu]:
-            self._ledger.sent(listener.port, count, count)
+        """So many records of a CPU find no room with any of its listeners.
+
+        Of those that are out of reach, the first of the records tells.
+        """
+        if self._on[cpu] and count:
+            reachable = [one for one in self._on[cpu] if one.reachable]
+            self._on[cpu] = reachable
+            self.set_number(cpu, self._next_seq[cpu] + (count if reachable else 1))
+            for listener in reachable:
+                self._ledger.sent(listener.port, count, count)

@@ -244,6 +244,16 @@ def test_a_storm_that_nobody_hears_takes_no_numbers(kernel: EmulatedKernel) -> N
     assert record.seq == 0
 
 
+def test_a_storm_that_finds_its_listener_gone_takes_one_number(kernel: EmulatedKernel) -> None:
+    with Port(kernel.endpoint) as port:
+        assert port.errno(message(FAMILY, attribute(REGISTER, b"0\0"))) == 0
+    kernel.storm(5)
+    with ExitListener("0", endpoint=kernel.endpoint) as listener:
+        kernel.exit(kernel.spawn())
+        (record,) = heard(listener)
+    assert record.seq == 1
+
+
 def test_losses_stand_before_the_next_record(kernel: EmulatedKernel) -> None:
     with ExitListener(endpoint=kernel.endpoint) as listener:
         kernel.exit(kernel.spawn())
@@ -346,6 +356,14 @@ def test_nothing_is_heard_in_a_network_namespace(kernel: EmulatedKernel) -> None
         kernel.exit(kernel.spawn())
         assert kernel.listeners(0) == []
         assert heard(listener) == []
+
+
+def test_nothing_is_lost_in_a_network_namespace(kernel: EmulatedKernel) -> None:
+    kernel.caller = Caller(initial_network_namespace=False)
+    with ExitListener("0", endpoint=kernel.endpoint) as listener:
+        kernel.lose(3)
+        assert kernel.listeners(0) == []
+        assert listener.stats().lost == 0
 
 
 # ---- cgroups
