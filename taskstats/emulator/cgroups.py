@@ -8,7 +8,6 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,10 +33,10 @@ class Cgroups:
     def __init__(self) -> None:
         self._by_inode: dict[tuple[int, int], Cgroup] = {}
 
-    def add(self, path: str | Path, tasks: Iterable[Task], version: int) -> Cgroup:
+    def add(self, path: str | Path, tasks: list[Task], version: int) -> Cgroup:
         """Declares a directory to be one."""
         where = Path(path).stat()
-        made = self._by_inode[where.st_dev, where.st_ino] = Cgroup(version, list(tasks))
+        made = self._by_inode[where.st_dev, where.st_ino] = Cgroup(version, tasks)
         return made
 
     @staticmethod

@@ -333,10 +333,11 @@ class EmulatedKernel:
 
         They keep their numbers; the family's id becomes this kernel's.
         """
+        captured = list(datagrams)  # before the lock, like a cgroup's tasks
         with self._lock:
             self._handle_queued()
             on = self._first(cpu)
-            for datagram in datagrams:
+            for datagram in captured:
                 sent = bytearray(datagram)
                 _U16.pack_into(sent, messages.TYPE_AT, self._state.family)
                 self._state.listeners.send(on, sent)
@@ -353,9 +354,10 @@ class EmulatedKernel:
 
         Whoever asks must be in this process: a datagram carries no descriptors.
         """
+        members = list(tasks)  # before the lock: it may be this kernel that makes them
         with self._lock:
             self._handle_queued()
-            return self._state.cgroups.add(path, tasks, version)
+            return self._state.cgroups.add(path, members, version)
 
     def listeners(self, cpu: int | None = None) -> list[int]:
         """The netlink ports registered on a CPU, the newest first."""

@@ -382,6 +382,13 @@ def test_a_directory_plays_a_cgroup(kernel: EmulatedKernel, tmp_path: Path) -> N
     assert cgroup_stats(tmp_path, endpoint=kernel.endpoint).nr_running == 1
 
 
+def test_what_it_is_given_may_be_made_by_itself(kernel: EmulatedKernel, tmp_path: Path) -> None:
+    """A generator that calls the kernel does so outside of its lock."""
+    kernel.cgroup(tmp_path, (kernel.spawn() for _ in range(2)))
+    assert cgroup_stats(tmp_path, endpoint=kernel.endpoint).nr_running == 2
+    kernel.replay(frame("exit") for _ in range(kernel.init.pid) if kernel.spawn())
+
+
 def test_another_directory_is_none(kernel: EmulatedKernel, tmp_path: Path) -> None:
     with pytest.raises(TaskstatsError) as refusal:
         cgroup_stats(tmp_path, endpoint=kernel.endpoint)
