@@ -40,8 +40,7 @@ _OF_THE_MEMORY = ("hiwater_rss", "hiwater_vm", "ac_exe_dev", "ac_exe_inode")
 
 
 def _number(task: Task, name: str) -> int:
-    value = task.used.get(name, 0)
-    return value if isinstance(value, int) else 0
+    return task.used.get(name, 0)
 
 
 def _elapsed_us(tasks: Tasks, task: Task) -> int:
@@ -109,9 +108,7 @@ def of_task(
 def _add(sums: dict[str, int], task: Task, names: tuple[str, ...], tasks: Tasks) -> None:
     own = _usual(task) | {"ac_etime": _elapsed_us(tasks, task)} | task.used
     for name in names:
-        value = own.get(name, 0)
-        if isinstance(value, int):
-            sums[name] = sums.get(name, 0) + value
+        sums[name] = sums.get(name, 0) + own.get(name, 0)
     # Not the greatest of all: what the last one had.
     sums.update({name: _number(task, name) for name in _EXTREMES})
 

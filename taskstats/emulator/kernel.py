@@ -148,8 +148,9 @@ class EmulatedKernel:
             used: What it has used or was given, by the kernel's names and units (`FIELDS`).
 
         Raises:
-            TypeError: No such field, or one that the kernel works out.
-            ValueError: The pid is taken, there is no such CPU, or the group has exited.
+            TypeError: No such field, or one that the kernel works out; no integer.
+            ValueError: The pid is taken, there is no such CPU, the group has exited, or a figure
+                does not fit its field.
         """
         with self._lock:
             if parent is None:

@@ -31,7 +31,10 @@ def _places(layout: Layout) -> dict[str, tuple[int, struct.Struct]]:
 
 
 def pack(layout: Layout, values: Mapping[str, Value], version: int | None = None) -> bytes:
-    """The struct; what this version does not have is left out, what has no value is 0."""
+    """The struct; what this version does not have is left out, what has no value is 0.
+
+    What has grown too big begins at 0 again.
+    """
     made = bytearray(layout.bytes)
     _VERSION.pack_into(made, 0, layout.version if version is None else version)
     places = _places(layout)
@@ -40,6 +43,8 @@ def pack(layout: Layout, values: Mapping[str, Value], version: int | None = None
             at, format_ = places[name]
             if format_.size == 16 and isinstance(value, int):
                 format_.pack_into(made, at, *divmod(value, 10**9))
+            elif isinstance(value, int) and value > 0:
+                format_.pack_into(made, at, value % 2 ** (8 * format_.size))
             else:
                 format_.pack_into(made, at, value)
     return bytes(made)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from taskstats.emulator.structs import Value
 from taskstats.fields import FIELDS
 
 State: TypeAlias = Literal[
@@ -74,7 +73,7 @@ class Task:
     vpid: int | None
     started_ns: int
     state: State = "running"
-    used: dict[str, Value] = field(default_factory=dict)
+    used: dict[str, int] = field(default_factory=dict)
     forked: bool = True
     exited: bool = False
     exit_code: int = 0
@@ -97,10 +96,7 @@ class Task:
     def add(self, **amounts: int) -> None:
         """Adds to what it has used: `add(ac_utime=2_000_000, nvcsw=3)`; units as in `FIELDS`."""
         for name, value in checked(amounts).items():
-            before = self.used.get(name, 0)
-            if isinstance(before, bytes) or isinstance(value, bytes):
-                raise TypeError(f"{name} is no number to add to")
-            self.used[name] = before + value
+            self.used[name] = fits(name, self.used.get(name, 0) + value)
 
     def rename(self, comm: str | bytes) -> None:
         """Gives it another name (prctl's PR_SET_NAME)."""
@@ -112,18 +108,35 @@ def comm_of(comm: str | bytes) -> bytes:
     return (comm.encode() if isinstance(comm, str) else comm)[:_COMM_LENGTH]
 
 
-def checked(amounts: Mapping[str, Value]) -> Mapping[str, Value]:
+def checked(amounts: Mapping[str, int]) -> Mapping[str, int]:
     """What a task may be charged with.
 
     Raises:
-        TypeError: No field of that name, or one that the kernel works out.
+        TypeError: No field of that name, or one that the kernel works out; no integer.
+        ValueError: More than the field holds.
     """
-    for name in amounts:
+    for name, amount in amounts.items():
         if name not in FIELDS:
             raise TypeError(f"the kernel's struct has no field {name!r}")
         if name in WORKED_OUT:
             raise TypeError(f"{name} is worked out by the kernel")
+        if not isinstance(amount, int):
+            raise TypeError(f"{name} is an integer, not {amount!r}")
+        fits(name, amount)
     return amounts
+
+
+def fits(name: str, number: int) -> int:
+    """The number, if the field can hold it.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    bits = 8 if FIELDS[name].format in "bB" else 32 if FIELDS[name].format == "I" else 64
+    least = -(2**7) if FIELDS[name].format == "b" else 0
+    if not least <= number < least + 2**bits:
+        raise ValueError(f"{name} has {bits} bits, too few for {number}")
+    return number
 
 
 class Tasks:
@@ -162,8 +175,12 @@ class Tasks:
         """A new process, or a new thread of a group.
 
         Raises:
-            ValueError: The pid is taken, or the group has exited.
+            ValueError: The pid is taken, the group has exited, or an id is none.
         """
+        fits("ac_uid", uid)
+        fits("ac_gid", gid)
+        if not all(one is None or 0 < one < 2**31 for one in (pid, vpid)):
+            raise ValueError(f"no pid: {pid if vpid is None else vpid}")
         if pid in self._by_pid:
             raise ValueError(f"there is a task {pid} already")
         if group is not None and not group.process.living:

@@ -86,6 +86,13 @@ def test_time_is_the_tests(kernel: EmulatedKernel, client: Client) -> None:
     assert group.ac_etime == 2 * 3_600_250_000 + 10_000_000
 
 
+def test_what_grows_too_big_begins_at_0_again(kernel: EmulatedKernel, client: Client) -> None:
+    leader = kernel.spawn(nvcsw=2**64 - 1, ac_utime=2**63)
+    kernel.spawn(group=leader, nvcsw=3)
+    assert client.tgid(leader.pid).nvcsw == 2
+    assert client.pid(leader.pid).cpu_run_real_total == 1000 * 2**63 % 2**64
+
+
 def test_a_process_goes_with_its_last_thread(kernel: EmulatedKernel, client: Client) -> None:
     leader = kernel.spawn(cpu=1, uid=7)
     thread = kernel.spawn(group=leader)
@@ -507,6 +514,15 @@ def test_many_threads_may_ask(kernel: EmulatedKernel, client: Client) -> None:
         (lambda k: k.spawn(nonsense=1), "no field 'nonsense'"),
         (lambda k: k.spawn(ac_pid=1), "ac_pid is worked out"),
         (lambda k: k.spawn().add(ac_etime=1), "ac_etime is worked out"),
+        (lambda k: k.spawn(nvcsw=2**64), "nvcsw has 64 bits"),
+        (lambda k: k.spawn(nvcsw=-1), "nvcsw has 64 bits"),
+        (lambda k: k.spawn(nvcsw=1.5), "nvcsw is an integer"),
+        (lambda k: k.spawn(ac_nice=128), "ac_nice has 8 bits"),
+        (lambda k: k.spawn().add(nvcsw=-1), "nvcsw has 64 bits"),
+        (lambda k: k.spawn(uid=-1), "ac_uid has 32 bits"),
+        (lambda k: k.spawn(gid=2**32), "ac_gid has 32 bits"),
+        (lambda k: k.spawn(pid=0), "no pid: 0"),
+        (lambda k: k.spawn(vpid=2**31), "no pid: 2147483648"),
         (lambda k: k.spawn(pid=1), "a task 1 already"),
         (lambda k: k.spawn(cpu=4), "no such CPU: 4"),
         (lambda k: k.lose(cpu=9), "no such CPU: 9"),
