@@ -9,6 +9,7 @@ from taskstats import Endpoint
 GET, CGROUP_GET = 1, 4
 PID, TGID, REGISTER, DEREGISTER = 1, 2, 3, 4
 REQUEST, ACK = 1, 4
+_PATIENCE = 60  # seconds: a failure, not a hang
 _SOL_NETLINK, _CAP_ACK, _NO_ENOBUFS = 270, 10, 5
 
 
@@ -41,7 +42,7 @@ class Port:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, endpoint.protocol)
-        self._socket.settimeout(60)  # a failure, not a hang
+        self._socket.settimeout(_PATIENCE)
         self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _NO_ENOBUFS, 1)
         self._socket.connect((endpoint.port, 0))
@@ -57,11 +58,14 @@ class Port:
     def waiting(self) -> list[bytes]:
         """All that has come."""
         found = []
-        while True:
-            try:
-                found.append(self._socket.recv(1 << 16, socket.MSG_DONTWAIT))
-            except BlockingIOError:
-                return found
+        self._socket.setblocking(False)  # MSG_DONTWAIT alone: Python waits all the same
+        try:
+            while True:
+                found.append(self._socket.recv(1 << 16))
+        except BlockingIOError:
+            return found
+        finally:
+            self._socket.settimeout(_PATIENCE)
 
     def errno(self, request: bytes) -> int:
         """Sends a request that gets no reply but an ACK or an error; its errno."""
