@@ -20,7 +20,7 @@ def leave(state: State, task: Task, numbered_on: int | None = None, zombie: bool
     if process.sums is None and not alone and not state.faults.finds_none("group"):
         process.sums = {}
     accounting.add_exiting(state.tasks, task, state.quirks)
-    if state.listeners.ports(task.cpu) and not state.faults.finds_none("reply"):
+    if state.listeners.heard(task.cpu) and not state.faults.finds_none("reply"):
         seq = state.listeners.number(task.cpu if numbered_on is None else numbered_on)
         state.listeners.send(task.cpu, record(state, task, seq))
     state.tasks.end(task, zombie)

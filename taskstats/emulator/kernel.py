@@ -315,7 +315,7 @@ class EmulatedKernel:
             state.tasks.end(task, zombie=False)
             places = [structs.ID_AT, *self._ids_in_record()]
             for i in range(count):
-                if not state.listeners.ports(on):
+                if not state.listeners.heard(on):
                     break
                 _U32.pack_into(datagram, messages.SEQ_AT, state.listeners.number(on))
                 for at in places:

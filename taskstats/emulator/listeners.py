@@ -50,6 +50,10 @@ class Listeners:
         """The ports registered on a CPU; the newest is served first."""
         return [listener.port for listener in self._on[cpu]]
 
+    def heard(self, cpu: int) -> bool:
+        """Whether anybody is registered on a CPU."""
+        return bool(self._on[cpu])
+
     def register(self, port: int, cpus: Iterable[int], reachable: bool) -> None:
         """Adds a port to CPUs; where it is already, nothing changes.
 
