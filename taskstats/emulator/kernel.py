@@ -30,6 +30,7 @@ _SO_RCVBUFFORCE = 33
 _TIMEOUT = 10.0
 
 _PORTS = 1 << 30
+_MOST = 1 << 8
 _numbers = itertools.count()
 
 _U16, _U32 = struct.Struct("=H"), struct.Struct("=I")
@@ -431,20 +432,25 @@ def _open() -> socket.socket:
             raise
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RCVBUF)
     made.setblocking(False)
-    _bind(made)
+    try:
+        _bind(made)
+    except OSError:
+        made.close()
+        raise
     return made
 
 
 def _bind(made: socket.socket) -> None:
-    """Gives it a port that no client is given by itself, and that no other kernel here has had.
+    """Gives it a port that no client is given by itself, nor any of the next 255 kernels here.
 
     A client that took the port of a kernel that is gone would talk to itself.
     """
-    for number in _numbers:
+    for number in itertools.islice(_numbers, _MOST):
         try:
-            made.bind((_PORTS | os.getpid() << 8 | number & 0xFF, 0))
+            made.bind((_PORTS | os.getpid() << 8 | number % _MOST, 0))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
         else:
             return
+    raise OSError(errno.EADDRINUSE, f"a process has {_MOST} emulated kernels at most")

@@ -5,10 +5,12 @@ What the kernel's interface does stands in tests/conformance.
 
 import errno
 import re
+import resource
 import struct
 import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -552,6 +554,23 @@ def test_a_task_exits_once(kernel: EmulatedKernel) -> None:
 def test_a_kernel_that_cannot_be(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"version|bytes|CPU list"):
         EmulatedKernel(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, before[1]), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_there_is_an_end_to_kernels() -> None:
+    with ExitStack() as opened:
+        for _ in range(256):
+            opened.enter_context(EmulatedKernel())
+        with pytest.raises(OSError, match="256 emulated kernels"):
+            EmulatedKernel()
 
 
 def test_a_closed_kernel_answers_nobody() -> None:
