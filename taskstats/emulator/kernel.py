@@ -210,11 +210,11 @@ class EmulatedKernel:
             ValueError: It has exited, or there is no such CPU.
         """
         with self._lock:
-            self._end(task, code, signal, core)
-            if cpu is not None:
-                task.cpu = self._possible(cpu)
+            on = self._possible(task.cpu if cpu is None else cpu)
             if numbered_on is not None:
                 self._possible(numbered_on)
+            self._end(task, code, signal, core)
+            task.cpu = on
             exiting.leave(self._state, task, numbered_on, zombie)
 
     def exit_group(

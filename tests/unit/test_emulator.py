@@ -540,6 +540,17 @@ def test_what_cannot_be_is_refused(kernel: EmulatedKernel, wrong: object, messag
         wrong(kernel)
 
 
+@pytest.mark.parametrize("where", [{"cpu": 9}, {"numbered_on": 9}])
+def test_an_exit_that_is_refused_changes_nothing(
+    kernel: EmulatedKernel, client: Client, where: dict[str, int]
+) -> None:
+    task = kernel.spawn(cpu=1)
+    with pytest.raises(ValueError, match="no such CPU"):
+        kernel.exit(task, 3, **where)
+    assert client.pid(task.pid).ac_exitcode == 0
+    kernel.exit(task)
+
+
 def test_a_task_exits_once(kernel: EmulatedKernel) -> None:
     task = kernel.spawn()
     kernel.exit(task)
