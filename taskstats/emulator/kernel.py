@@ -154,6 +154,7 @@ class EmulatedKernel:
                 does not fit its field.
         """
         with self._lock:
+            self._handle_queued()
             if parent is None:
                 parent = self.init if group is None else group.parent
             like = group or parent or self.init

@@ -584,6 +584,16 @@ def test_there_is_an_end_to_kernels() -> None:
             EmulatedKernel()
 
 
+def test_what_was_asked_before_a_spawn_is_answered_first(kernel: EmulatedKernel) -> None:
+    with Port(kernel.endpoint) as port:
+        answers = []
+        for pid in range(5000, 5200):
+            port.send(message(FAMILY, attribute(PID, struct.pack("=I", pid))))
+            kernel.spawn(pid=pid)
+            answers.append(port.receive())
+    assert all(struct.unpack_from("=i", one, 16) == (-errno.ESRCH,) for one in answers)
+
+
 def test_a_closed_kernel_answers_nobody() -> None:
     with EmulatedKernel() as kernel:
         endpoint: Endpoint = kernel.endpoint
