@@ -390,10 +390,14 @@ class EmulatedKernel:
             genetlink.answer(self._state, port, datagram, self._deliver)
 
     def _serve(self) -> None:
+        waited = select.poll()  # select takes no descriptor beyond 1,023
+        for one in (self._socket, self._woken):
+            waited.register(one, select.POLLIN)
+        closing = False
         try:
-            while not select.select([self._woken], [], [], 0)[0]:
-                select.select([self._socket, self._woken], [], [])
-                with self._lock:
+            while not closing:
+                closing = self._woken.fileno() in dict(waited.poll())
+                with self._lock:  # what was asked before it closes, too
                     self._handle_queued()
         except BaseException:
             self._socket.close()  # so that clients are refused, and do not wait

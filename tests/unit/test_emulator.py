@@ -4,6 +4,7 @@ What the kernel's interface does stands in tests/conformance.
 """
 
 import errno
+import os
 import re
 import resource
 import struct
@@ -576,6 +577,17 @@ def many_descriptors() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("many_descriptors")
+def test_descriptors_beyond_a_thousand_do() -> None:
+    """select takes none of them."""
+    with ExitStack() as opened:
+        while opened.enter_context(Path(os.devnull).open()).fileno() < 1024:
+            pass
+        kernel = opened.enter_context(EmulatedKernel())
+        client = opened.enter_context(Client(endpoint=kernel.endpoint))
+        assert client.pid(1).comm == "init"
+
+
+@pytest.mark.usefixtures("many_descriptors")
 def test_there_is_an_end_to_kernels() -> None:
     with ExitStack() as opened:
         for _ in range(256):
@@ -592,6 +604,14 @@ def test_what_was_asked_before_a_spawn_is_answered_first(kernel: EmulatedKernel)
             kernel.spawn(pid=pid)
             answers.append(port.receive())
     assert all(struct.unpack_from("=i", one, 16) == (-errno.ESRCH,) for one in answers)
+
+
+def test_what_was_asked_before_the_end_is_answered() -> None:
+    for _ in range(50):
+        with EmulatedKernel() as kernel, Port(kernel.endpoint) as port:
+            port.send(message(FAMILY, attribute(PID, struct.pack("=I", 1))))
+            kernel.close()
+            assert len(port.waiting()) == 2, "the record and the ACK"
 
 
 def test_a_closed_kernel_answers_nobody() -> None:
