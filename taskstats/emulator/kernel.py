@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import warnings
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
@@ -101,7 +102,12 @@ class EmulatedKernel:
             sent=self._ledger.native,
         )
         self._wake, self._woken = socket.socketpair()
-        self._thread = threading.Thread(target=self._serve, name="EmulatedKernel", daemon=True)
+        self._thread = threading.Thread(
+            target=_serve,
+            args=(weakref.ref(self), self._socket, self._woken),
+            name="EmulatedKernel",
+            daemon=True,
+        )
         self._thread.start()
 
     @property
@@ -389,20 +395,6 @@ class EmulatedKernel:
             datagram = bytes(memoryview(self._buffer)[:size])
             genetlink.answer(self._state, port, datagram, self._deliver)
 
-    def _serve(self) -> None:
-        waited = select.poll()  # select takes no descriptor beyond 1,023
-        for one in (self._socket, self._woken):
-            waited.register(one, select.POLLIN)
-        closing = False
-        try:
-            while not closing:
-                closing = self._woken.fileno() in dict(waited.poll())
-                with self._lock:  # what was asked before it closes, too
-                    self._handle_queued()
-        except BaseException:
-            self._socket.close()  # so that clients are refused, and do not wait
-            raise
-
     # -- lifecycle
 
     def close(self) -> None:
@@ -410,8 +402,7 @@ class EmulatedKernel:
         if self._thread.is_alive():
             self._wake.send(b"x")
             self._thread.join()
-        for one in (self._socket, self._wake, self._woken):
-            one.close()
+        self._wake.close()
 
     def __enter__(self) -> Self:
         return self
@@ -422,10 +413,27 @@ class EmulatedKernel:
     def __del__(self) -> None:
         if hasattr(self, "_thread") and self._thread.is_alive():
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self._wake.send(b"x")
+            self._wake.close()
 
     def __repr__(self) -> str:
         layout = self._state.layout
         return f"<EmulatedKernel port {self.endpoint.port}, struct version {layout.version}>"
+
+
+def _serve(of: weakref.ref[EmulatedKernel], asked: socket.socket, woken: socket.socket) -> None:
+    """The thread. It does not keep the kernel: one that nobody has any more ends, and says so."""
+    waited = select.poll()  # select takes no descriptor beyond 1,023
+    for one in (asked, woken):
+        waited.register(one, select.POLLIN)
+    closing = False
+    with asked, woken:  # also after a bug: clients are refused, and do not wait
+        while not closing:
+            closing = woken.fileno() in dict(waited.poll())
+            if kernel := of():
+                with kernel._lock:  # what was asked before it closes, too
+                    kernel._handle_queued()
+            del kernel
 
 
 def _open() -> socket.socket:

@@ -4,12 +4,12 @@ What the kernel's interface does stands in tests/conformance.
 """
 
 import errno
+import gc
 import os
 import re
 import resource
 import struct
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -622,13 +622,17 @@ def test_a_closed_kernel_answers_nobody() -> None:
         Client(endpoint=endpoint)
 
 
-def test_an_unclosed_kernel_is_told() -> None:
+def test_an_unclosed_kernel_is_told_and_ends() -> None:
     kernel = EmulatedKernel()
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        kernel.__del__()
-    kernel.close()
-    assert "unclosed" in str(told[0].message)
+    port = Port(kernel.endpoint)
+    del kernel
+    with pytest.warns(ResourceWarning, match="unclosed <EmulatedKernel"):
+        gc.collect()
+    (thread,) = [one for one in threading.enumerate() if one.name == "EmulatedKernel"] or [None]
+    if thread:
+        thread.join(60)
+    with port, pytest.raises(ConnectionRefusedError):
+        port.send(message(FAMILY))
 
 
 def test_every_field_but_the_worked_out_can_be_charged(kernel: EmulatedKernel) -> None:
