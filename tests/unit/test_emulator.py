@@ -31,6 +31,7 @@ from taskstats import (
     Unavailable,
     Where,
     cgroup_stats,
+    decode,
 )
 from taskstats.emulator import Caller, EmulatedKernel, Quirks, cpumask
 from taskstats.emulator.errors import Refused
@@ -491,6 +492,21 @@ def test_older_kernels_forget_dead_threads(forgets: bool) -> None:
     assert group is not None
     assert group.version == 13, "of the task, where the group's is 0"
     assert ("nvcsw" in group.to_dict()) is not forgets
+
+
+def test_the_user_mode_linux_of_the_docs_ends_a_group_as_the_captured_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    (made,) = re.findall(r"User-Mode Linux 6.1 is `(.*?)`", page, re.DOTALL)
+    with eval(made, {"EmulatedKernel": EmulatedKernel, "Quirks": Quirks}) as kernel:
+        with ExitListener(endpoint=kernel.endpoint) as listener:
+            leader = kernel.spawn(nvcsw=1)
+            kernel.spawn(group=leader, nvcsw=10)
+            kernel.exit_group(leader)
+            played = heard(listener)[-1].group
+    (captured,) = decode(frame("exit_thread3", "uml61"))
+    assert played is not None
+    assert captured.group is not None
+    assert set(played.to_dict()) & set(FIELDS) == set(captured.group.to_dict()) & set(FIELDS)
 
 
 # ---- itself
