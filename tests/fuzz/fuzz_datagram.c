@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     return 0;
 }
 
-enum { ATTRIBUTES_AT = 20, NEST = 4 };
+enum { ATTRIBUTES_AT = 20, AFTER_ID = 32, NEST = 4, PADDING = 6 };
 
 /* Cuts lengths that do not fit, in nests too: else most of what is cut short or put
  * together is refused for its lengths, and nothing behind them is seen. */
@@ -43,6 +43,20 @@ static void mend(uint8_t *at, size_t left, int depth)
     }
 }
 
+/* Puts padding where User-Mode Linux has it, or more of it than there ever was. */
+static size_t pad(uint8_t *data, size_t size)
+{
+    static const uint16_t padding[] = {4, PADDING};
+    uint16_t nest;
+
+    memcpy(&nest, data + ATTRIBUTES_AT, sizeof(nest));
+    nest = (uint16_t)(nest + sizeof(padding));
+    memcpy(data + ATTRIBUTES_AT, &nest, sizeof(nest));
+    memmove(data + AFTER_ID + sizeof(padding), data + AFTER_ID, size - AFTER_ID);
+    memcpy(data + AFTER_ID, padding, sizeof(padding));
+    return size + sizeof(padding);
+}
+
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed)
 {
     uint32_t length;
@@ -50,6 +64,8 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned
     size = LLVMFuzzerMutate(data, size, most);
     if (seed % 2 || size < ATTRIBUTES_AT)
         return size;
+    if (seed % 32 == 0 && size > AFTER_ID && size + 4 <= most)
+        size = pad(data, size);
     length = (uint32_t)size;
     memcpy(data, &length, sizeof(length));
     mend(data + ATTRIBUTES_AT, size - ATTRIBUTES_AT, 0);

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build/fuzz-proof"
 
 #: harness -> inputs at most.
-RUNS = {"datagram": 2_000_000, "layout": 100_000, "peer": 100_000, "sequence": 100_000}
+RUNS = {"datagram": 1_000_000, "layout": 100_000, "peer": 100_000, "sequence": 100_000}
 
 
 class Plant(NamedTuple):
