@@ -72,9 +72,7 @@ def empty(world: World) -> Outcome:
 
 
 def _one_that_is(world: World, state: State) -> Outcome:
-    task = world.spawn()
-    with world.cgroup(1, task) as fd:
-        world.do(task, state)
+    with world.one_that_is(state) as task, world.cgroup(1, task) as fd:
         return _counts(world, fd)
 
 
@@ -117,7 +115,7 @@ for state, counted in [("uninterruptible", "nr_uninterruptible"), ("io wait", "n
         f"cgroup-of-one-in-{state.replace(' ', '-')}",
         _COUNTS,
         expects={counted: 1},
-        needs=("cgroups of version 1", "states that no client can hold"),
+        needs=("cgroups of version 1", "a file system of the asker's"),
     )
     def one_in(world: World, state: State = state) -> Outcome:  # type: ignore[assignment]
         return _one_that_is(world, state)

@@ -141,8 +141,11 @@ class EmulatedWorld(World):
         self._kernel.exit(made)
         return made.pid
 
-    def do(self, task: Task, state: State) -> None:
+    @contextmanager
+    def one_that_is(self, state: State) -> Iterator[Task]:
+        task = self.spawn()
         _of(task).state = state
+        yield task
 
     @property
     def own_pid(self) -> int:

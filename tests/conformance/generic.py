@@ -1,6 +1,7 @@
 """Cases: Generic netlink, before and after the commands."""
 
 import socket
+import sys
 
 from conformance import messages
 from conformance.messages import (
@@ -185,7 +186,7 @@ def extended(world: World) -> Outcome:
         told = {part.type: part.payload for part in messages.attributes(policy, start)}
         return {
             "text": told[messages.NLMSGERR_ATTR_MSG].rstrip(b"\0").decode(),
-            "offset": int.from_bytes(told[messages.NLMSGERR_ATTR_OFFS], "little"),
+            "offset": int.from_bytes(told[messages.NLMSGERR_ATTR_OFFS], sys.byteorder),
             "of ESRCH": None if len(other) == 20 + 28 else other.hex(),
         }
 
@@ -280,12 +281,12 @@ def family_by_name(world: World) -> Outcome:
         one.send(_lookup("TASKSTATS"))
         (answer,) = one.answers()
         told = {part.type: part.payload for part in messages.attributes(answer)}
-        id_ = int.from_bytes(told[CTRL_ATTR_FAMILY_ID], "little")
+        id_ = int.from_bytes(told[CTRL_ATTR_FAMILY_ID], sys.byteorder)
         return {
             "id": "the one that answers" if id_ == one.family else id_,
             "name": told[CTRL_ATTR_FAMILY_NAME].rstrip(b"\0").decode(),
-            "version": int.from_bytes(told[CTRL_ATTR_VERSION], "little"),
-            "header": int.from_bytes(told[CTRL_ATTR_HDRSIZE], "little"),
+            "version": int.from_bytes(told[CTRL_ATTR_VERSION], sys.byteorder),
+            "header": int.from_bytes(told[CTRL_ATTR_HDRSIZE], sys.byteorder),
         }
 
 
@@ -481,7 +482,7 @@ def gained_and_named(world: World) -> Outcome:
 
 
 def _number(value: int) -> bytes:
-    return value.to_bytes(4, "little")
+    return value.to_bytes(4, sys.byteorder)
 
 
 for name, payload in [("empty", b""), ("of-two-bytes", b"\1\0")]:

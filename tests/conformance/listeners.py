@@ -25,6 +25,8 @@ for name, text in [
     ("a-space-before", " 0"),
     ("a-space-behind", "0 "),
     ("a-newline-at-the-end", "0\n"),
+    ("letters-behind-a-newline", "0\nabc"),
+    ("a-newline-before", "\n0"),
     ("a-range-of-one", "0-0"),
     ("a-group", "0-0:1/2"),
     ("nothing", ""),
@@ -78,6 +80,10 @@ for name, text in [
     ("a-group-of-none", "0-0:1/0"),
     ("a-group-that-uses-more", "0-0:2/1"),
     ("a-group-cut", "0-0:1"),
+    ("a-group-of-a-number", "0:1/1"),
+    ("letters-behind-a-newline-before-all", "\nabc"),
+    ("letters-behind-a-group-and-a-newline", "0-0:1/2\nabc"),
+    ("the-last-number-of-32-bits", "4294967295"),
 ]:
 
     @case(

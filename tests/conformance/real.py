@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from support import child, compiled, raw
+from support import child, compiled, raw, withheld
 from support import task as tasks
 from support.descriptors import NETLINK_GENERIC
 
@@ -39,9 +39,6 @@ _LACKS: dict[Need, str] = {
     "a migration at the exit": "no client can have a task migrated between two statements of the "
     "kernel's taskstats_exit",
     "a counter near its end": "it is set at boot alone, and is four thousand million exits away",
-    "states that no client can hold": "a task is in exactly this state only while a driver or a "
-    "file system works for it; what a client can hold up (vfork, a frozen file system, NFS) is "
-    "killable or interruptible, which is another state",
 }
 
 _NAMESPACES: dict[Need, tuple[str, int]] = {
@@ -90,7 +87,7 @@ class RealWorld(World):
         self.possible = _POSSIBLE.read_text().strip()
         self.n_cpus = int(self.possible.replace("-", ",").rpartition(",")[2]) + 1
         self.ask(deregister(self.possible))  # this port's, of an earlier socket that was closed
-        own = self.query(_Own())
+        own = self.query(_Other(os.getpid()))
         self.version, self.size = own.version, own.size
 
     def lacks(self, need: Need) -> str | None:
@@ -108,6 +105,8 @@ class RealWorld(World):
                 return "it has one CPU"
             case "a hole among the possible CPUs" if "," not in self.possible:
                 return "its possible CPUs have no hole"
+            case "a file system of the asker's":
+                return _refused("FUSE", _try_fuse)
             case "a task without a program" if not _is_kthreadd():
                 return "its kernel threads cannot be seen from this PID namespace"
             case "delay accounting" if not self.query(self.spawn())["cpu_count"]:
@@ -177,7 +176,13 @@ class RealWorld(World):
             child.unshare(child.CLONE_NEWPID)
         return child.spawn_and_reap()
 
-    def do(self, task: Task, state: State) -> None:
+    @contextmanager
+    def one_that_is(self, state: State) -> Iterator[Task]:
+        if state in ("uninterruptible", "io wait"):
+            with withheld.waits_for_page(killable=state == "io wait") as pid:
+                yield _Other(pid)
+            return
+        task = self.spawn()
         thread = _of(task)
         match state:
             case "running":
@@ -186,10 +191,7 @@ class RealWorld(World):
                 thread.process.stop()
             case "freezable":
                 thread.sleep_freezable()
-            case "sleeping":
-                thread.settle()
-            case _:
-                raise NotImplementedError(state)
+        yield task
 
     @property
     def own_pid(self) -> int:
@@ -243,11 +245,11 @@ class RealWorld(World):
             yield fd
 
 
-class _Own(Task):
-    """Whoever asks."""
+class _Other(Task):
+    """A process that is not one to give orders to."""
 
-    def __init__(self) -> None:
-        self.pid = self.tgid = os.getpid()
+    def __init__(self, pid: int) -> None:
+        self.pid = self.tgid = pid
 
 
 def _of(task: Task) -> tasks.Thread:
@@ -272,6 +274,11 @@ def _remove(folder: Path) -> None:
 def _move(pid: int, cgroup: Path) -> None:
     with suppress(ProcessLookupError):  # it has ended, and been reaped
         (cgroup / "cgroup.procs").write_text(str(pid))
+
+
+def _try_fuse() -> None:
+    with withheld.waits_for_page(killable=True):
+        pass
 
 
 def _refused(what: str, attempt: Callable[[], object]) -> str | None:

@@ -45,7 +45,7 @@ Need: TypeAlias = Literal[
     "ENOBUFS after an overflow",
     "rights that are lost or gained after the opening",
     "a task without a program",
-    "states that no client can hold",
+    "a file system of the asker's",
     "user namespaces",
     "PID namespaces",
     "network namespaces",
@@ -300,8 +300,8 @@ class World(ABC):
         """
 
     @abstractmethod
-    def do(self, task: Task, state: State) -> None:
-        """Brings a process of one thread into a state."""
+    def one_that_is(self, state: State) -> AbstractContextManager[Task]:
+        """A process of one thread that is in a state, and stays in it."""
 
     @property
     @abstractmethod

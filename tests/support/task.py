@@ -24,6 +24,15 @@ def until(condition: Callable[[], bool]) -> None:
         os.sched_yield()
 
 
+def state_of(pid: int, tid: int | None = None) -> str:
+    """The letter in /proc/PID/task/TID/stat; "" once it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/task/{pid if tid is None else tid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return stat.rpartition(")")[2].split()[0]
+
+
 class Thread:
     """One thread.
 
@@ -39,12 +48,8 @@ class Thread:
 
     @property
     def state(self) -> str:
-        """The letter in /proc/TID/stat; "" once it is gone."""
-        try:
-            stat = Path(f"/proc/{self.process.pid}/task/{self.tid}/stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return ""
-        return stat.rpartition(")")[2].split()[0]
+        """The letter in its /proc/.../stat; "" once it is gone."""
+        return state_of(self.process.pid, self.tid)
 
     def move(self, cpu: int) -> None:
         """Keeps it on one CPU."""
