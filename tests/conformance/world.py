@@ -94,7 +94,7 @@ class Socket:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 60, 0))
         self.connected = False
         self.port: int = self.socket.getsockname()[0]
-        self._seq = 0
+        self.seq = 0
 
     def make_room(self) -> None:
         """From now on its queue does not overflow. On a real kernel others exit as well."""
@@ -105,8 +105,8 @@ class Socket:
         """All in one datagram, numbered from 1 on."""
         parts = []
         for request in requests:
-            self._seq += 1
-            parts.append(request.bytes(self.family, self._seq))
+            self.seq += 1
+            parts.append(request.bytes(self.family, self.seq))
         self._send(b"".join(parts))
 
     def _send(self, datagram: bytes) -> None:
