@@ -192,10 +192,11 @@ def test_chosen_fields_in_each_format() -> None:
 
 def test_csv_has_a_column_for_every_field() -> None:
     with listening("--csv") as process:
-        pid = child.spawn_and_reap(1)
+        shell = subprocess.Popen(["sh", "-c", "exit 1"])
+        shell.wait()
         output, _ = ended(process)
     rows = list(csv.DictReader(io.StringIO(output)))
-    (row,) = [row for row in rows if row["pid"] == str(pid)]
+    (row,) = [row for row in rows if row["pid"] == str(shell.pid)]
     assert None not in row
     assert (row["kind"], row["exit_code"], row["exit_signal"]) == ("process", "1", "")
     assert int(row["ac_minflt"]) > 0

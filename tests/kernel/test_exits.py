@@ -8,11 +8,14 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support import child, raw
 from support.descriptors import NETLINK_GENERIC, netlink_sockets, port_of
+from support.storm import CPUS
 
 from taskstats import AccessDenied, Batch, Client, ExitListener, Record, Unavailable
 
@@ -126,20 +129,24 @@ def test_hears_only_between_open_and_stop() -> None:
     assert after not in mine
 
 
-@pytest.mark.parametrize("cpu", sorted(os.sched_getaffinity(0))[:2])
-def test_hears_only_its_cpus(cpu: int) -> None:
-    def exit_on(where: int) -> int:
-        pid = os.fork()
-        if pid == 0:
-            os.sched_setaffinity(0, [where])
-            os._exit(0)
-        os.waitpid(pid, 0)
-        return pid
+@contextmanager
+def only_on(cpu: int) -> Iterator[None]:
+    """This thread runs there, and so do its children."""
+    os.sched_setaffinity(0, [cpu])
+    yield
+    os.sched_setaffinity(0, CPUS)
 
-    others = sorted(os.sched_getaffinity(0) - {cpu})[:1]
+
+@pytest.mark.parametrize("cpu", CPUS[:2])
+def test_hears_only_its_cpus(cpu: int) -> None:
+    others = sorted(set(CPUS) - {cpu})[:1]
     with ExitListener([cpu]) as listener:
-        here = exit_on(cpu)
-        elsewhere = [exit_on(other) for other in others]
+        with only_on(cpu):
+            here = child.spawn_and_reap()
+        elsewhere = []
+        for other in others:
+            with only_on(other):
+                elsewhere.append(child.spawn_and_reap())
         mine = own(heard(listener))
     assert mine[here].cpu == cpu
     assert not set(elsewhere) & set(mine)
@@ -221,14 +228,8 @@ def test_a_child_of_fork_does_not_end_the_registration(end: str) -> None:
 
 def test_many_batches_in_order_of_their_queue() -> None:
     with ExitListener("0") as listener:
-        pids = []
-        for _ in range(300):
-            pid = os.fork()
-            if pid == 0:
-                os.sched_setaffinity(0, [0])
-                os._exit(0)
-            os.waitpid(pid, 0)
-            pids.append(pid)
+        with only_on(0):
+            pids = [child.spawn_and_reap() for _ in range(300)]
         records = heard(listener)
     assert [r.ac_pid for r in records if r.ac_pid in set(pids)] == pids
     numbers = [r.seq for r in records]
