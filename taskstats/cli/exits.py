@@ -112,8 +112,8 @@ def exits(
             own = client.pid()
         if own.version < _FIRST_WITH_PROCESSES and not threads:
             click.echo(
-                f"struct version {own.version} does not name processes (version "
-                f"{_FIRST_WITH_PROCESSES} does): these lines are threads",
+                f"struct version {own.version} does not name processes "
+                f"({_FIRST_WITH_PROCESSES} does): these lines are threads",
                 err=True,
             )
             threads = True

@@ -231,8 +231,9 @@ def test_numbers_that_are_missing_beyond_the_lost_are_told() -> None:
 
 def test_an_old_kernel_shows_tasks_and_says_so() -> None:
     result = heard("--json", version=11, exits=(ending(11),))
-    told = "struct version 11 does not name processes (version 12 does): these lines are threads"
+    told = "struct version 11 does not name processes (12 does): these lines are threads"
     assert told in result.stderr
+    assert len(told) <= 80, "it fits a terminal, as the table does"
     assert [one["kind"] for one in objects(result.stdout)] == ["stream", "task"]
 
 
