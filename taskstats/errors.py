@@ -122,8 +122,8 @@ _NO_CGROUP: _Entry = (
 _TABLE: dict[tuple[str, str, int], _Entry] = {
     ("", "family", codes.ENOENT): (
         Unavailable,
-        "this kernel has no TASKSTATS family",
-        "Use a kernel built with CONFIG_TASKSTATS=y",
+        "this kernel has no TASKSTATS family, or not in this network namespace",
+        "Use a kernel built with CONFIG_TASKSTATS=y; 5.10 has it in the initial namespace alone",
     ),
     ("", "socket", codes.EPROTONOSUPPORT): (
         Unavailable,
