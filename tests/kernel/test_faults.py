@@ -24,7 +24,8 @@ import pytest
 from support import child, compiled, raw, wire
 from support.descriptors import NETLINK_GENERIC, disconnect, leave_free, netlink_sockets, port_of
 from support.reference import Key, between, key, losses, roomy, some, streams, waiting
-from support.requirements import skip
+from support.requirements import lacks, needs_processes
+from support.scale import scaled
 from support.storm import CPUS, Storm, everywhere, exits_in
 
 from taskstats import Batch, ExitListener, Record, TaskstatsError, host
@@ -172,12 +173,13 @@ def _alarm_is_ctrl_c() -> Iterator[None]:
 def test_ctrl_c_again_and_again_in_a_storm_loses_and_doubles_nothing(
     read: Callable[[ExitListener], Iterable[Any]], max_latency: float
 ) -> None:
+    needs_processes()
     received: list[Any] = []
-    interrupted = 0
+    interrupts, interrupted = scaled(5_000, least=1_000), 0
     chance = random.Random(1)
     with roomy([CPU], max_latency) as listener, Storm("threads", cpu=CPU, rate=20_000) as storm:
         storm.begin()
-        for _ in range(5_000):
+        for _ in range(interrupts):
             try:
                 signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 2e-4))
                 for one in read(listener):
@@ -190,7 +192,7 @@ def test_ctrl_c_again_and_again_in_a_storm_loses_and_doubles_nothing(
         stats = listener.stats()
     records = [r for one in received for r in ([one] if isinstance(one, Record) else one)]
     keys = [key(record) for record in records]
-    assert interrupted == 5_000
+    assert interrupted == interrupts
     assert len(keys) == len(set(keys)) == stats.received
     assert sum(r.ac_tgid == storm.pid != r.ac_pid for r in records) == made
     assert stats.lost == 0
@@ -240,6 +242,7 @@ def test_children_of_fork_end_in_a_storm_and_their_parent_hears_it_all(end: str)
 CHILDREN_END = """
 import os, sys
 from support.reference import roomy, some
+from support.scale import scaled
 from support.storm import CPUS, Storm, exits_in
 
 listener = roomy()
@@ -262,6 +265,7 @@ listener.close()
 
 
 def test_children_of_fork_that_end_as_usual_take_nothing_from_their_parent() -> None:
+    needs_processes()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-c", CHILDREN_END]
     assert subprocess.check_output(command, env=environment, text=True) == "0 0\n"
@@ -380,7 +384,7 @@ def test_without_the_capability_it_reads_on_and_stops_exactly() -> None:
 @pytest.fixture
 def other_cpu() -> int:
     if len(CPUS) < 2:
-        skip("it takes two CPUs")
+        lacks("two CPUs")
     return CPUS[1]
 
 
@@ -467,8 +471,8 @@ def hot_cpu() -> Iterator[int]:
     try:
         bring(cpu, False)
         bring(cpu, True)
-    except OSError as error:
-        skip(f"CPU {cpu} cannot be taken offline: {error}")
+    except OSError:
+        lacks("CPU hotplug")
     yield cpu
     bring(cpu, True)
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from support import child
+from support.requirements import needs_processes
 
 from taskstats import Batch, ExitListener, Process, ProcessFold, Record
 
@@ -15,6 +16,7 @@ class Heard:
     """The records of a stream, and the processes that they make."""
 
     def __init__(self) -> None:
+        needs_processes()
         self.fold = ProcessFold()
         self.records: list[Record] = []
         self.processes: list[Process] = []
@@ -79,6 +81,7 @@ def test_a_process_of_nine_threads_is_one() -> None:
 
 
 def test_the_stream_with_a_timeout_gives_it_out_of_itself() -> None:
+    needs_processes()
     fold = ProcessFold()
     with ExitListener() as listener:
         with script(EIGHT_THREADS) as made:

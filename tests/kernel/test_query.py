@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support import child
 from support.descriptors import NETLINK_GENERIC, netlink_sockets, opened
+from support.requirements import lacks
 
 from taskstats import AccessDenied, Client, FieldUnavailable, NoSuchTask, Unavailable
 
@@ -228,5 +229,5 @@ def test_another_network_namespace_can_query() -> None:
 
     try:
         assert child.run(ask)
-    except Unavailable as error:
-        pytest.fail(str(error))
+    except Unavailable:  # 5.10 has the family in the initial one alone
+        lacks("other network namespaces")

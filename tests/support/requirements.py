@@ -1,5 +1,6 @@
 """What tests of the real kernel need, and what becomes of them without it."""
 
+import functools
 import os
 
 import pytest
@@ -7,6 +8,9 @@ import pytest
 from taskstats import Client, TaskstatsError
 
 REQUIRED = bool(os.environ.get("TASKSTATS_REQUIRE_KERNEL"))
+
+#: What this kernel or its machine is known not to have; tests/machines sets it for each.
+KNOWN_LACKS = frozenset(filter(None, os.environ.get("TASKSTATS_LACKS", "").split(",")))
 
 
 def why_not_here() -> str | None:
@@ -23,3 +27,23 @@ def skip(reason: str) -> None:
     if REQUIRED:
         pytest.fail(f"TASKSTATS_REQUIRE_KERNEL is set, and this cannot run here: {reason}")
     pytest.skip(reason)
+
+
+def lacks(what: str) -> None:
+    """Skips a test of what this kernel cannot show; where it is required, only if that is known."""
+    if what in KNOWN_LACKS:
+        pytest.skip(f"this kernel lacks {what}")
+    skip(f"this kernel lacks {what}")
+
+
+@functools.cache
+def struct_version() -> int:
+    """The version of this kernel's records."""
+    with Client() as client:
+        return client.pid().version
+
+
+def needs_processes() -> None:
+    """Skips a test that must know which process a thread is of, and when it is gone."""
+    if struct_version() < 12:  # ac_tgid, and AGROUP in ac_flag
+        lacks("struct version 12")

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Literal, Self, TypeAlias
 
 from support import compiled
+from support.requirements import needs_processes
 from taskstats import Batch
 
 Kind: TypeAlias = Literal["threads", "processes"]
@@ -74,6 +75,8 @@ class Storm:
         if not batch:  # no version, and so no columns
             return 0
         rows = batch.to_numpy()
+        if self._kind == "threads":
+            needs_processes()
         if self._kind == "processes":
             return int((rows["ac_ppid"] == self.pid).sum())
         return int(((rows["ac_tgid"] == self.pid) & (rows["ac_pid"] != self.pid)).sum())
