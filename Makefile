@@ -7,7 +7,7 @@ WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wconversion
 
 OBJECTS = $(patsubst csrc/%.c,build/lib/%.o,$(wildcard csrc/*.c))
 
-.PHONY: help test conformance ctest memcheck fuzz fuzz-proof sanitize tsan coverage lint lib dist ci clean
+.PHONY: help test conformance ctest memcheck fuzz fuzz-proof sanitize tsan coverage kernels lint lib dist ci clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -165,6 +165,13 @@ coverage: $(VENV)/ready ## C lines and branches that unit and C tests run: all o
 FORCE:
 
 # ----
+# ---- other kernels ----
+
+kernels: $(VENV)/ready ## tests of the kernel on other kernels; KERNEL=NAME for one
+	PYTHONPATH=tests $(VENV)/bin/python -m machines $(KERNEL)
+
+# ---- the rest ----
+
 
 lint: $(VENV)/ready ## formatting, lint and types
 	$(VENV)/bin/ruff format --check .

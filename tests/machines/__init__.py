@@ -1,0 +1,1 @@
+"""Runs the tests of the kernel on other kernels than this machine's."""

@@ -1,0 +1,47 @@
+"""The kernels: what each is, where its package comes from, and what it cannot show."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Way = Literal["uml", "qemu", "cross"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A kernel to run tests on, and the machine that it thinks it has.
+
+    Attributes:
+        way: How it is booted; "cross" boots nothing, and runs C tests of another architecture.
+        package: What has the kernel; of those that a meta package names, the one that has it.
+        suite: Debian's suite with that package; None for what is installed here.
+        version: The version of `struct taskstats` that it must have; None where none is asked.
+        lacks: What its tests may skip for, in the words of support/requirements.py.
+        scale: How much of their work the storms do. Emulated CPUs are slow.
+        limit: Seconds after which it hangs.
+    """
+
+    name: str
+    way: Way
+    package: str
+    suite: str | None = None
+    version: int | None = None
+    lacks: frozenset[str] = frozenset()
+    scale: float = 1
+    limit: float = 600
+
+
+#: User-Mode Linux has one CPU, whatever the machine has.
+ONE_CPU = frozenset({"two CPUs", "CPU hotplug"})
+
+#: What came after 5.10.
+OLD = frozenset({"kernel.task_delayacct", "struct version 12", "other network namespaces"})
+
+CLOUD = "linux-image-cloud-amd64"
+
+MACHINES = (
+    Machine("uml-6.1", "uml", "user-mode-linux", None, 13, ONE_CPU, 0.05),
+    Machine("uml-5.10", "uml", "user-mode-linux", "bullseye", 10, ONE_CPU | OLD, 0.05),
+    Machine("qemu-6.12", "qemu", CLOUD, "bookworm-backports", 14, scale=0.02, limit=580),
+    Machine("qemu-7.3", "qemu", CLOUD, "trixie-backports", 17, scale=0.02, limit=580),
+    Machine("s390x", "cross", "gcc-s390x-linux-gnu"),
+)
