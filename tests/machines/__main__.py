@@ -36,7 +36,6 @@ def main(names: list[str]) -> int:
         known = ", ".join(one.name for one in MACHINES)
         sys.exit(f"no such kernel: {', '.join(sorted(unknown))}; there are {known}")
     chosen = [one for one in MACHINES if not names or one.name in names]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and no guest stays
     results = []
     for machine in chosen:
         print(f"\n== {machine.name}", flush=True)
@@ -49,4 +48,5 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and no guest stays
     sys.exit(main(sys.argv[1:]))

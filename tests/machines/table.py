@@ -41,7 +41,7 @@ CLOUD = "linux-image-cloud-amd64"
 MACHINES = (
     Machine("uml-6.1", "uml", "user-mode-linux", None, 13, ONE_CPU, 0.05),
     Machine("uml-5.10", "uml", "user-mode-linux", "bullseye", 10, ONE_CPU | OLD, 0.05),
-    Machine("qemu-6.12", "qemu", CLOUD, "bookworm-backports", 14, scale=0.02, limit=580),
-    Machine("qemu-7.3", "qemu", CLOUD, "trixie-backports", 17, scale=0.02, limit=580),
+    Machine("qemu-6.12", "qemu", CLOUD, "bookworm-backports", 14, scale=0.02, limit=1800),
+    Machine("qemu-7.3", "qemu", CLOUD, "trixie-backports", 17, scale=0.02, limit=1800),
     Machine("s390x", "cross", "gcc-s390x-linux-gnu"),
 )

@@ -11,6 +11,8 @@ from machines.fetch import Suite
 from machines.result import Broken, CannotBeHad, Result
 from machines.table import Machine
 
+BUSYBOX = Path("/bin/busybox")
+
 #: What its console says on a CPU with AMX: the registers are more than the 6.1 kernel has room for
 #: (arch/x86/um/os-Linux/registers.c), and ptrace(2) takes all or nothing of them.
 NO_ROOM = "ptrace set fp regs failed"
@@ -18,7 +20,7 @@ NO_ROOM = "ptrace set fp regs failed"
 
 def run(machine: Machine, cache: Path) -> Result:
     """Boots it, and runs the tests in it."""
-    if not Path("/bin/busybox").exists():
+    if not BUSYBOX.exists():
         raise CannotBeHad("needs the Debian package busybox-static")
     program = _program(machine, cache)
     started = time.monotonic()
