@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import mmap
 import os
 import re
 import signal
@@ -21,7 +22,7 @@ from support import child, terminal
 from support.requirements import lacks, needs_processes
 from support.storm import Storm
 
-from taskstats import host
+from taskstats import Client, host
 from taskstats.cli.main import taskstats
 from taskstats.fields import DELAYS
 
@@ -414,20 +415,39 @@ def test_which_pids_are_gone() -> None:
     assert answered.stderr == "taskstats: pid 5000000: No such process\n"
 
 
+def copy_pages() -> None:
+    """Writes to pages that were shared: each is copied, which is a delay."""
+    page = mmap.PAGESIZE
+    anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    with mmap.mmap(-1, 64 * page, flags=anonymous) as memory:
+        for at in range(0, len(memory), page):
+            memory[at]  # the zero page
+        for at in range(0, len(memory), page):
+            memory[at] = 1
+
+
 @contextmanager
-def copied() -> Iterator[int]:
-    """A child that has had a delay: it has written to memory that it shared with this process."""
+def delayed(measured: bool) -> Iterator[int]:
+    """A child that has had delays; if they are measured, one of them was counted.
+
+    User-Mode Linux measures in ticks (it has the sched_clock of kernel/sched/clock.c), and a delay
+    of none is not counted (kernel/delayacct.c:delayacct_end).
+    """
     words, its_words = os.pipe()
 
     def wait() -> None:
+        with Client() as client:
+            copy_pages()
+            while measured and not client.pid().delays_measured:
+                copy_pages()
         os.write(its_words, b"x")
         signal.pause()
 
     with child.beside(wait) as pid:
-        os.read(words, 1)
+        os.close(its_words)
+        assert os.read(words, 1) == b"x"
         yield pid
     os.close(words)
-    os.close(its_words)
 
 
 #: Of those that are measured only where it is asked for; later versions have more of them.
@@ -444,7 +464,7 @@ def test_delays_that_were_not_measured_are_not_zero(options: list[str]) -> None:
         shown = {}
         for value in ("0", "1"):
             switch.write_text(value)
-            with copied() as pid:
+            with delayed(value == "1") as pid:
                 shown[value] = run("query", *options, str(pid)).stdout
                 _, row = objects(run("query", *options, "--json", str(pid)).stdout)
                 measured = row["delays_measured"]
