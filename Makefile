@@ -164,7 +164,6 @@ coverage: $(VENV)/ready ## C lines and branches that unit and C tests run: all o
 
 FORCE:
 
-# ----
 # ---- other kernels ----
 
 kernels: $(VENV)/ready ## tests of the kernel on other kernels; KERNEL=NAME for one
@@ -172,12 +171,12 @@ kernels: $(VENV)/ready ## tests of the kernel on other kernels; KERNEL=NAME for 
 
 # ---- the rest ----
 
-
 lint: $(VENV)/ready ## formatting, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch]
+	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] \
+	    benchmarks/floors/*.[ch]
 
 lib: build/libtaskstats.a ## the shim alone, a static library
 
