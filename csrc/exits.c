@@ -2,7 +2,6 @@
 #include "exits.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -84,7 +83,7 @@ static int send_request(const struct ts_exits *exits, int fd, uint32_t cpu, uint
         .size = (size_t)length + 1,
     };
 
-    return ts_socket_send(fd, &request,
+    return ts_socket_send(fd, &exits->endpoint, &request,
                           attribute == TS_ATTR_REGISTER ? SEQ_REGISTER : SEQ_DEREGISTER);
 }
 
@@ -173,16 +172,9 @@ static int register_metered(struct ts_exits *exits, struct cpu_socket *cpu)
  * kernel, send's return is completion; a refusal comes all the same, to the drain. */
 static int register_cpu(struct ts_exits *exits, struct cpu_socket *cpu)
 {
-    int64_t deadline = ts_answer_deadline(&exits->endpoint);
-    int rc;
-
     if (cpu->meter.fd >= 0)
         return register_metered(exits, cpu);
-    /* A peer that is not the kernel has a queue, which may be full for a moment. */
-    do
-        rc = send_request(exits, cpu->fd, cpu->stats.cpu, TS_ATTR_REGISTER);
-    while (rc == -EAGAIN && ts_now() < deadline && poll(NULL, 0, 1) == 0);
-    return rc;
+    return send_request(exits, cpu->fd, cpu->stats.cpu, TS_ATTR_REGISTER);
 }
 
 static int open_all(struct ts_exits *exits, const struct ts_wanted *wanted,
@@ -262,7 +254,8 @@ int ts_exits_stats(struct ts_exits *exits, struct ts_cpu_stats *cpus, uint64_t *
 /* ---- stop, close ---- */
 
 /* Asked on a socket of its own: a refusal on a full queue would be dropped, and
- * counted as a record. Without CAP_NET_ADMIN even the question is refused. */
+ * counted as a record. Without CAP_NET_ADMIN even the question is refused. A peer does
+ * what it is asked some time after send has returned: nothing must come until then. */
 static int may_deregister(const struct ts_exits *exits)
 {
     static const uint32_t nobody = 0;
@@ -276,9 +269,12 @@ static int may_deregister(const struct ts_exits *exits)
     uint8_t slot[TS_REPLY_SIZE];
     struct nl_message reply;
     struct ts_opened opened;
-    int fd = ts_socket_open(&exits->endpoint, 64 << 10, &opened);
+    int fd;
     int rc;
 
+    if (!exits->endpoint.synchronous)
+        return 0;
+    fd = ts_socket_open(&exits->endpoint, 64 << 10, &opened);
     if (fd < 0)
         return 0;
     rc = ts_socket_request(fd, &exits->endpoint, &request, slot, &reply);
@@ -330,6 +326,8 @@ static void deregister(struct ts_exits *exits)
             end_metered(exits, cpu, may);
         else if (cpu->fd >= 0)
             end_registration(exits, cpu->fd, cpu->stats.cpu, may);
+        ts_meter_read(&cpu->meter); /* a peer's */
+        ts_meter_close(&cpu->meter);
     }
     exits->stopped = 1; /* before the eventfd: what it wakes looks at that */
     if (exits->event >= 0)

@@ -14,7 +14,8 @@
 
 /* ACKs that nobody reads. They are the smallest of all messages: where one does
  * not fit, no record does. */
-static int fill(const struct ts_meter *meter, uint16_t family)
+static int fill(const struct ts_meter *meter, const struct ts_endpoint *endpoint,
+                uint16_t family)
 {
     struct nl_request request = {
         .family = family,
@@ -29,7 +30,7 @@ static int fill(const struct ts_meter *meter, uint16_t family)
     int rc = 0;
 
     for (uint32_t i = 0; rc == 0 && drops == 0 && i < MOST_ANSWERS; i++) {
-        rc = ts_socket_send(meter->fd, &request, i);
+        rc = ts_socket_send(meter->fd, endpoint, &request, i);
         if (rc == 0)
             rc = ts_socket_counters(meter->fd, &drops, &queued);
     }
@@ -47,7 +48,7 @@ int ts_meter_open(struct ts_meter *meter, const struct ts_endpoint *endpoint, ui
     meter->fd = fd;
     rc = ts_socket_clean(fd, endpoint, family);
     if (rc == 0)
-        rc = fill(meter, family);
+        rc = fill(meter, endpoint, family);
     if (rc < 0)
         ts_meter_close(meter);
     return rc;
@@ -95,4 +96,5 @@ void ts_meter_close(struct ts_meter *meter)
     if (meter->fd >= 0)
         close(meter->fd);
     meter->fd = -1;
+    meter->peer = NULL;
 }

@@ -122,6 +122,7 @@ static int send_requests(struct ts_client *client, const struct window *window, 
         .attribute = window->kind == TS_TASK ? TS_ATTR_PID : TS_ATTR_TGID,
         .size = sizeof(uint32_t),
     };
+    int64_t deadline = ts_answer_deadline(&client->endpoint);
     uint8_t *out = client->requests;
     uint32_t n = 0;
     ssize_t sent;
@@ -136,7 +137,7 @@ static int send_requests(struct ts_client *client, const struct window *window, 
     }
     do
         sent = send(client->fd, client->requests, n * REQUEST_SIZE, 0);
-    while (sent < 0 && errno == EINTR);
+    while (sent < 0 && ts_socket_again(&client->endpoint, deadline));
     return sent < 0 ? -errno : (int)n;
 }
 

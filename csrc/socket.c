@@ -119,10 +119,22 @@ int ts_socket_open(const struct ts_endpoint *endpoint, uint32_t rcvbuf,
 
 /* ---- one request, one answer ---- */
 
-int ts_socket_send(int fd, const struct nl_request *request, uint32_t seq)
+int ts_socket_again(const struct ts_endpoint *endpoint, int64_t deadline_ns)
+{
+    if (errno == EINTR)
+        return 1;
+    if (errno != EAGAIN || endpoint->synchronous || ts_now() >= deadline_ns)
+        return 0;
+    poll(NULL, 0, 1);
+    return 1;
+}
+
+int ts_socket_send(int fd, const struct ts_endpoint *endpoint, const struct nl_request *request,
+                   uint32_t seq)
 {
     uint8_t message[TS_REPLY_SIZE]; /* a CPU list may be long */
     size_t size = nl_request_size(request->size);
+    int64_t deadline = ts_answer_deadline(endpoint);
     ssize_t sent;
 
     if (size > sizeof(message))
@@ -130,7 +142,7 @@ int ts_socket_send(int fd, const struct nl_request *request, uint32_t seq)
     nl_request_write(message, request, seq);
     do
         sent = send(fd, message, size, 0);
-    while (sent < 0 && errno == EINTR);
+    while (sent < 0 && ts_socket_again(endpoint, deadline));
     return sent < 0 ? -errno : 0;
 }
 
@@ -197,7 +209,7 @@ int ts_socket_request(int fd, const struct ts_endpoint *endpoint,
      * by the time that is noticed the queue is empty. */
     do {
         memset(reply, 0, sizeof(*reply));
-        rc = ts_socket_send(fd, &asked, seq);
+        rc = ts_socket_send(fd, endpoint, &asked, seq);
         if (rc == 0)
             rc = await_ack(fd, endpoint, seq, slot, reply);
     } while (rc == -EAGAIN && seq++ < 8);

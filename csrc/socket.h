@@ -29,8 +29,13 @@ int ts_socket_request(int fd, const struct ts_endpoint *endpoint,
                       const struct nl_request *request, uint8_t *slot,
                       struct nl_message *reply);
 
-/* Sends one request and does not wait. */
-int ts_socket_send(int fd, const struct nl_request *request, uint32_t seq);
+/* Sends one request and does not wait for an answer. */
+int ts_socket_send(int fd, const struct ts_endpoint *endpoint, const struct nl_request *request,
+                   uint32_t seq);
+
+/* Whether to send again what could not be sent. The kernel takes a request at once; a
+ * peer has a queue, and while that is full this waits a moment. */
+int ts_socket_again(const struct ts_endpoint *endpoint, int64_t deadline_ns);
 
 /* Datagrams dropped since the socket was made (modulo 2^32), bytes now queued. */
 int ts_socket_counters(int fd, uint32_t *drops, uint32_t *queued);

@@ -33,7 +33,7 @@ from taskstats import (
     cgroup_stats,
     decode,
 )
-from taskstats.emulator import Caller, EmulatedKernel, Quirks, cpumask
+from taskstats.emulator import Caller, EmulatedKernel, Quirks, cpumask, exiting
 from taskstats.emulator.errors import Refused
 
 FAMILY = 0x1F  # what the emulated kernel's nlctrl says
@@ -660,3 +660,48 @@ def test_every_field_but_the_worked_out_can_be_charged(kernel: EmulatedKernel) -
             continue
         charged += 1
     assert charged == len(FIELDS) - 11
+
+
+# ---- a peer that is busy, stopped, or asked much
+
+
+@pytest.mark.parametrize("cpus", ["0-299"])
+def test_all_are_deregistered_though_its_queue_is_full(
+    monkeypatch: pytest.MonkeyPatch, cpus: str
+) -> None:
+    monkeypatch.setattr("taskstats.emulator.kernel._RCVBUF", 50_000)
+    with EmulatedKernel(cpus=cpus) as kernel:
+        with ExitListener(endpoint=kernel.endpoint) as listener:
+            assert all(kernel.listeners(cpu) for cpu in range(300))
+            listener.stop()
+            assert not any(kernel.listeners(cpu) for cpu in range(300))
+
+
+def test_many_clients_wait_until_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskstats.emulator.kernel._RCVBUF", 100_000)
+    with EmulatedKernel() as kernel, ExitStack() as opened:
+        clients = [opened.enter_context(Client(endpoint=kernel.endpoint)) for _ in range(16)]
+        found: list[int] = []
+
+        def ask(client: Client) -> None:
+            found.append(len(client.pids([1] * 512)))
+
+        threads = [threading.Thread(target=ask, args=(client,)) for client in clients]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert found == [512] * 16
+
+
+def test_nothing_comes_after_stop(kernel: EmulatedKernel) -> None:
+    """Although the peer learns of it later: here it is busy, and still sends a record."""
+    with ExitListener("0", endpoint=kernel.endpoint) as listener:
+        kernel.exit(kernel.spawn())
+        task = kernel.spawn()
+        with kernel._lock:  # it answers nobody now
+            listener.stop()
+            exiting.leave(kernel._state, task)
+        assert kernel.listeners(0) == []
+        assert len(heard(listener)) == 1
+        assert (listener.stats().received, listener.stats().lost) == (1, 0)
