@@ -34,7 +34,7 @@ class Counts:
 def main() -> None:
     result, *tests = sys.argv[1:]
     counts = Counts()
-    options = ["-q", "--color=no", "-p", "no:cacheprovider", "--durations=10"]
+    options = ["-v", "--color=no", "-p", "no:cacheprovider", "--durations=10"]
     status = pytest.main([*options, *tests], plugins=[counts])
     from taskstats import Client  # not before pytest rewrites the plugin's assertions
 
