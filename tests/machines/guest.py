@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from machines.result import Broken, Result
 from machines.table import Machine
@@ -74,10 +75,17 @@ def folder(machine: Machine, writable: str) -> Iterator[Folder]:
         shutil.rmtree(path)
 
 
+class Ended(NamedTuple):
+    """What a guest wrote on its console, and its exit status."""
+
+    console: str
+    status: int
+
+
 def run(
     command: Sequence[str | Path], limit: float, environment: Mapping[str, str] | None = None
-) -> str:
-    """Runs a guest until it halts, and shows its console; what it wrote there.
+) -> Ended:
+    """Runs a guest until it halts, and shows its console.
 
     Raises:
         Broken: It has not halted in time. Nothing of it is left.
@@ -101,10 +109,10 @@ def run(
                 os.killpg(process.pid, signal.SIGTERM)  # timeout, and through it the guest
     if process.returncode in (124, 128 + signal.SIGKILL, -signal.SIGKILL):
         raise Broken(f"not halted after {limit:.0f} s")
-    return "\n".join(console)
+    return Ended("\n".join(console), process.returncode)
 
 
-def result(machine: Machine, made: Folder, started: float) -> Result:
+def result(machine: Machine, made: Folder, started: float, ended: Ended) -> Result:
     """What the guest told: see inside.py. It passes only if all of it is there, and as it must be.
 
     Raises:
@@ -113,7 +121,7 @@ def result(machine: Machine, made: Folder, started: float) -> Result:
     try:
         told = json.loads((made.told / "result.json").read_text())
     except FileNotFoundError:
-        raise Broken("it halted before its tests had ended") from None
+        raise Broken(f"it ended before its tests, with status {ended.status}") from None
     wrong = []
     if told["version"] != machine.version:
         wrong.append(f"struct version {told['version']}, not {machine.version}")

@@ -58,7 +58,7 @@ def run(machine: Machine, cache: Path) -> Result:
     with guest.folder(machine, "true") as folder:
         initrd = _initrd(folder, roots)
         with _files(folder) as channel:
-            guest.run(
+            ended = guest.run(
                 [
                     *("qemu-system-x86_64", "-accel", "tcg", "-cpu", CPU, "-M", "q35"),
                     *("-smp", "2", "-m", "1024", "-nodefaults", "-display", "none"),
@@ -71,7 +71,7 @@ def run(machine: Machine, cache: Path) -> Result:
                 ],
                 machine.limit,
             )
-        return guest.result(machine, folder, started)
+        return guest.result(machine, folder, started, ended)
 
 
 def _unpacked(suite: Suite, package: str) -> list[Path]:

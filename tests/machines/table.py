@@ -27,7 +27,7 @@ class Machine:
     version: int | None = None
     lacks: frozenset[str] = frozenset()
     scale: float = 1
-    limit: float = 600
+    limit: float = 900
 
 
 #: User-Mode Linux has one CPU, whatever the machine has.

@@ -41,14 +41,14 @@ def run(machine: Machine, cache: Path) -> Result:
         # It and its processes run by turns: on two CPUs each turn waits for the other to wake up.
         os.sched_setaffinity(0, {_idlest(before)})
         try:
-            console = guest.run(command, machine.limit, {"HOME": str(folder.path)})
+            ended = guest.run(command, machine.limit, {"HOME": str(folder.path)})
         finally:
             os.sched_setaffinity(0, before)
         try:
-            return guest.result(machine, folder, started)
+            return guest.result(machine, folder, started, ended)
         except Broken as problem:
-            panic = re.search(r"Kernel panic.*", console)
-            if NO_ROOM in console and _has_amx():
+            panic = re.search(r"Kernel panic.*", ended.console)
+            if NO_ROOM in ended.console and _has_amx():
                 raise CannotBeHad(f"this CPU has AMX: {NO_ROOM}") from None
             raise Broken(f"{panic[0]}" if panic else str(problem)) from None
 

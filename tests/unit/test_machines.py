@@ -23,7 +23,7 @@ def folder() -> Iterator[guest.Folder]:
 
 def told(folder: guest.Folder, **changed: Any) -> Result:
     (folder.told / "result.json").write_text(json.dumps({**TOLD, **changed}))
-    return guest.result(MACHINE, folder, 0)
+    return guest.result(MACHINE, folder, 0, guest.Ended("", 0))
 
 
 def test_what_a_guest_tells_passes(folder: guest.Folder) -> None:
@@ -41,8 +41,8 @@ def test_what_else_it_may_tell_fails(folder: guest.Folder, changed: dict[str, in
 
 
 def test_a_guest_that_tells_nothing_fails(folder: guest.Folder) -> None:
-    with pytest.raises(Broken, match="before its tests had ended"):
-        guest.result(MACHINE, folder, 0)
+    with pytest.raises(Broken, match="ended before its tests"):
+        guest.result(MACHINE, folder, 0, guest.Ended("", 0))
 
 
 def test_a_guest_that_hangs_fails() -> None:
@@ -55,7 +55,7 @@ def boot(monkeypatch: pytest.MonkeyPatch, console: str, *, amx: bool) -> Result:
     monkeypatch.setattr(uml, "_program", lambda *_: "linux.uml")
     monkeypatch.setattr(uml, "_has_amx", lambda: amx)
     monkeypatch.setattr(uml, "BUSYBOX", Path("/bin/true"))
-    monkeypatch.setattr(guest, "run", lambda *_: console)
+    monkeypatch.setattr(guest, "run", lambda *_: guest.Ended(console, 134))
     return uml.run(MACHINE, Path("nowhere"))
 
 
