@@ -39,7 +39,8 @@ _STORM_PIDS = 1 << 20  # pids of a storm begin here, beyond the tasks'
 
 
 class EmulatedKernel:
-    """The kernel's side of the interface, for clients in this process: no privilege is needed.
+    """The kernel's side of the interface, for clients in this process and in children that it
+    forks: no privilege is needed.
 
     Give its `endpoint` to `Client`, `ExitListener` or `cgroup_stats`: the compiled shim exchanges
     real netlink datagrams with it (NETLINK_USERSOCK). Tasks, their figures and the time are the

@@ -1,21 +1,25 @@
 """What was sent to each port, counted where the shim reads it (csrc/peer.c)."""
 
+import mmap
 from typing import Any
 
 from taskstats._native import ffi
 
 _PLACES = 1 << 14
+_BYTES = _PLACES * len(ffi.buffer(ffi.new("struct ts_sent *")))
 
 
 class Ledger:
-    """A hash table in memory that is shared with the shim; ports are only ever added.
+    """A hash table in memory that is shared with the shim, also that of a child that this process
+    forks; ports are only ever added.
 
     Attributes:
         native: The array of struct ts_sent, for an `Endpoint`.
     """
 
     def __init__(self) -> None:
-        self.native = ffi.new("struct ts_sent[]", _PLACES)
+        shared = mmap.mmap(-1, _BYTES)
+        self.native = ffi.from_buffer("struct ts_sent[]", shared)
         self._places: dict[int, Any] = {}
 
     def sent(self, port: int, count: int, dropped: int = 0) -> None:

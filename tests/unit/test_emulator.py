@@ -8,6 +8,7 @@ import gc
 import os
 import re
 import resource
+import socket
 import struct
 import threading
 from collections.abc import Iterator
@@ -283,6 +284,29 @@ def test_counters_of_a_port_go_on_where_they_were(kernel: EmulatedKernel) -> Non
         with ExitListener("0", endpoint=kernel.endpoint) as listener:
             kernel.lose(lost)
             assert listener.stats().lost == lost
+
+
+def test_a_child_that_was_forked_knows_its_losses(kernel: EmulatedKernel) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child = os.fork()
+        if not child:
+            try:
+                with ExitListener("0", endpoint=kernel.endpoint) as listener:
+                    theirs.sendall(b"opened")
+                    theirs.recv(1)  # there are losses now
+                    theirs.sendall(bytes([listener.stats().lost]))
+            finally:
+                os._exit(0)
+        theirs.close()
+        try:
+            assert ours.recv(6) == b"opened"
+            kernel.lose(3)
+            ours.sendall(b"x")
+            assert ours.recv(1) == bytes([3])
+        finally:
+            ours.close()
+            os.waitpid(child, 0)
 
 
 def test_captured_records_are_sent_again() -> None:
