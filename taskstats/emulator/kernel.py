@@ -35,7 +35,8 @@ _MOST = 1 << 8
 _numbers = itertools.count()
 
 _U16, _U32 = struct.Struct("=H"), struct.Struct("=I")
-_STORM_PIDS = 1 << 20  # pids of a storm begin here, beyond the tasks'
+_STORM_PIDS = 1 << 20  # pids of storms begin here, beyond the tasks'
+_STORM_TURN = 1 << 8  # so many records, and then whoever has asked meanwhile is answered
 
 
 class EmulatedKernel:
@@ -91,6 +92,7 @@ class EmulatedKernel:
             cgroups=Cgroups(),
             faults=faults,
         )
+        self._storm_pids = itertools.count(_STORM_PIDS)
         self._lock = threading.Lock()
         self._buffer = bytearray(_LONGEST_REQUEST)
         self._socket = _open()
@@ -308,28 +310,38 @@ class EmulatedKernel:
 
     # -- many records
 
-    def storm(self, count: int, cpu: int | None = None, comm: str | bytes = "storm") -> None:
+    def storm(
+        self,
+        count: int,
+        cpu: int | None = None,
+        comm: str | bytes = "storm",
+        uid: int = 0,
+    ) -> None:
         """So many processes of one thread exit, one after the other, as fast as can be.
 
-        They are no tasks that could be asked for. What finds no room is lost, and counted.
+        They are no tasks that could be asked for. What finds no room is lost, and counted. Requests
+        are answered all the while.
         """
         with self._lock:
             self._handle_queued()
             state = self._state
             on = self._first(cpu)
             task = state.tasks.spawn(
-                comm_of(comm), None, self.init, None, cpu=on, uid=0, gid=0, vpid=None
+                comm_of(comm), None, self.init, None, cpu=on, uid=uid, gid=0, vpid=None
             )
             datagram = bytearray(exiting.record(state, task, 0))
             state.tasks.end(task, zombie=False)
             places = [structs.ID_AT, *self._ids_in_record()]
-            for i in range(count):
+            for i in range(1, count + 1):
                 if not state.listeners.heard(on):
                     break
                 _U32.pack_into(datagram, messages.SEQ_AT, state.listeners.number(on))
+                pid = next(self._storm_pids)
                 for at in places:
-                    _U32.pack_into(datagram, at, _STORM_PIDS + i)
+                    _U32.pack_into(datagram, at, pid)
                 state.listeners.send(on, datagram)
+                if i % _STORM_TURN == 0:
+                    self._handle_queued()
 
     def _ids_in_record(self) -> list[int]:
         layout = self._state.layout

@@ -235,6 +235,37 @@ def test_a_storm_is_numbered_without_a_hole(kernel: EmulatedKernel) -> None:
     assert (stats.received, stats.lost, stats.unexplained) == (1000, 0, 0)
 
 
+def test_storms_are_of_different_processes_of_any_user(kernel: EmulatedKernel) -> None:
+    with ExitListener("0", endpoint=kernel.endpoint) as listener:
+        kernel.storm(5, uid=1000)
+        kernel.storm(5, uid=2000)
+        records = heard(listener)
+    assert len({r.ac_pid for r in records}) == 10
+    assert [r.ac_uid for r in records] == [1000] * 5 + [2000] * 5
+
+
+def test_who_asks_in_a_storm_is_answered(
+    kernel: EmulatedKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listeners = kernel._state.listeners
+    send = listeners.send
+    sent, answers = 0, 0
+    with Port(kernel.endpoint) as port, Port(kernel.endpoint) as asker:
+        assert port.errno(message(FAMILY, attribute(REGISTER, b"0\0"))) == 0
+
+        def send_and_ask(cpu: int, datagram: bytes | bytearray) -> None:
+            nonlocal sent, answers
+            send(cpu, datagram)
+            sent += 1
+            answers += len(asker.waiting())
+            if sent == 1:
+                asker.send(message(FAMILY, attribute(PID, struct.pack("=I", 1))))
+
+        monkeypatch.setattr(listeners, "send", send_and_ask)
+        kernel.storm(1000)
+    assert (sent, answers) == (1000, 2), "the record and the ACK"
+
+
 def test_what_a_storm_loses_is_counted_to_the_last(kernel: EmulatedKernel) -> None:
     with ExitListener("0", rcvbuf=100_000, endpoint=kernel.endpoint) as listener:
         kernel.storm(10_000)
