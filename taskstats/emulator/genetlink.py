@@ -109,7 +109,12 @@ def _do(state: State, request: Message) -> bytes | None:
 def answer(
     state: State, port: int, datagram: bytes, deliver: Callable[[int, bytes], Delivery]
 ) -> None:
-    """Does what a datagram asks for, in order: each reply comes before its ACK."""
+    """Does what a datagram asks for, in order: each reply comes before its ACK.
+
+    A bug, or a figure that is none, is EIO to who asked, who would else wait, and is raised in
+    the end.
+    """
+    bug = None
     for request in messages.messages(port, datagram):
         code = 0
         if request.flags & messages.NLM_F_REQUEST and request.type >= messages.NLMSG_MIN_TYPE:
@@ -119,5 +124,9 @@ def answer(
                     code = errno.EAGAIN
             except Refused as refusal:
                 code = refusal.errno
+            except Exception as error:
+                code, bug = errno.EIO, bug or error
         if code or request.flags & messages.NLM_F_ACK:
             deliver(port, messages.error(request, code))
+    if bug:
+        raise bug

@@ -693,6 +693,30 @@ def test_a_closed_kernel_answers_nobody() -> None:
         Client(endpoint=endpoint)
 
 
+def test_a_bug_is_told_to_who_asks_and_ends_it(
+    kernel: EmulatedKernel, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uncaught: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda one: uncaught.append(one.exc_type))
+    kernel.init.used["nvcsw"] = "x"  # type: ignore[assignment]
+    assert client.pids([1, 2]).errors == {1: errno.EIO, 2: errno.ESRCH}
+    kernel.close()
+    assert uncaught == [struct.error]
+    with pytest.raises(Unavailable):
+        client.pid(1)
+
+
+def test_a_bug_is_raised_in_the_call_that_meets_it(kernel: EmulatedKernel) -> None:
+    kernel.init.used["nvcsw"] = "x"  # type: ignore[assignment]
+    with Port(kernel.endpoint) as port:
+        with kernel._lock:  # the thread does not meet it first
+            port.send(message(FAMILY, attribute(PID, struct.pack("=I", 1))))
+            with pytest.raises(struct.error):
+                kernel._handle_queued()
+        (answer,) = port.waiting()
+    assert struct.unpack_from("=i", answer, 16) == (-errno.EIO,)
+
+
 def test_an_unclosed_kernel_is_told_and_ends() -> None:
     kernel = EmulatedKernel()
     port = Port(kernel.endpoint)
