@@ -48,21 +48,6 @@ def _elapsed_us(tasks: Tasks, task: Task) -> int:
     return max(1, (tasks.now_ns - task.started_ns) // 1000)
 
 
-def _usual(task: Task) -> dict[str, int]:
-    """What holds of any task where nobody said otherwise: it had to wait for a CPU to start at all,
-    and times follow from user and system time.
-    """
-    both = 1000 * (_number(task, "ac_utime") + _number(task, "ac_stime"))
-    return {
-        "cpu_count": 1,
-        "cpu_run_real_total": both,
-        "cpu_run_virtual_total": both,
-        "cpu_scaled_run_real_total": both,
-        "ac_utimescaled": _number(task, "ac_utime"),
-        "ac_stimescaled": _number(task, "ac_stime"),
-    }
-
-
 def of_task(
     tasks: Tasks, task: Task, layout: Layout, id_of: Callable[[Task | None], int], last: bool
 ) -> Values:
@@ -78,7 +63,7 @@ def of_task(
     elapsed = _elapsed_us(tasks, task)
     began = tasks.booted + (tasks.now_ns - 1000 * elapsed) // 10**9
     leader = task.process.leader
-    values: Values = {**_usual(task), **task.used}
+    values: Values = {**task.figures}
     values |= {
         "ac_comm": task.comm,
         "ac_pid": id_of(task),
@@ -106,7 +91,7 @@ def of_task(
 
 
 def _add(sums: dict[str, int], task: Task, names: tuple[str, ...], tasks: Tasks) -> None:
-    own = _usual(task) | {"ac_etime": _elapsed_us(tasks, task)} | task.used
+    own = task.figures | {"ac_etime": _elapsed_us(tasks, task)}
     for name in names:
         sums[name] = sums.get(name, 0) + own.get(name, 0)
     # Not the greatest of all: what the last one had.

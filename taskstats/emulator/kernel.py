@@ -184,14 +184,18 @@ class EmulatedKernel:
             return task
 
     def advance(self, seconds: float, *running: Task) -> None:
-        """Lets time pass; these tasks were in user mode all the while."""
+        """Lets time pass; these tasks were in user mode all the while.
+
+        Their `ac_utime` grows, and by as much `cpu_run_real_total`, `cpu_run_virtual_total`,
+        `cpu_scaled_run_real_total` and `ac_utimescaled`, from whatever they were.
+        """
         if seconds < 0:
             raise ValueError(f"time goes on, not back by {-seconds} s")
         with self._lock:
             self._handle_queued()
             self._state.tasks.now_ns += round(seconds * 10**9)
             for task in running:
-                task.add(ac_utime=round(seconds * 10**6))
+                task.run(round(seconds * 10**6))
 
     def exit(
         self,

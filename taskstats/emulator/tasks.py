@@ -18,6 +18,16 @@ WORKED_OUT = frozenset(
     }
 )
 
+#: What follows from user and system time where nobody said otherwise: how much of it is a
+#: microsecond of each.
+_FOLLOWS = {
+    "cpu_run_real_total": (1000, 1000),
+    "cpu_run_virtual_total": (1000, 1000),
+    "cpu_scaled_run_real_total": (1000, 1000),
+    "ac_utimescaled": (1, 0),
+    "ac_stimescaled": (0, 1),
+}
+
 _COMM_LENGTH = 15
 _FIRST_PID = 1000
 
@@ -56,7 +66,7 @@ class Task:
             if it is not in that.
         started_ns: When it was made, by the kernel's monotonic clock.
         state: What it is doing, for a cgroup's counts.
-        used: What it has used or was given: field -> value, by the kernel's names.
+        used: What it was said to have used or was given: field -> value, by the kernel's names.
         forked: It has not called exec since the fork.
         exited: It has exited; a leader stays a zombie until it is reaped.
         exit_code: As wait(2) gives it.
@@ -93,10 +103,34 @@ class Task:
         """Whether it leads its group."""
         return self.process.leader is self
 
+    @property
+    def figures(self) -> dict[str, int]:
+        """What it has used: what was said, and what holds of any task where nobody said otherwise.
+        It had to wait for a CPU to start at all, and times follow from user and system time.
+        """
+        user, system = (self.used.get(name, 0) for name in ("ac_utime", "ac_stime"))
+        follow = {name: user * per[0] + system * per[1] for name, per in _FOLLOWS.items()}
+        return {"cpu_count": 1} | follow | self.used
+
     def add(self, **amounts: int) -> None:
-        """Adds to what it has used: `add(ac_utime=2_000_000, nvcsw=3)`; units as in `FIELDS`."""
+        """Adds to what it has used: `add(ac_utime=2_000_000, nvcsw=3)`; units as in `FIELDS`.
+
+        `cpu_run_real_total`, `cpu_run_virtual_total`, `cpu_scaled_run_real_total`, `ac_utimescaled`
+        and `ac_stimescaled` follow from `ac_utime` and `ac_stime` until they are added to, or given
+        to `spawn`. From then on they are what was said, and what `advance` makes of it.
+        """
+        before = self.figures
         for name, value in checked(amounts).items():
-            self.used[name] = fits(name, self.used.get(name, 0) + value)
+            self.used[name] = fits(name, before.get(name, 0) + value)
+
+    def run(self, us: int) -> None:
+        """It was in user mode: `ac_utime` grows, and what follows, whether or not it was added to.
+
+        Args:
+            us: For how long, microseconds.
+        """
+        said = {name: us * per[0] for name, per in _FOLLOWS.items() if name in self.used}
+        self.add(ac_utime=us, **said)
 
     def rename(self, comm: str | bytes) -> None:
         """Gives it another name (prctl's PR_SET_NAME)."""

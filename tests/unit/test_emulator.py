@@ -34,7 +34,7 @@ from taskstats import (
     cgroup_stats,
     decode,
 )
-from taskstats.emulator import Caller, EmulatedKernel, Quirks, cpumask, exiting
+from taskstats.emulator import Caller, EmulatedKernel, Quirks, Task, cpumask, exiting
 from taskstats.emulator.errors import Refused
 
 FAMILY = 0x1F  # what the emulated kernel's nlctrl says
@@ -89,6 +89,31 @@ def test_time_is_the_tests(kernel: EmulatedKernel, client: Client) -> None:
     assert client.pid(first.pid).ac_btime64 == started
     group = client.tgid(first.pid)
     assert group.ac_etime == 2 * 3_600_250_000 + 10_000_000
+
+
+RUNS = ("cpu_run_real_total", "cpu_run_virtual_total", "cpu_scaled_run_real_total")
+
+
+def test_a_figure_that_was_added_to_goes_on(kernel: EmulatedKernel, client: Client) -> None:
+    added, given, told = kernel.spawn(), kernel.spawn(**dict.fromkeys(RUNS, 7)), kernel.spawn()
+
+    def read(task: Task, *names: str) -> list[int]:
+        record = client.pid(task.pid)
+        return [getattr(record, name) for name in names]
+
+    kernel.advance(2, added, given, told)
+    added.add(**dict.fromkeys(RUNS, 10), ac_utimescaled=3, cpu_count=4)
+    assert read(added, *RUNS) == [2 * 10**9 + 10] * 3
+    assert read(given, *RUNS) == [2 * 10**9 + 7] * 3
+    assert read(added, "ac_utime", "ac_utimescaled", "cpu_count") == [2_000_000, 2_000_003, 5]
+    kernel.advance(1, added, given)
+    assert read(added, *RUNS) == [3 * 10**9 + 10] * 3
+    assert read(given, *RUNS) == [3 * 10**9 + 7] * 3
+    assert read(added, "ac_utime", "ac_utimescaled", "cpu_count") == [3_000_000, 3_000_003, 5]
+    told.add(ac_utime=5, cpu_run_real_total=1)
+    told.add(ac_stime=6)
+    assert read(told, *RUNS) == [2 * 10**9 + 1, 2 * 10**9 + 11_000, 2 * 10**9 + 11_000]
+    assert read(told, "ac_utimescaled", "ac_stimescaled") == [2_000_005, 6]
 
 
 def test_what_grows_too_big_begins_at_0_again(kernel: EmulatedKernel, client: Client) -> None:
