@@ -188,11 +188,16 @@ class EmulatedKernel:
 
         Their `ac_utime` grows, and by as much `cpu_run_real_total`, `cpu_run_virtual_total`,
         `cpu_scaled_run_real_total` and `ac_utimescaled`, from whatever they were.
+
+        Raises:
+            ValueError: One of them has exited, or the time is negative.
         """
         if seconds < 0:
             raise ValueError(f"time goes on, not back by {-seconds} s")
         with self._lock:
             self._handle_queued()
+            for task in running:
+                _alive(task)
             self._state.tasks.now_ns += round(seconds * 10**9)
             for task in running:
                 task.run(round(seconds * 10**6))
@@ -253,7 +258,8 @@ class EmulatedKernel:
         If it was not the leader, the pid has two records: the old leader's, now, and its own.
         """
         with self._lock:
-            self._alive(task)
+            self._handle_queued()
+            _alive(task)
             for other in [one for one in task.process.living if one is not task]:
                 self._end(other, 0, 0, False)
                 other.flags |= accounting.AXSIG
@@ -268,14 +274,10 @@ class EmulatedKernel:
             self._handle_queued()
             self._state.tasks.reap(task.process.leader)
 
-    def _alive(self, task: Task) -> None:
-        self._handle_queued()
-        if task.exited:
-            raise ValueError(f"{task!r} has exited")
-
     def _end(self, task: Task, code: int, signal: int, core: bool) -> None:
         """Decides a task's end."""
-        self._alive(task)
+        self._handle_queued()
+        _alive(task)
         if not (0 <= code <= 255 and 0 <= signal <= 127):
             raise ValueError(f"no exit status: code {code}, signal {signal}")
         task.exit_code = code << 8 | signal | core << 7
@@ -403,7 +405,13 @@ class EmulatedKernel:
         return "queued"
 
     def _handle_queued(self) -> None:
-        """Answers what has been sent so far. With the lock held."""
+        """Answers what has been sent so far. With the lock held.
+
+        Raises:
+            ValueError: It is closed.
+        """
+        if self._socket.fileno() < 0:
+            raise ValueError("the emulated kernel is closed")
         while True:
             try:
                 size, (port, _) = self._socket.recvfrom_into(self._buffer)
@@ -415,7 +423,7 @@ class EmulatedKernel:
     # -- lifecycle
 
     def close(self) -> None:
-        """Ends it; whoever asks it then is refused (ECONNREFUSED)."""
+        """Ends it; whoever asks it then is refused (ECONNREFUSED), and calls are a ValueError."""
         if self._thread.is_alive():
             self._wake.send(b"x")
             self._thread.join()
@@ -436,6 +444,11 @@ class EmulatedKernel:
     def __repr__(self) -> str:
         layout = self._state.layout
         return f"<EmulatedKernel port {self.endpoint.port}, struct version {layout.version}>"
+
+
+def _alive(task: Task) -> None:
+    if task.exited:
+        raise ValueError(f"{task!r} has exited")
 
 
 def _serve(of: weakref.ref[EmulatedKernel], asked: socket.socket, woken: socket.socket) -> None:

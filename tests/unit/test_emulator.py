@@ -11,7 +11,7 @@ import resource
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -651,9 +651,17 @@ def test_an_exit_that_is_refused_changes_nothing(
 def test_a_task_exits_once(kernel: EmulatedKernel) -> None:
     task = kernel.spawn()
     kernel.exit(task)
-    for again in (kernel.exit, kernel.exit_group, lambda task: kernel.exec(task, "true")):
+    now = kernel._state.tasks.now_ns
+    again: tuple[Callable[[Task], None], ...] = (
+        kernel.exit,
+        kernel.exit_group,
+        lambda task: kernel.exec(task, "true"),
+        lambda task: kernel.advance(1, kernel.init, task),
+    )
+    for call in again:
         with pytest.raises(ValueError, match="has exited"):
-            again(task)
+            call(task)
+    assert (kernel._state.tasks.now_ns, kernel.init.used) == (now, {})
     with pytest.raises(ValueError, match="has exited"):
         kernel.spawn(group=task)
 
@@ -716,6 +724,31 @@ def test_a_closed_kernel_answers_nobody() -> None:
     kernel.close()
     with pytest.raises(Unavailable):
         Client(endpoint=endpoint)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda k, _: k.spawn(),
+        lambda k, _: k.advance(1),
+        lambda k, task: k.exit(task),
+        lambda k, task: k.exit_group(task),
+        lambda k, task: k.exec(task, "true"),
+        lambda k, task: k.reap(task),
+        lambda k, _: k.lose(),
+        lambda k, _: k.storm(1),
+        lambda k, _: k.replay([]),
+        lambda k, _: k.cgroup("/"),
+        lambda k, _: k.listeners(),
+        lambda k, _: k.fail_allocation("reply"),
+        lambda k, _: setattr(k, "caller", Caller()),
+    ],
+)
+def test_a_closed_kernel_says_so(call: Callable[[EmulatedKernel, Task], object]) -> None:
+    with EmulatedKernel() as kernel:
+        task = kernel.spawn()
+    with pytest.raises(ValueError, match="the emulated kernel is closed"):
+        call(kernel, task)
 
 
 def test_a_bug_is_told_to_who_asks_and_ends_it(
