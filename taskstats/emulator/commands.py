@@ -9,7 +9,7 @@ from taskstats.emulator import accounting, cpumask, structs
 from taskstats.emulator.errors import Refused
 from taskstats.emulator.messages import Message, attribute, message
 from taskstats.emulator.state import State
-from taskstats.emulator.tasks import Task
+from taskstats.emulator.tasks import pid_of
 from taskstats.rows import Kind
 
 Attributes: TypeAlias = Mapping[int, bytes]
@@ -86,10 +86,7 @@ def _reply(state: State, request: Message, kind: Kind, value: bytes) -> bytes:
     if kind == "group":
         values = accounting.of_group(state.tasks, task.process)
     else:
-
-        def seen(one: Task | None) -> int:
-            return ((one.vpid if in_namespace else one.pid) or 0) if one else 0
-
+        seen = state.tasks.id_in_namespace if in_namespace else pid_of
         values = accounting.of_task(state.tasks, task, state.layout, seen, last=False)
     stats = structs.pack(state.layout, values)
     return structs.record(

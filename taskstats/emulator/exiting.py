@@ -2,7 +2,7 @@
 
 from taskstats.emulator import accounting, structs
 from taskstats.emulator.state import State
-from taskstats.emulator.tasks import Task
+from taskstats.emulator.tasks import Task, pid_of
 from taskstats.rows import Kind
 
 
@@ -28,13 +28,9 @@ def leave(state: State, task: Task, numbered_on: int | None = None, zombie: bool
 
 def record(state: State, task: Task, seq: int) -> bytes:
     """The message: of the task, and with the last one of several also of their group."""
-
-    def pid(one: Task | None) -> int:
-        return one.pid if one else 0
-
     process = task.process
     last = process.living == [task]
-    values = accounting.of_task(state.tasks, task, state.layout, pid, last)
+    values = accounting.of_task(state.tasks, task, state.layout, pid_of, last)
     records: list[tuple[Kind, int, bytes]] = [
         ("task", task.pid, structs.pack(state.layout, values))
     ]

@@ -154,7 +154,8 @@ class EmulatedKernel:
             cpu: Where it runs; None for the first, or its group's.
             uid: Real user id; None for its group's or its parent's. So is `gid`.
             gid: Real group id.
-            vpid: Its id in the PID namespace of a caller that is in another.
+            vpid: Its id in the PID namespace of a caller that is in another. There is a pid 1:
+                init, until a task is spawned with that.
             used: What it has used or was given, by the kernel's names and units (`FIELDS`).
 
         Raises:

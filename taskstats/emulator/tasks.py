@@ -63,7 +63,7 @@ class Task:
         uid, gid: Real ids.
         parent: The process it is a child of; None for init.
         vpid: Its id in the PID namespace of a caller that is in another than the initial one; None
-            if it is not in that.
+            if it is not in that. Init plays its pid 1 until a task is spawned with that.
         started_ns: When it was made, by the kernel's monotonic clock.
         state: What it is doing, for a cgroup's counts.
         used: What it was said to have used or was given: field -> value, by the kernel's names.
@@ -137,6 +137,11 @@ class Task:
         self.comm = comm_of(comm)
 
 
+def pid_of(task: Task | None) -> int:
+    """A task's id in the initial namespace; 0 for none."""
+    return task.pid if task else 0
+
+
 def comm_of(comm: str | bytes) -> bytes:
     """A name as the kernel keeps it."""
     return (comm.encode() if isinstance(comm, str) else comm)[:_COMM_LENGTH]
@@ -187,7 +192,7 @@ class Tasks:
         self.booted = 1_767_225_600  # the beginning of 2026
         self._by_pid: dict[int, Task] = {}
         self._next_pid = _FIRST_PID
-        self.init = self.spawn(b"init", 1, None, None, cpu=0, uid=0, gid=0, vpid=None)
+        self.init = self.spawn(b"init", 1, None, None, cpu=0, uid=0, gid=0, vpid=1)
         self.init.started_ns = 0
         self.init.forked = False
 
@@ -234,10 +239,19 @@ class Tasks:
         return self._next_pid - 1
 
     def find(self, id_: int, in_namespace: bool = False) -> Task | None:
-        """The task with this id, a zombie too; in the caller's namespace by its `vpid`."""
+        """The task with this id, a zombie too; in the caller's namespace by its `vpid`, of which
+        the newest owner counts.
+        """
         if not in_namespace:
             return self._by_pid.get(id_)
-        return next((task for task in self if task.vpid == id_), None)
+        newest_first = reversed(self._by_pid.values())
+        return next((task for task in newest_first if task.vpid == id_), None)
+
+    def id_in_namespace(self, task: Task | None) -> int:
+        """A task's `vpid`; 0 if it has none, or a newer task owns it."""
+        if task is None or task.vpid is None:
+            return 0
+        return task.vpid if self.find(task.vpid, True) in (task, None) else 0
 
     def end(self, task: Task, zombie: bool) -> None:
         """A task has sent its record: only a leader leaves anything behind.

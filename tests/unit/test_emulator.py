@@ -440,6 +440,24 @@ def test_ids_in_a_pid_namespace(kernel: EmulatedKernel) -> None:
         ExitListener(endpoint=kernel.endpoint)
 
 
+def test_a_pid_namespace_has_a_pid_1(kernel: EmulatedKernel) -> None:
+    task = kernel.spawn("true", vpid=2)
+    kernel.caller = Caller(initial_pid_namespace=False)
+    for where in (None, Where(uid=0)):
+        with pytest.raises(Unavailable):
+            ExitListener(where=where, endpoint=kernel.endpoint)
+    with Client(endpoint=kernel.endpoint) as client:
+        read = client.pid(1)
+        assert (read.comm, read.ac_pid, read.ac_ppid) == ("init", 1, 0)
+        assert client.pid(2).ac_ppid == 1
+        first = kernel.spawn("first", vpid=1)
+        assert (client.pid(1).comm, client.pid(1).ac_ppid) == ("first", 0)
+        assert client.pid(2).ac_ppid == 0, "init is outside now"
+        kernel.spawn("second", vpid=2, parent=first)
+        assert (client.pid(2).comm, client.pid(2).ac_ppid) == ("second", 1)
+        assert task.vpid == 2
+
+
 def test_nothing_is_heard_in_a_network_namespace(kernel: EmulatedKernel) -> None:
     kernel.caller = Caller(initial_network_namespace=False)
     with ExitListener("0", endpoint=kernel.endpoint) as listener:
