@@ -72,9 +72,11 @@ def attribute(type_: int, payload: bytes = b"") -> bytes:
     return _ATTRIBUTE.pack(size, type_) + payload + bytes(-size % 4)
 
 
-def message(type_: int, command: int, attrs: Iterable[bytes], *, port: int, seq: int) -> bytes:
-    """A generic netlink message of version 1."""
-    body = _GENERIC.pack(command, 1, 0) + b"".join(attrs)
+def message(
+    type_: int, command: int, attrs: Iterable[bytes], *, port: int, seq: int, version: int = 1
+) -> bytes:
+    """A generic netlink message; the version is that of the family."""
+    body = _GENERIC.pack(command, version, 0) + b"".join(attrs)
     return _HEADER.pack(HEADER_SIZE + len(body), type_, 0, seq, port) + body
 
 

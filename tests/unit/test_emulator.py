@@ -511,6 +511,74 @@ def test_nothing_is_said_of_a_number_that_is_no_descriptor(kernel: EmulatedKerne
         assert port.errno(request) == 0
 
 
+# ---- nlctrl, as live 6.18 answers
+
+NLCTRL, GET_FAMILY, FAMILY_ID, FAMILY_NAME = 0x10, 3, 1, 2
+NAME = b"TASKSTATS\0"
+
+
+@pytest.mark.parametrize(
+    ("asked", "id_"),
+    [
+        ([(FAMILY_ID, b"\x1f\0")], FAMILY),
+        ([(FAMILY_ID, b"\x1f\0\xff\xff")], FAMILY),
+        ([(FAMILY_ID, b"\x10\0")], NLCTRL),
+        ([(FAMILY_NAME, b"nlctrl\0")], NLCTRL),
+        ([(FAMILY_NAME, NAME + b"aaaaa\0")], FAMILY),
+        ([(FAMILY_NAME, NAME), (FAMILY_ID, b"\xff\xff")], FAMILY),  # the name decides
+    ],
+)
+def test_a_family_is_told_by_name_or_id(
+    kernel: EmulatedKernel, asked: list[tuple[int, bytes]], id_: int
+) -> None:
+    parts = [attribute(*one) for one in asked]
+    with Port(kernel.endpoint) as port:
+        port.send(message(NLCTRL, *parts, command=GET_FAMILY))
+        told = port.receive()
+    assert told[16:18] == bytes([1, 2]), "CTRL_CMD_NEWFAMILY, of the controller's version"
+    assert attribute(FAMILY_ID, struct.pack("=H", id_)) in told
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ([], errno.EINVAL),
+        ([(FAMILY_NAME, b"")], errno.EINVAL),
+        ([(FAMILY_NAME, b"TASKSTATS")], errno.EINVAL),
+        ([(FAMILY_NAME, b"a" * 16 + b"\0")], errno.EINVAL),
+        ([(FAMILY_NAME, NAME + b"aaaaaa")], errno.ERANGE),
+        ([(FAMILY_NAME, b"\0")], errno.ENOENT),
+        ([(FAMILY_NAME, b"a" * 15 + b"\0")], errno.ENOENT),
+        ([(FAMILY_NAME, b"no\0"), (FAMILY_ID, b"\x1f\0")], errno.ENOENT),
+        ([(FAMILY_ID, b"\x1f")], errno.ERANGE),
+        ([(FAMILY_ID, b"\xff\xff")], errno.ENOENT),
+        ([(FAMILY_NAME, NAME), (FAMILY_ID, b"")], errno.ERANGE),
+    ],
+)
+def test_what_names_no_family_is_refused(
+    kernel: EmulatedKernel, asked: list[tuple[int, bytes]], code: int
+) -> None:
+    parts = [attribute(*one) for one in asked]
+    with Port(kernel.endpoint) as port:
+        assert port.errno(message(NLCTRL, *parts, command=GET_FAMILY)) == code
+
+
+@pytest.mark.parametrize(
+    ("family", "command", "code"),
+    [
+        *((NLCTRL, command, errno.EOPNOTSUPP) for command in (0, 5, 9, 10)),
+        (NLCTRL, 11, errno.EINVAL),
+        (FAMILY, 3, errno.EOPNOTSUPP),
+        (FAMILY, 5, errno.EINVAL),
+    ],
+)
+def test_each_family_says_from_where_on_flags_count(
+    kernel: EmulatedKernel, family: int, command: int, code: int
+) -> None:
+    with Port(kernel.endpoint) as port:
+        assert port.errno(message(family, command=command, flags=0x101)) == code
+
+
 # ---- CPU lists
 
 
