@@ -53,6 +53,7 @@ class Folder:
 def folder(machine: Machine, writable: str) -> Iterator[Folder]:
     """A folder with the guest's first program; `writable` is the command that mounts `told`."""
     path = Path(tempfile.mkdtemp(prefix=f"{machine.name}-"))
+    path.chmod(0o755)  # for the guest's other users
     try:
         made = Folder(path)
         made.told.mkdir()
