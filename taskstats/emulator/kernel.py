@@ -10,6 +10,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -425,8 +426,9 @@ class EmulatedKernel:
 
     def close(self) -> None:
         """Ends it; whoever asks it then is refused (ECONNREFUSED), and calls are a ValueError."""
-        if self._thread.is_alive():
-            self._wake.send(b"x")
+        if self._thread.is_alive():  # it is not in a child of fork
+            with suppress(BrokenPipeError):  # it ends by itself, after a bug
+                self._wake.send(b"x")
             self._thread.join()
         self._wake.close()
 

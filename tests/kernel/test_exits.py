@@ -160,7 +160,7 @@ def test_hears_only_its_cpus(cpu: int) -> None:
 def test_overflow_is_counted_exactly() -> None:
     """Nobody reads, and the queues hold a few dozen: what does not fit is lost, and counted."""
     made = 500
-    with ExitListener(rcvbuf=64 << 10) as listener:
+    with ExitListener(rcvbuf=64 << 10) as listener, only_on(CPUS[0]):
         pids = {child.spawn_and_reap() for _ in range(made)}
         middle = listener.stats()
         first = list(next(listener.batches()))

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from support import task
@@ -108,7 +108,8 @@ class _Server(threading.Thread):
         return errno.EIO if operation == _READ else errno.ENOSYS, b""
 
     def _reply(self, unique: int, failed: int, body: bytes = b"") -> None:
-        os.write(self._fuse, struct.pack("=IiQ", 16 + len(body), -failed, unique) + body)
+        with suppress(FileNotFoundError):  # who asked was killed, and waits no more
+            os.write(self._fuse, struct.pack("=IiQ", 16 + len(body), -failed, unique) + body)
 
 
 def _check(result: int) -> None:
