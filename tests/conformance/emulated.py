@@ -20,7 +20,7 @@ from conformance.world import (
     Task,
     World,
 )
-from taskstats import emulator
+from taskstats import cpulist, emulator
 from taskstats.emulator import Caller, EmulatedKernel, Quirks
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class EmulatedWorld(World):
                 cpus=self.possible, version=self.version, quirks=self.quirks, padding=self.padding
             )
         )
-        self.cpus = _numbers(self.possible)
+        self.cpus = cpulist.parse(self.possible)
         self.n_cpus = self.cpus[-1] + 1
         self._own = self._kernel.spawn("asker", vpid=1)
         self.size = self.query(_Task(self._own)).size
@@ -211,11 +211,6 @@ def _of(task: Task) -> emulator.Task:
 def _dumps(signal: int) -> bool:
     """Whether a signal's default is to dump core."""
     return signal in (3, 6, 11)
-
-
-def _numbers(cpus: str) -> list[int]:
-    ends = [part.split("-") for part in cpus.split(",")]
-    return [cpu for end in ends for cpu in range(int(end[0]), int(end[-1]) + 1)]
 
 
 @contextmanager

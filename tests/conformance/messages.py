@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from support import wire
+from support.asking import CGROUP_GET, DEREGISTER, GET, PID, REGISTER, TGID, attribute
 
 # include/uapi/linux/{netlink,genetlink,taskstats,cgroupstats}.h
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_ECHO, NLM_F_DUMP = 1, 4, 8, 0x300
@@ -16,8 +17,7 @@ NLMSG_ERROR, NLCTRL = wire.NLMSG_ERROR, wire.NLCTRL
 NLMSGERR_ATTR_MSG, NLMSGERR_ATTR_OFFS = 1, 2
 CTRL_CMD_NEWFAMILY, CTRL_CMD_GETFAMILY = 1, 3
 CTRL_ATTR_FAMILY_ID, CTRL_ATTR_FAMILY_NAME, CTRL_ATTR_VERSION, CTRL_ATTR_HDRSIZE = 1, 2, 3, 4
-GET, NEW, CGROUP_GET, CGROUP_NEW = 1, 2, 4, 5
-PID, TGID, REGISTER, DEREGISTER = 1, 2, 3, 4
+NEW, CGROUP_NEW = 2, 5
 FD = 1
 CGROUP_STATS = 1
 
@@ -52,12 +52,6 @@ class Request:
         type_ = family if self.type is None else self.type
         header = struct.pack("=IHHII", length, type_, self.flags, seq, self.port)
         return header + body + bytes(-size % 4)
-
-
-def attribute(type_: int, payload: bytes = b"", length: int | None = None) -> bytes:
-    """An attribute with its padding, and on demand with a length that is not its own."""
-    made = wire.attribute(type_, payload)
-    return made if length is None else struct.pack("=H", length) + made[2:]
 
 
 def u32(type_: int, value: int) -> bytes:

@@ -4,6 +4,7 @@ import socket
 import struct
 from typing import Self
 
+from support import wire
 from taskstats import Endpoint
 
 GET, CGROUP_GET = 1, 4
@@ -13,10 +14,10 @@ _PATIENCE = 60  # seconds: a failure, not a hang
 _SOL_NETLINK, _CAP_ACK, _NO_ENOBUFS = 270, 10, 5
 
 
-def attribute(type_: int, payload: bytes = b"", size: int | None = None) -> bytes:
-    """One attribute; `size` is what its header says, if that is not the truth."""
-    size = 4 + len(payload) if size is None else size
-    return struct.pack("=HH", size, type_) + payload + bytes(-len(payload) % 4)
+def attribute(type_: int, payload: bytes = b"", length: int | None = None) -> bytes:
+    """An attribute with its padding, and on demand with a length that is not its own."""
+    made = wire.attribute(type_, payload)
+    return made if length is None else struct.pack("=H", length) + made[2:]
 
 
 def message(
@@ -25,12 +26,10 @@ def message(
     command: int = GET,
     flags: int = REQUEST | ACK,
     seq: int = 1,
-    size: int | None = None,
 ) -> bytes:
     """A generic netlink request."""
     body = bytes([command, 1, 0, 0]) + b"".join(attributes)
-    size = 16 + len(body) if size is None else size
-    return struct.pack("=IHHII", size, type_, flags, seq, 0) + body
+    return struct.pack("=IHHII", 16 + len(body), type_, flags, seq, 0) + body
 
 
 class Port:

@@ -4,6 +4,8 @@ import socket
 import struct
 from pathlib import Path
 
+from support import wire
+from support.asking import REGISTER, REQUEST, attribute, message
 from support.descriptors import NETLINK_GENERIC
 
 
@@ -11,21 +13,17 @@ def register(port: int, cpus: str) -> socket.socket:
     """A listener that nobody reads, and that does not deregister; port 0 for any."""
     one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC)
     one.bind((port, 0))
-    text = cpus.encode() + b"\0"
-    attribute = struct.pack("=HH", 4 + len(text), 3) + text + bytes(-len(text) % 4)
-    size = 20 + len(attribute)
-    one.send(struct.pack("=IHHIIBBH", size, family(), 1, 1, 0, 1, 1, 0) + attribute)
+    wanted = attribute(REGISTER, cpus.encode() + b"\0")
+    one.send(message(family(), wanted, flags=REQUEST))
     return one
 
 
 def family() -> int:
     """The id of the TASKSTATS family."""
-    name = b"TASKSTATS\0"
-    attribute = struct.pack("=HH", 4 + len(name), 2) + name + bytes(-len(name) % 4)
+    name = attribute(2, b"TASKSTATS\0")
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC) as one:
         one.bind((0, 0))
-        size = 20 + len(attribute)
-        one.send(struct.pack("=IHHIIBBH", size, 16, 1, 1, 0, 3, 1, 0) + attribute)
+        one.send(message(wire.NLCTRL, name, command=3, flags=REQUEST))
         reply = one.recv(4096)
     at = 20
     while at < len(reply):
