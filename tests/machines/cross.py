@@ -1,13 +1,12 @@
 """The shim's C tests on another architecture, by qemu's user emulation: s390x is big-endian."""
 
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
 
 from machines.guest import ROOT
-from machines.result import CannotBeHad, Result
+from machines.result import Result, need
 from machines.table import Machine
 
 #: Program -> its Debian package.
@@ -20,9 +19,7 @@ NEEDED = {
 
 def run(machine: Machine, cache: Path) -> Result:
     """Compiles the tests, and runs them: each is a program, and says what it checked."""
-    missing = [package for program, package in NEEDED.items() if not shutil.which(program)]
-    if missing:
-        raise CannotBeHad(f"needs the Debian packages {', '.join(missing)}")
+    need(NEEDED)
     started = time.monotonic()
     made = subprocess.run(
         [

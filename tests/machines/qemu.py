@@ -12,7 +12,7 @@ from pathlib import Path
 
 from machines import guest
 from machines.fetch import Suite
-from machines.result import Broken, CannotBeHad, Result
+from machines.result import Broken, Result, need
 from machines.table import Machine
 
 #: What the root needs, in the order to load it, where it is not built in.
@@ -48,9 +48,7 @@ exec $bb switch_root /root {init}
 
 def run(machine: Machine, cache: Path) -> Result:
     """Boots it, and runs the tests in it."""
-    missing = [package for path, package in NEEDED.items() if not Path(path).exists()]
-    if missing:
-        raise CannotBeHad(f"needs the Debian packages {', '.join(missing)}")
+    need(NEEDED)
     assert machine.suite is not None
     roots = _unpacked(Suite(machine.suite, cache), machine.package)
     kernel = _only(roots, "**/vmlinuz*")

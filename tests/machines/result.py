@@ -1,6 +1,7 @@
 """What became of a kernel, and the table of them all."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +14,17 @@ class CannotBeHad(Exception):
 
 class Broken(Exception):
     """A kernel that did not do what it must: it fails."""
+
+
+def need(programs: Mapping[str, str]) -> None:
+    """Programs, by name or path, each with its Debian package.
+
+    Raises:
+        CannotBeHad: Some are not installed.
+    """
+    missing = [package for program, package in programs.items() if not shutil.which(program)]
+    if missing:
+        raise CannotBeHad(f"needs the Debian packages {', '.join(missing)}")
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 import os
 import re
-import shutil
 import time
 from pathlib import Path
 
 from machines import guest
 from machines.fetch import Suite
-from machines.result import Broken, CannotBeHad, Result
+from machines.result import Broken, CannotBeHad, Result, need
 from machines.table import Machine
 
 BUSYBOX = Path("/bin/busybox")
@@ -20,8 +19,7 @@ NO_ROOM = "ptrace set fp regs failed"
 
 def run(machine: Machine, cache: Path) -> Result:
     """Boots it, and runs the tests in it."""
-    if not BUSYBOX.exists():
-        raise CannotBeHad("needs the Debian package busybox-static")
+    need({str(BUSYBOX): "busybox-static"})
     program = _program(machine, cache)
     started = time.monotonic()
     with guest.folder(machine, 'mount -t hostfs -o "$TOLD" told "$TOLD"') as folder:
@@ -56,10 +54,8 @@ def run(machine: Machine, cache: Path) -> Result:
 def _program(machine: Machine, cache: Path) -> str:
     if machine.suite:
         return str(Suite(machine.suite, cache).unpacked(machine.package) / "usr/bin/linux.uml")
-    program = shutil.which("linux.uml")
-    if not program:
-        raise CannotBeHad(f"needs the Debian package {machine.package}")
-    return program
+    need({"linux.uml": machine.package})
+    return "linux.uml"
 
 
 def _idlest(cpus: set[int]) -> int:
