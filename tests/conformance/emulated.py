@@ -89,13 +89,7 @@ class EmulatedWorld(World):
         self.size = self.query(_Task(self._own)).size
 
     def lacks(self, need: Need) -> str | None:
-        if need == "struct version 12" and self.version < 12:
-            return f"its struct is of version {self.version}"
-        if need == "two CPUs" and len(self.cpus) < 2:
-            return "it is of one CPU"
-        if need == "a hole among the possible CPUs" and self.n_cpus == len(self.cpus):
-            return "its possible CPUs have no hole"
-        return _LACKS.get(need)
+        return _LACKS.get(need) or super().lacks(need)
 
     def listener(
         self, port: int = 0, rcvbuf: int | None = None, options: Iterable[int] | None = None

@@ -99,19 +99,13 @@ class RealWorld(World):
         if need in _CGROUPS:
             return self._lacks_cgroups(_CGROUPS[need])
         match need:
-            case "struct version 12" if self.version < 12:
-                return f"its struct is of version {self.version}"
-            case "two CPUs" if len(self.cpus) < 2:
-                return "it has one CPU"
-            case "a hole among the possible CPUs" if "," not in self.possible:
-                return "its possible CPUs have no hole"
             case "a file system of the asker's":
                 return _refused("FUSE", _try_fuse)
             case "a task without a program" if not _is_kthreadd():
                 return "its kernel threads cannot be seen from this PID namespace"
             case "delay accounting" if not self.query(self.spawn())["cpu_count"]:
                 return "delay accounting is not built in, or is off"
-        return None
+        return super().lacks(need)
 
     def _lacks_cgroups(self, version: int) -> str | None:
         def try_one() -> None:

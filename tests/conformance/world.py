@@ -222,9 +222,16 @@ class World(ABC):
         """Its name and release."""
         return f"{self.name} {self.release}"
 
-    @abstractmethod
     def lacks(self, need: Need) -> str | None:
-        """Why it does not have this; None if it has."""
+        """Why it does not have this; None if it has. Here, what its figures tell."""
+        match need:
+            case "struct version 12" if self.version < 12:
+                return f"its struct is of version {self.version}"
+            case "two CPUs" if len(self.cpus) < 2:
+                return "it has one CPU"
+            case "a hole among the possible CPUs" if "," not in self.possible:
+                return "its possible CPUs have no hole"
+        return None
 
     # -- sockets
 
