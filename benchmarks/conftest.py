@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from figures import Figures, Line, table
+from figures import Figures, Measurement, table
 from floors import Floors
 
-_LINES = pytest.StashKey[list[Line]]()
+_MEASURED = pytest.StashKey[list[Measurement]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_LINES] = []
+    config.stash[_MEASURED] = []
     config.option.benchmark_quiet = True  # its table is of rounds, whatever a round is
 
 
@@ -26,7 +26,8 @@ def floors(tmp_path_factory: pytest.TempPathFactory) -> Floors:
 
 @pytest.fixture
 def figures(benchmark: Any, request: pytest.FixtureRequest) -> Figures:
-    return Figures(benchmark, request.config.stash[_LINES])
+    topic = request.path.stem.removeprefix("test_")
+    return Figures(benchmark, topic, request.config.stash[_MEASURED])
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def one_cpu() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if not config.stash[_LINES]:
+    if not config.stash[_MEASURED]:
         return
     model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     terminalreporter.section("figures")
@@ -47,5 +48,5 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         f"{model[1] if model else platform.machine()}, {os.cpu_count()} CPUs; "
         f"Linux {platform.release()}; Python {platform.python_version()}"
     )
-    for line in table(config.stash[_LINES]):
+    for line in table(config.stash[_MEASURED]):
         terminalreporter.line(line)

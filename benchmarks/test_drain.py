@@ -27,8 +27,12 @@ def test_drain(figures: Figures, floors: Floors, name: str, queued: int) -> None
             }
         )
         exits.check()
-    what = f"drain {FRAMES[name]}, {queued:,} queued"
-    figures.ratio(what, seen["ours"], seen["floor"], at_most=1.10 if queued == RECORDS else None)
+    figures.compare(
+        f"drain {FRAMES[name]}",
+        seen,
+        at={"queued": queued},
+        targets={"floor": 1.10} if queued == RECORDS else None,
+    )
 
 
 def numpy_reads_it(exits: FakeExits) -> None:

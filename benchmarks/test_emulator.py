@@ -31,9 +31,9 @@ def test_storm(figures: Figures, floors: Floors) -> None:
             fake.drain(QUEUED)
             return took / QUEUED
 
-        seen = figures.turns({"ours": ours, "floor": floor})
+        seen = figures.turns({"ours": ours, "sendto in C": floor})
         stats = listener.stats()
         assert (stats.lost, stats.unexplained) == (0, 0)
         fake.check()
-    figures.ratio("emulated exits, each", seen["ours"], seen["floor"], to="sendto in C")
+    figures.compare("an emulated exit", seen)
     figures.value("emulated exits", [1e9 / ns for ns in seen["ours"]], "exits/s", at_least=100_000)

@@ -29,7 +29,7 @@ def against_floor(
             "floor": lambda: float(subprocess.check_output(command)),
         }
     )
-    figures.ratio(what, seen["ours"], seen["floor"])
+    figures.compare(what, seen)
 
 
 def test_one_at_a_time(figures: Figures, floors: Floors, client: Client) -> None:

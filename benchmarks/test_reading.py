@@ -45,8 +45,10 @@ def test_two_fields_in_a_loop(figures: Figures, rows: bytes) -> None:
         {name: lambda way=way: nanoseconds(way) / ROWS for name, way in ways.items()}  # type: ignore[misc]
     )
     for name in ("of records", "of columns"):
-        what = f"two fields of a record, {name}"
-        figures.ratio(what, seen[name], seen["tuples"], to="a list of tuples")
+        figures.compare(
+            f"two fields of a record, {name}",
+            {"ours": seen[name], "a list of tuples": seen["tuples"]},
+        )
     figures.value("two fields of a record", seen["of records"], "ns", at_most=600)
 
 
@@ -59,5 +61,5 @@ def test_to_arrow(figures: Figures, rows: bytes) -> None:
             "floor": lambda: nanoseconds(lambda: np.ascontiguousarray(words.T)) / ROWS,
         }
     )
-    figures.ratio("to_arrow, a row", seen["ours"], seen["floor"], to="transposing")
+    figures.compare("to_arrow, a row", {"ours": seen["ours"], "transposing": seen["floor"]})
     figures.value("to_arrow", [1e9 / ns for ns in seen["ours"]], "rows/s", at_least=2e6)

@@ -31,8 +31,7 @@ def test_one_record_in_each_socket(figures: Figures, floors: Floors) -> None:
             {"ours": partial(exits.ours, 1, DRAINS), "floor": partial(exits.floor, 1, DRAINS)}
         )
         exits.check()
-    what = f"a record in each of {CPUS} sockets"
-    figures.ratio(what, seen["ours"], seen["floor"], at_most=1.15)
+    figures.compare("a record in each socket", seen, at={"sockets": CPUS}, targets={"floor": 1.15})
 
 
 def test_silent_sockets_cost_nothing(figures: Figures, floors: Floors) -> None:
@@ -43,5 +42,9 @@ def test_silent_sockets_cost_nothing(figures: Figures, floors: Floors) -> None:
         )
         one.check()
         many.check()
-    what = f"a wakeup, one record among {CPUS} sockets"
-    figures.ratio(what, seen["many"], seen["one"], to="of one", at_most=1.15)
+    figures.compare(
+        "a wakeup for one record",
+        {"ours": seen["many"], "of one socket": seen["one"]},
+        at={"sockets": CPUS},
+        targets={"of one socket": 1.15},
+    )
