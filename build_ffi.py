@@ -18,6 +18,7 @@ SOURCES = [
     "csrc/netlink.c",
     "csrc/decode.c",
     "csrc/memory.c",
+    "csrc/process.c",
     "csrc/receive.c",
     "csrc/socket.c",
     "csrc/filter.c",

@@ -11,6 +11,7 @@
 #include "abi.h"
 #include "filter.h"
 #include "peer.h"
+#include "process.h"
 
 /* Numbers of the requests on a listener's sockets. */
 enum { SEQ_REGISTER = 1001, SEQ_DEREGISTER = 1002 };
@@ -20,7 +21,7 @@ enum { SEQ_REGISTER = 1001, SEQ_DEREGISTER = 1002 };
 
 int ts_exits_inherited(const struct ts_exits *exits)
 {
-    return exits->owner != getpid();
+    return exits->owner != ts_process();
 }
 
 /* ---- count ---- */
@@ -212,7 +213,7 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wa
         return -ENOMEM;
     memset(made, 0, size);
     made->endpoint = *endpoint;
-    made->owner = getpid();
+    made->owner = ts_process();
     made->has_filter = wanted->filter != NULL;
     made->epoll = made->event = -1;
     made->n = n;

@@ -7,6 +7,7 @@
 
 #include "abi.h"
 #include "decode.h"
+#include "process.h"
 #include "receive.h"
 #include "socket.h"
 
@@ -86,7 +87,7 @@ int ts_client_open(const struct ts_endpoint *endpoint, uint32_t rcvbuf,
     memset(made, 0, sizeof(*made));
     made->endpoint = *endpoint;
     made->endpoint.cpus = NULL; /* the caller's, and not needed again */
-    made->owner = getpid();
+    made->owner = ts_process();
     made->fd = fd;
     made->family = (uint16_t)opened->family;
     made->seq = FIRST_SEQ;
@@ -99,7 +100,7 @@ int ts_client_open(const struct ts_endpoint *endpoint, uint32_t rcvbuf,
 
 int ts_client_close(struct ts_client *client)
 {
-    int inherited = client->owner != getpid();
+    int inherited = client->owner != ts_process();
 
     if (!inherited) /* in a child the lock may be held by a thread that is not there */
         pthread_mutex_lock(&client->lock);
@@ -122,8 +123,8 @@ static int send_requests(struct ts_client *client, const struct window *window, 
         .attribute = window->kind == TS_TASK ? TS_ATTR_PID : TS_ATTR_TGID,
         .size = sizeof(uint32_t),
     };
-    int64_t deadline = ts_answer_deadline(&client->endpoint);
     uint8_t *out = client->requests;
+    int64_t deadline = 0;
     uint32_t n = 0;
     ssize_t sent;
 
@@ -137,7 +138,7 @@ static int send_requests(struct ts_client *client, const struct window *window, 
     }
     do
         sent = send(client->fd, client->requests, n * REQUEST_SIZE, 0);
-    while (sent < 0 && ts_socket_again(&client->endpoint, deadline));
+    while (sent < 0 && ts_socket_again(&client->endpoint, &deadline));
     return sent < 0 ? -errno : (int)n;
 }
 
@@ -235,10 +236,10 @@ static int take_datagram(struct ts_client *client, struct window *window, unsign
  * of it is queued already: an empty queue with answers missing is a loss. */
 static int collect(struct ts_client *client, struct window *window, uint32_t expected)
 {
-    int64_t deadline = ts_answer_deadline(&client->endpoint);
     uint32_t target = window->answered + expected;
+    int64_t deadline = 0;
 
-    while (window->answered < target) {
+    for (;;) {
         int n =
             ts_receiver_take(&client->receiver, client->fd, target - window->answered, NULL);
 
@@ -247,6 +248,9 @@ static int collect(struct ts_client *client, struct window *window, uint32_t exp
             if (rc < 0)
                 return rc;
         }
+        if (window->answered >= target)
+            return 0;
+        ts_answer_deadline(&client->endpoint, &deadline);
         if (n == -EAGAIN && !client->endpoint.synchronous)
             n = ts_wait_readable(client->fd, deadline);
         else if (n > 0 && ts_now() > deadline)
@@ -256,7 +260,6 @@ static int collect(struct ts_client *client, struct window *window, uint32_t exp
         if (n < 0)
             return n;
     }
-    return 0;
 }
 
 /* Asks until every id of the window is answered, three times in vain at most. */
@@ -318,7 +321,7 @@ int ts_client_query(struct ts_client *client, uint32_t kind, const uint32_t *ids
     int32_t error = 0;
     uint32_t found = 0;
 
-    if (client->owner != getpid())
+    if (client->owner != ts_process())
         return -EOWNERDEAD;
     if (!errors && n != 1)
         return -EINVAL;

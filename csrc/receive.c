@@ -29,11 +29,32 @@ void ts_receiver_cut(struct ts_receiver *receiver, const struct ts_shape *shape)
     }
 }
 
+/* One datagram that comes whole: recvmmsg is a tenth of a query slower. */
+static int take_one(struct ts_receiver *receiver, int fd)
+{
+    struct mmsghdr *message = &receiver->messages[0];
+    struct sockaddr *source = (struct sockaddr *)&receiver->sources[0];
+    socklen_t source_size = sizeof(receiver->sources[0]);
+    ssize_t n;
+
+    do
+        n = recvfrom(fd, receiver->slots[0], TS_SLOT, MSG_DONTWAIT | MSG_TRUNC, source,
+                     &source_size);
+    while (n < 0 && (errno == EINTR || errno == ENOBUFS));
+    if (n < 0)
+        return -errno;
+    message->msg_len = n > (ssize_t)TS_SLOT ? TS_SLOT : (unsigned)n;
+    message->msg_hdr.msg_flags = n > (ssize_t)TS_SLOT ? MSG_TRUNC : 0;
+    return 1;
+}
+
 int ts_receiver_take(struct ts_receiver *receiver, int fd, unsigned most,
                      struct ts_record *rows)
 {
     int n;
 
+    if (most == 1 && !receiver->shape)
+        return take_one(receiver, fd);
     if (most > TS_SLOTS)
         most = TS_SLOTS;
     receiver->rows = rows;

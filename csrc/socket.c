@@ -25,9 +25,10 @@ int64_t ts_now(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-int64_t ts_answer_deadline(const struct ts_endpoint *endpoint)
+void ts_answer_deadline(const struct ts_endpoint *endpoint, int64_t *deadline_ns)
 {
-    return ts_now() + (int64_t)endpoint->timeout_ms * 1000000;
+    if (*deadline_ns == 0)
+        *deadline_ns = ts_now() + (int64_t)endpoint->timeout_ms * 1000000;
 }
 
 int ts_wait_readable(int fd, int64_t deadline_ns)
@@ -119,11 +120,14 @@ int ts_socket_open(const struct ts_endpoint *endpoint, uint32_t rcvbuf,
 
 /* ---- one request, one answer ---- */
 
-int ts_socket_again(const struct ts_endpoint *endpoint, int64_t deadline_ns)
+int ts_socket_again(const struct ts_endpoint *endpoint, int64_t *deadline_ns)
 {
     if (errno == EINTR)
         return 1;
-    if (errno != EAGAIN || endpoint->synchronous || ts_now() >= deadline_ns)
+    if (errno != EAGAIN || endpoint->synchronous)
+        return 0;
+    ts_answer_deadline(endpoint, deadline_ns);
+    if (ts_now() >= *deadline_ns)
         return 0;
     poll(NULL, 0, 1);
     return 1;
@@ -134,7 +138,7 @@ int ts_socket_send(int fd, const struct ts_endpoint *endpoint, const struct nl_r
 {
     uint8_t message[TS_REPLY_SIZE]; /* a CPU list may be long */
     size_t size = nl_request_size(request->size);
-    int64_t deadline = ts_answer_deadline(endpoint);
+    int64_t deadline = 0;
     ssize_t sent;
 
     if (size > sizeof(message))
@@ -142,7 +146,7 @@ int ts_socket_send(int fd, const struct ts_endpoint *endpoint, const struct nl_r
     nl_request_write(message, request, seq);
     do
         sent = send(fd, message, size, 0);
-    while (sent < 0 && ts_socket_again(endpoint, deadline));
+    while (sent < 0 && ts_socket_again(endpoint, &deadline));
     return sent < 0 ? -errno : 0;
 }
 
@@ -173,9 +177,10 @@ static ssize_t receive(int fd, const struct ts_endpoint *endpoint, uint8_t *slot
 static int await_ack(int fd, const struct ts_endpoint *endpoint, uint32_t seq, uint8_t *slot,
                      struct nl_message *reply)
 {
-    int64_t deadline = ts_answer_deadline(endpoint);
     uint8_t other[TS_REPLY_SIZE];
+    int64_t deadline = 0;
 
+    ts_answer_deadline(endpoint, &deadline);
     for (;;) {
         uint8_t *into = reply->attrs ? other : slot;
         ssize_t n = receive(fd, endpoint, into, deadline);
