@@ -10,17 +10,21 @@ from typing import Any, Self
 
 from taskstats import host
 from taskstats._native import ffi, lib
+from taskstats.answers import Answer
 from taskstats.endpoint import KERNEL, Endpoint
 from taskstats.errors import TaskstatsError, from_errno, from_reason
 from taskstats.records import Batch, Record
 from taskstats.rows import ROW, Kind
 from taskstats.shim import new_cell, new_rows, opening_error
 
-_CODES: dict[Kind, int] = {"task": lib.TS_TASK, "group": lib.TS_GROUP}
-_ID_NAMES: dict[Kind, str] = {"task": "pid", "group": "tgid"}
+_TASK, _GROUP = lib.TS_TASK, lib.TS_GROUP
+_CODES: dict[Kind, int] = {"task": _TASK, "group": _GROUP}
+_ID_NAMES = {_TASK: "pid", _GROUP: "tgid"}
 _SLICE = 8192  # ids a call of the shim, some 30 ms
 
+# Looked up once: each look-up would be a hundredth of a query.
 _new_row = ffi.new_allocator(should_clear_after_alloc=False)
+_NULL, _query, _new = ffi.NULL, lib.ts_client_query, object.__new__
 
 
 class Client:
@@ -54,6 +58,7 @@ class Client:
         rc = lib.ts_client_open(native, rcvbuf, self._cell, opened)
         if rc < 0:
             raise opening_error("query", rc, opened)
+        self._handle = self._cell[0]
         self.rcvbuf: int = opened.rcvbuf
         self.closed = False
 
@@ -70,7 +75,7 @@ class Client:
             AccessDenied: CAP_NET_ADMIN was dropped since the client was opened.
             ProtocolError: The reply could not be decoded.
         """
-        return self._one("task", threading.get_native_id() if pid is None else pid)
+        return self._one(_TASK, threading.get_native_id() if pid is None else pid)
 
     def tgid(self, tgid: int | None = None) -> Record:
         """The record of a thread group, in the kernel's words one tgid: a process.
@@ -84,19 +89,20 @@ class Client:
         Raises:
             NoSuchTask, AccessDenied, ProtocolError: As for `pid`.
         """
-        return self._one("group", os.getpid() if tgid is None else tgid)
+        return self._one(_GROUP, os.getpid() if tgid is None else tgid)
 
-    def _one(self, kind: Kind, id_: int) -> Record:
-        if self.closed:
-            raise from_errno("query", errno.EBADF)
+    def _one(self, kind: int, id_: int) -> Record:
         row = _new_row("struct ts_record *")
         try:
-            rc = lib.ts_client_query(self._cell[0], _CODES[kind], (id_,), 1, row, ffi.NULL)
+            rc = _query(self._handle, kind, (id_,), 1, row, _NULL)
         except (OverflowError, TypeError) as error:
             raise _not_an_id(error) from None
         if rc < 0:
             raise _error(-rc, f"{_ID_NAMES[kind]} {id_}")
-        return Record(Batch(ffi.buffer(row), kind=kind), 0)
+        answer = _new(Answer)
+        answer._cell = row
+        answer._readers = None
+        return answer
 
     # -- many
 
@@ -133,7 +139,7 @@ class Client:
         found = 0
         for start in range(0, n, _SLICE):  # between slices, Ctrl-C is heard
             rc = lib.ts_client_query(
-                self._cell[0],
+                self._handle,
                 _CODES[kind],
                 native_ids + start,
                 min(_SLICE, n - start),
