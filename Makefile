@@ -7,7 +7,7 @@ WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wconversion
 
 OBJECTS = $(patsubst csrc/%.c,build/lib/%.o,$(wildcard csrc/*.c))
 
-.PHONY: help test conformance ctest memcheck fuzz fuzz-proof sanitize tsan coverage kernels lint lib dist ci clean
+.PHONY: help test conformance ctest memcheck instructions instructions-renew fuzz fuzz-proof sanitize tsan coverage kernels lint lib dist ci clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,14 @@ memcheck: ## the same in valgrind: each error fails, and each leak
 	@$(MAKE) --no-print-directory ctest CTEST_BUILD=build/memcheck CFLAGS='-O1 -g' \
 	    RUN='valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=all \
 	    --errors-for-leak-kinds=all'
+
+INSTRUCTIONS = PYTHONPATH=benchmarks $(PYTHON) -m instructions
+
+instructions: ## instructions a record, by callgrind: 1 % more or less than expected fails
+	@$(INSTRUCTIONS)
+
+instructions-renew: ## the table of what is expected, made anew
+	@$(INSTRUCTIONS) --renew
 
 build/members.inc: tests/c/members.awk tests/data/fields.tsv
 	@mkdir -p $(@D)
@@ -176,7 +184,7 @@ lint: $(VENV)/ready ## formatting, lint and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] \
-	    benchmarks/floors/*.[ch]
+	    benchmarks/floors/*.[ch] benchmarks/instructions/*.c
 
 lib: build/libtaskstats.a ## the shim alone, a static library
 

@@ -1,0 +1,162 @@
+/* Decodes datagrams in every way there is, each so many times, for callgrind to count. It
+ * writes a dump for each: of what it counted in the functions that __init__.py names.
+ *
+ * Usage: records FRAMES TIMES */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <valgrind/callgrind.h>
+
+#include "check.h"
+#include "decode.h"
+#include "frames.h"
+#include "sequence.h"
+#include "wire.h"
+
+static const struct {
+    const char *what;
+    const char *frame;
+} captured[] = {
+    {"exit, version 10", "amd64-5.10/exit.bin"},
+    {"exit, version 13", "amd64-6.1/exit.bin"},
+    {"exit, version 13, padded", "uml61/exit.bin"},
+    {"exit, version 16", "host618/exit.bin"},
+    {"exit, version 17", "amd64-7.3/exit.bin"},
+    {"last thread's exit, version 16", "host618/exit_thread3.bin"},
+    {"last thread's exit, version 17", "amd64-7.3/exit_thread3.bin"},
+    {"reply about a task, version 16", "host618/pid.bin"},
+    {"reply about a group, version 16", "host618/tgid.bin"},
+};
+
+/* Of kernels that nothing was captured from: the oldest, a common one, the other layout. */
+static const struct {
+    const char *what;
+    unsigned version;
+    size_t size;
+} made[] = {
+    {"exit, version 4, made", 4, 272},
+    {"exit, version 8, made", 8, 328},
+    {"exit, version 15, made", 15, 560},
+};
+
+static unsigned times;
+static struct ts_record task;
+static struct ts_record group;
+
+static void dump(const char *what, const char *way)
+{
+    char name[100];
+
+    CHECK(snprintf(name, sizeof(name), "%s: %s", way, what) < (int)sizeof(name));
+    CALLGRIND_DUMP_STATS_AT(name);
+}
+
+static struct ts_sink empty_sink(void)
+{
+    return (struct ts_sink){.tasks = &task, .groups = &group, .capacity = 1};
+}
+
+/* What any decoder that copies has to do: the bytes of each struct to its row, zeros after. */
+__attribute__((noinline)) static void copy_alone(struct ts_record *row, const uint8_t *from,
+                                                 size_t size)
+{
+    memcpy(&row->stats, from, size);
+    memset((uint8_t *)&row->stats + size, 0, sizeof(row->stats) - size);
+}
+
+static void copy(const char *what, const uint8_t *datagram)
+{
+    struct ts_record *rows[] = {&task, &group};
+
+    for (unsigned i = 0; i < times; i++)
+        for (unsigned kind = 0; kind < 2; kind++)
+            if (rows[kind]->kind)
+                copy_alone(rows[kind], datagram, rows[kind]->size);
+    dump(what, "copy");
+}
+
+static int decode(const char *what, const uint8_t *datagram, size_t size)
+{
+    int records = 0;
+
+    for (unsigned i = 0; i < times; i++) {
+        struct ts_sink sink = empty_sink();
+        records = ts_decode(datagram, size, &sink);
+        CHECK(records > 0);
+    }
+    dump(what, "whole");
+    return records;
+}
+
+/* As it is received from the second of its kind on: up to the struct's end into its row. */
+static void decode_cut(const char *what, const uint8_t *datagram, size_t size, int records)
+{
+    struct ts_shape shape;
+    size_t cut;
+
+    if (!ts_shape_learn(&shape, datagram, size))
+        return;
+    cut = shape.head_size + shape.size;
+    for (unsigned i = 0; i < times; i++) {
+        struct ts_sink sink = empty_sink();
+        struct ts_datagram received = {.row = &task, .rest = datagram + cut, .size = size};
+        memcpy((uint8_t *)&task.stats - shape.head_size, datagram, cut);
+        CHECK(ts_decode_cut(&shape, &received, &sink) == records);
+    }
+    dump(what, "cut");
+}
+
+static void every_way(const char *what, const uint8_t *datagram, size_t size)
+{
+    memset(&task, 0, sizeof(task));
+    memset(&group, 0, sizeof(group));
+    int records = decode(what, datagram, size);
+    copy(what, datagram);
+    decode_cut(what, datagram, size, records);
+}
+
+static void make(const char *what, unsigned version, size_t size)
+{
+    static struct wire wire;
+    struct aggregate_style plain = {0};
+
+    wire.size = 0;
+    wire_message(&wire, WIRE_FAMILY, 1, 0);
+    wire_aggregate(&wire, WIRE_AGGR_PID, 4711, version, size, plain);
+    wire_end_message(&wire, 0);
+    every_way(what, wire.bytes, wire.size);
+}
+
+/* Each record's number is `step` after the last one's, with as many lost between. */
+static void follow(const char *what, uint32_t step)
+{
+    struct ts_sequence sequence = {0};
+    uint32_t seq = 0;
+
+    ts_sequence_follow(&sequence, seq, 0);
+    CALLGRIND_ZERO_STATS;
+    for (unsigned i = 0; i < times; i++) {
+        uint64_t lost = (uint64_t)(i + 1) * (step - 1);
+        seq += step;
+        CHECK(ts_sequence_expects(&sequence, seq) == (step == 1));
+        CHECK(ts_sequence_follow(&sequence, seq, lost) == step - 1);
+        CHECK(ts_sequence_unexplained(&sequence) == 0);
+    }
+    dump(what, "account");
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 3);
+    times = (unsigned)atoi(argv[2]);
+    CHECK(times > 0);
+    for (size_t i = 0; i < sizeof(captured) / sizeof(captured[0]); i++) {
+        struct frame frame = read_frame(argv[1], captured[i].frame);
+        every_way(captured[i].what, frame.bytes, frame.size);
+    }
+    for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++)
+        make(made[i].what, made[i].version, made[i].size);
+    follow("the next number", 1);
+    follow("a number after three lost", 4);
+    return 0;
+}
