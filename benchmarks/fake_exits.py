@@ -21,6 +21,15 @@ SO_RCVBUFFORCE = 33
 #: Room for 20,480 records of the largest kind, at 2,304 bytes each.
 RCVBUF = 64 << 20
 
+#: What becomes of the batches of a drain.
+Use = Callable[[Iterator[Batch]], object]
+
+
+def let_go(batches: Iterator[Batch]) -> None:
+    """Nothing."""
+    for _ in batches:
+        pass
+
 
 class FakeExits:
     """Sockets that are filled at will: a listener's, and as many that a floor reads.
@@ -95,18 +104,15 @@ class FakeExits:
             count -= len(batch)
             yield batch
 
-    def drain(self, count: int) -> int:
-        """Reads so many, letting each batch go. Returns the ns it took."""
+    def drain(self, count: int, use: Use = let_go) -> int:
+        """Reads so many. Returns the ns it took, with their use."""
+        return nanoseconds(lambda: use(self.batches(count)))
 
-        def read() -> None:
-            for _ in self.batches(count):
-                pass
-
-        return nanoseconds(read)
-
-    def ours(self, queued: int, times: int, ports: Sequence[int] = ()) -> float:
+    def ours(
+        self, queued: int, times: int, *, ports: Sequence[int] = (), use: Use = let_go
+    ) -> float:
         """ns a record to drain the listener, with so many in each socket, so many times."""
-        return self._mean(self.drain, ports or self.ports, queued, times)
+        return self._mean(partial(self.drain, use=use), ports or self.ports, queued, times)
 
     def floor(self, queued: int, times: int) -> float:
         """The same of the floor."""
