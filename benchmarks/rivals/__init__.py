@@ -3,7 +3,9 @@
     version()   what is measured, as text
     LESS, MORE  what it does less than this package, and more
     Queries     asks: `one(pid)`, `many(pids)`, `close()`
+    decode      makes a pid and an elapsed time of a datagram, where it can
     Exits       hears, where it can: see hearing.py
 
-Each runs in a fresh process: asking.py is the driver for queries, hearing.py that for exits.
+Each runs in a fresh process. Drivers: asking.py for queries, decoding.py for a datagram, hearing.py
+for exits.
 """

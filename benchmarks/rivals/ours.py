@@ -23,3 +23,8 @@ class Queries:
 
     def close(self) -> None:
         self._client.close()
+
+
+def decode(datagram: bytes) -> tuple[int, int]:
+    (record,) = taskstats.decode(datagram)
+    return record.ac_pid, record.ac_etime

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from pyroute2 import TaskStats
+from pyroute2.netlink.taskstats import taskstatsmsg
 
 LESS = ""
 MORE = ""
@@ -24,3 +25,10 @@ class Queries:
 
     def close(self) -> None:
         self._stats.close()
+
+
+def decode(datagram: bytes) -> tuple[int, int]:
+    message = taskstatsmsg(datagram)
+    message.decode()
+    stats = message.get_attr("TASKSTATS_TYPE_AGGR_PID").get_attr("TASKSTATS_TYPE_STATS")
+    return stats["ac_pid"], stats["ac_etime"]

@@ -11,6 +11,11 @@ MORE = ""
 NETLINK_GENERIC = 16
 GENL_ID_CTRL = 16
 
+#: The whole struct of version 16, where it stands in a datagram without padding.
+STRUCT = struct.Struct("=H2xIBb6x8Q32sB7x4II4x28QI4x23Q")
+STRUCT_AT = 36
+PID, ELAPSED = 16, 19
+
 
 def version() -> str:
     return f"socket and struct of Python {platform.python_version()}"
@@ -64,3 +69,8 @@ class Queries:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def decode(datagram: bytes) -> tuple[int, int]:
+    values = STRUCT.unpack_from(datagram, STRUCT_AT)
+    return values[PID], values[ELAPSED]
