@@ -184,7 +184,7 @@ lint: $(VENV)/ready ## formatting, lint and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] \
-	    benchmarks/floors/*.[ch] benchmarks/instructions/*.c
+	    benchmarks/*.c benchmarks/floors/*.[ch] benchmarks/instructions/*.c
 
 lib: build/libtaskstats.a ## the shim alone, a static library
 

@@ -1,4 +1,4 @@
-"""The C programs beside this file, compiled once each."""
+"""C programs, those beside this file or in another folder, compiled once each."""
 
 import atexit
 import functools
@@ -8,9 +8,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+_HERE = Path(__file__).parent
+
 
 @functools.cache
-def program(name: str) -> Path:
+def program(name: str, sources: Path = _HERE) -> Path:
     """The program made of NAME.c. Call it before a fork, so that it is removed at the end.
 
     Any user may run it, also under other names in the same folder.
@@ -19,7 +21,7 @@ def program(name: str) -> Path:
     atexit.register(_remove, folder, os.getpid())
     folder.chmod(0o755)
     made = folder / name
-    source = Path(__file__).with_name(f"{name}.c")
+    source = sources / f"{name}.c"
     subprocess.run(["cc", "-O2", "-Wall", "-Wextra", source, "-o", made], check=True)
     return made
 
