@@ -11,10 +11,16 @@ _SHIM = _HERE.parent.parent / "csrc"
 #: What runs in this process, so that both sides see the same conditions.
 _LIBRARY = ("sender", "drain", "many_sockets")
 
+#: The program that the whole shim is linked to.
+_OF_SHIM = "shim"
+
 
 def _compile(target: Path, *options: str) -> Path:
     names = _LIBRARY if target.suffix else (target.name,)
     sources = [_HERE / f"{name}.c" for name in names]
+    if target.name == _OF_SHIM:
+        sources += _SHIM.glob("*.c")
+        options += ("-D_GNU_SOURCE",)
     command = ["cc", "-O2", "-Wall", "-Wextra", f"-I{_SHIM}", *options, *sources, "-o", target]
     subprocess.run(command, check=True)
     return target

@@ -2,7 +2,9 @@
 
     version()   what is measured, as text
     LESS, MORE  what it does less than this package, and more
-    Queries     asks: `one(pid)`, `many(pids)`, `close()`
+    Queries     asks: `one(pid)`, `close()`, and `many(pids)` if it has a way of its own for that
+    figures     reads of an answer the figures that sockets.py reads, into a dict; the rest is not
+                read, by those who read nothing before they are asked to
     decode      makes a pid and an elapsed time of a datagram, where it can
     Exits       hears, where it can: see hearing.py
 

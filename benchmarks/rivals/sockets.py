@@ -3,10 +3,13 @@
 import platform
 import socket
 import struct
-from collections.abc import Sequence
 
-LESS = ""
-MORE = ""
+LESS = (
+    "Tasks, not groups. Eight figures at fixed offsets, which are others in version 15. Believes "
+    "any sender, checks no length, version or number: after an answer that came late, each one is "
+    "another task's. Not for several threads."
+)
+MORE = "Nothing to install, nothing to compile; fits a page."
 
 NETLINK_GENERIC = 16
 GENL_ID_CTRL = 16
@@ -64,11 +67,12 @@ class Queries:
             "write_bytes": write_bytes,
         }
 
-    def many(self, pids: Sequence[int]) -> object:
-        return [self.one(pid) for pid in pids]
-
     def close(self) -> None:
         self._socket.close()
+
+
+def figures(answer: dict[str, object]) -> dict[str, object]:
+    return answer
 
 
 def decode(datagram: bytes) -> tuple[int, int]:

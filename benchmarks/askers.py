@@ -1,0 +1,53 @@
+"""Those that ask, each in a fresh process that stays for all rounds. See rivals/asking.py."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+_HERE = Path(__file__).parent
+
+
+class Asker:
+    """A rival that has been started, on the CPU of its caller.
+
+    Args:
+        name: Of its file in rivals/.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "rivals.asking", name],
+            cwd=_HERE,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ns(self, how: str, pids: Sequence[int], times: int) -> float:
+        """ns a task, to ask about these so many times: "one" by one or as "many" in a call.
+
+        With ", read" behind it the figures of each are read, too.
+        """
+        took: int = self._tell(how, pids, times)
+        return took / times / len(pids)
+
+    def figures(self, pids: Sequence[int]) -> list[dict[str, Any]]:
+        """What is read of each, which is the same by any way."""
+        shown: list[dict[str, Any]] = self._tell("show", pids, 1)
+        return shown
+
+    def _tell(self, how: str, pids: Sequence[int], times: int) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([how, list(pids), times]) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()  # the end of its stdin is its own
