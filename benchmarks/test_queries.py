@@ -19,7 +19,7 @@ TASKS = (1, 10, 100, 1_000, 10_000)
 ROUNDS, ROUNDS_OF_MOST = 9, 5
 
 #: Queries in a round at least, so that it takes long enough to be measured.
-QUERIES = {"pyroute2": 1_000, "psutil": 1_000}
+QUERIES = {"pyroute2": 500, "psutil": 1_000}
 QUERIES_OF_OTHERS = 10_000
 
 #: How each of them can be asked; sockets and psutil have read all that they tell, anyhow.
