@@ -1,22 +1,24 @@
 """What the benchmarks share, and the table of all figures that ends a run."""
 
 import os
-import platform
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from figures import Figures, Measurement, table
+import run
+from figures import Figures, table
 from floors import Floors
+from machine import machine
 
-_MEASURED = pytest.StashKey[list[Measurement]]()
+pytest_addoption = run.add_options
+
+_RUN = pytest.StashKey[run.Run]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_MEASURED] = []
     config.option.benchmark_quiet = True  # its table is of rounds, whatever a round is
+    config.stash[_RUN] = run.Run(config)
+    config.pluginmanager.register(config.stash[_RUN])
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +29,7 @@ def floors(tmp_path_factory: pytest.TempPathFactory) -> Floors:
 @pytest.fixture
 def figures(benchmark: Any, request: pytest.FixtureRequest) -> Figures:
     topic = request.path.stem.removeprefix("test_")
-    return Figures(benchmark, topic, request.config.stash[_MEASURED])
+    return Figures(benchmark, topic, request.config.stash[_RUN].measured)
 
 
 @pytest.fixture
@@ -40,13 +42,14 @@ def one_cpu() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if not config.stash[_MEASURED]:
-        return
-    model = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    terminalreporter.section("figures")
-    terminalreporter.line(
-        f"{model[1] if model else platform.machine()}, {os.cpu_count()} CPUs; "
-        f"Linux {platform.release()}; Python {platform.python_version()}"
-    )
-    for line in table(config.stash[_MEASURED]):
-        terminalreporter.line(line)
+    ended = config.stash[_RUN]
+    if ended.measured:
+        terminalreporter.section("figures")
+        facts = machine()
+        terminalreporter.line(
+            f"{facts['CPU']}, {facts['CPUs']} CPUs; Linux {facts['kernel']}; {facts['Python']}"
+        )
+        for line in table(ended.measured):
+            terminalreporter.line(line)
+    for line in ended.conclusion:
+        terminalreporter.line(line, bold=True)
