@@ -1,7 +1,8 @@
 /* Makes real exits, as fast as the machine can. See storm.py.
  *
- * Usage: storm threads|processes CPU EXITS RATE FAILING_EVERY
- * with -1 for any CPU, and 0 for no end, no pace, no failures. Prints "ready",
+ * Usage: storm threads|processes|moments CPU EXITS RATE FAILING_EVERY
+ * with -1 for any CPU, and 0 for no end, no pace, no failures. Moments are
+ * processes, each with the moment of its exit for a name. Prints "ready",
  * begins at a line on stdin, ends at EXITS, SIGTERM or the end of stdin, and
  * prints how many exits it made. On a failure it prints what failed instead. */
 #define _GNU_SOURCE
@@ -30,11 +31,20 @@ static _Atomic uint32_t alive[BATCH];
 static pid_t pids[BATCH];
 
 static uint64_t failing_every;
+static int named; /* by the moment of its exit */
 
 static void fail(const char *what)
 {
     printf("%s: %s\n", what, strerror(errno));
     exit(1);
+}
+
+static int64_t now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
 static int status_of(uint64_t number)
@@ -70,11 +80,23 @@ static void await_thread(unsigned i)
 
 /* ---- processes ---- */
 
+/* CLOCK_MONOTONIC in ns, hexadecimal: the 15 letters that a name may have. */
+static void take_moment(void)
+{
+    char name[16];
+
+    snprintf(name, sizeof(name), "%015llx", (unsigned long long)now());
+    prctl(PR_SET_NAME, name);
+}
+
 static void start_process(unsigned i, int status)
 {
     pids[i] = vfork();
-    if (pids[i] == 0)
+    if (pids[i] == 0) {
+        if (named)
+            take_moment();
         _exit(status);
+    }
     if (pids[i] < 0)
         fail("vfork");
 }
@@ -128,14 +150,6 @@ static int may_begin(void)
     return 1;
 }
 
-static int64_t now(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
 /* With a pace each exit has its time, counted from the start: one that the
  * machine held up comes late, and does not delay those after it. */
 static uint64_t blow(int threads, uint64_t exits, double rate)
@@ -171,6 +185,7 @@ int main(int argc, char **argv)
     if (argc != 6)
         return 2;
     failing_every = strtoull(argv[5], NULL, 10);
+    named = argv[1][0] == 'm';
     CPU_ZERO(&cpus);
     if (cpu >= 0) {
         CPU_SET((size_t)cpu, &cpus);

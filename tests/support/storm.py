@@ -10,7 +10,7 @@ from support import compiled
 from support.requirements import needs_processes
 from taskstats import Batch
 
-Kind: TypeAlias = Literal["threads", "processes"]
+Kind: TypeAlias = Literal["threads", "processes", "moments"]
 
 #: Where there can be one.
 CPUS = sorted(os.sched_getaffinity(0))
@@ -21,7 +21,8 @@ class Storm:
 
     Args:
         kind: Threads of it, the cheapest exits there are: ac_tgid is `pid`, and ac_pid is not.
-            Or its child processes, reaped: ac_ppid is `pid`.
+            Or its child processes, reaped: ac_ppid is `pid`. Moments are such processes, each of
+            whose names is the CLOCK_MONOTONIC of its exit in ns, hexadecimal.
         cpu: Where; None for any.
         exits: How many; None for until `finish`.
         rate: At most so many a second, evenly; None for as fast as it can.
@@ -77,9 +78,8 @@ class Storm:
         rows = batch.to_numpy()
         if self._kind == "threads":
             needs_processes()
-        if self._kind == "processes":
-            return int((rows["ac_ppid"] == self.pid).sum())
-        return int(((rows["ac_tgid"] == self.pid) & (rows["ac_pid"] != self.pid)).sum())
+            return int(((rows["ac_tgid"] == self.pid) & (rows["ac_pid"] != self.pid)).sum())
+        return int((rows["ac_ppid"] == self.pid).sum())
 
     def _told(self, expected: str | None = None) -> str:
         assert self._process.stdout is not None
