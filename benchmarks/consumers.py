@@ -1,10 +1,10 @@
-"""Consumers of real exits, each in a fresh process beside a storm.
+"""Consumers of real exits, each in a fresh process beside storms.
 
-A consumer is a program that says "ready", hears until SIGTERM, and prints how many of the storm's
-records it has seen and the CPU time in ns that it used since it was ready. Ours then reads what is
-queued, and prints besides how many were lost and how often it woke up.
+A consumer is a program that is given the storms' pids, says "ready", hears until SIGTERM, and
+prints a JSON object on one line: see `Heard`. `floors/` has those in C, `rivals/` those in Python.
 """
 
+import json
 import os
 import resource
 import signal
@@ -12,96 +12,137 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from support.storm import Storm
 
-CPUS = os.sysconf("SC_NPROCESSORS_CONF")
-#: The storm has the first CPU that this process may use, the consumer the last.
+#: A storm alone has the first CPU that this process may use, and the consumer the last.
 STORM_CPU, CONSUMER_CPU = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 
+#: Bytes of a queue with room for ROOM records that wait, at 2,304 bytes each: what ours has.
+RCVBUF = 96 << 20
+ROOM = 40_000
+
 #: Seconds to read what a storm has left.
-PATIENCE = 30
+PATIENCE = 60
 
-_RIVALS = Path(__file__).parent / "rivals"
-
-
-def script(name: str) -> list[str]:
-    """The command of a consumer in Python."""
-    return [sys.executable, str(_RIVALS / f"{name}.py")]
+_HERE = Path(__file__).parent
 
 
-OURS = script("taskstats_exits")
+def rival(name: str, **options: Any) -> list[str]:
+    """The command of a consumer in Python; the options are its own."""
+    return [sys.executable, "-m", "rivals.hearing", name, json.dumps(options)]
+
+
+def floor(program: Path, rcvbuf: int = 0) -> list[str]:
+    """The command of a consumer in C."""
+    return [str(program), str(rcvbuf)]
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What a consumer has seen of a storm; lost are also the records of others."""
+    """What a consumer has seen of the storms, and what it says.
+
+    Attributes:
+        records: Those of the storms' exits.
+        cpu_ns: CPU time since it was ready.
+        dropped: What the kernel counted on its sockets, also of others' exits.
+        received: All records, also of others' exits; None if it does not say.
+        lost: As it says; None if it says nothing.
+        overruns: How often it was told ENOBUFS.
+        wakeups: Its drains.
+        late_ns: By record, how long after the exit it was at hand.
+    """
 
     records: int
     cpu_ns: int
-    lost: int
+    dropped: int
+    received: int | None = None
+    lost: int | None = None
+    overruns: int = 0
     wakeups: int = 0
+    late_ns: list[int] = field(default_factory=list)
 
 
 class Consumer:
     """A consumer that is ready.
 
+    Args:
+        command: Of `rival` or `floor`.
+        storms: Whose exits it counts.
+        mode: Or takes the time of, of storms of moments.
+        cpus: Where it runs.
+
     Attributes:
         pid: Its own.
     """
 
-    def __init__(self, command: Sequence[Any], storm: Storm, *options: str) -> None:
-        arguments = [*command, str(CPUS), str(storm.pid), *options]
+    def __init__(
+        self,
+        command: Sequence[str],
+        *storms: Storm,
+        mode: Literal["count", "time"] = "count",
+        cpus: Sequence[int] = (CONSUMER_CPU,),
+    ) -> None:
+        arguments = [*command, mode, *(str(storm.pid) for storm in storms)]
         ours = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {CONSUMER_CPU})  # it inherits that
+        os.sched_setaffinity(0, cpus)  # it inherits that
         try:
-            self._process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+            self._process = subprocess.Popen(
+                arguments, cwd=_HERE, stdout=subprocess.PIPE, text=True
+            )
         finally:
             os.sched_setaffinity(0, ours)
         self.pid = self._process.pid
-        self._is_ours = command == OURS
         assert self._line() == "ready"
 
     def _line(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
-    def queues(self) -> list[tuple[int, int]]:
+    def _queues(self) -> list[tuple[int, int]]:
         """Bytes queued and datagrams dropped, of each of its netlink sockets."""
-        links = [str(fd.readlink()) for fd in Path(f"/proc/{self.pid}/fd").iterdir()]
-        inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
+        inodes = set()
+        for fd in Path(f"/proc/{self.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # one who looks opens and closes files all the while
+                inodes.add(str(fd.readlink()).removeprefix("socket:[").removesuffix("]"))
         lines = [line.split() for line in Path("/proc/net/netlink").read_text().splitlines()[1:]]
         return [(int(line[4]), int(line[8])) for line in lines if line[9] in inodes]
 
     def queued(self) -> int:
         """Bytes that wait for it."""
-        return sum(waiting for waiting, _ in self.queues())
+        return sum(waiting for waiting, _ in self._queues())
 
-    def _is_done(self) -> bool:
-        """It sleeps, and nothing is left for it to read."""
-        state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state == "S" and not self.queued()
+    def _is_asleep(self) -> bool:
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+    def _ran_ns(self) -> int:
+        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0])
+
+    def settle(self) -> None:
+        """Waits until it sleeps and nothing is left for it to read.
+
+        What is left in a queue is not for it, if it sleeps on: a filter's meter is always full.
+        """
+        if not self._queues():
+            return  # it hears nothing, and looks for ever
+        deadline = time.monotonic() + PATIENCE
+        ran = -1
+        while not (self._is_asleep() and (not self.queued() or self._ran_ns() == ran)):
+            assert time.monotonic() < deadline, "other tasks exit faster than it hears"
+            ran = self._ran_ns()
+            time.sleep(0.05)
 
     def finish(self) -> Heard:
-        """Lets it read what is queued, and ends it."""
-        if self._is_ours:
-            return Heard(*self._ended())
-        deadline = time.monotonic() + PATIENCE
-        while not self._is_done():
-            assert time.monotonic() < deadline, "other tasks exit faster than it hears"
-            time.sleep(0.02)
-        lost = sum(drops for _, drops in self.queues())
-        return Heard(*self._ended(), lost)
-
-    def _ended(self) -> list[int]:
-        """What it prints."""
+        """Ends it."""
+        dropped = sum(drops for _, drops in self._queues())
         self._process.send_signal(signal.SIGTERM)
-        figures = list(map(int, self._line().split()))
+        heard = Heard(dropped=dropped, **json.loads(self._line()))
         assert self._process.wait() == 0
-        return figures
+        return heard
 
     def __enter__(self) -> Self:
         return self

@@ -1,45 +1,75 @@
-"""A filter that keeps 1 exit in 100, against a listener that takes all."""
+"""A filter that keeps few exits, against a listener that takes all, and against none."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
-from consumers import CONSUMER_CPU, OURS, STORM_CPU, Consumer, blow
+from consumers import CONSUMER_CPU, STORM_CPU, Blown, Consumer, blow, rival
 from figures import Figures
 from support.storm import Storm
 
-KEPT_OF = 100
-EXITS = 60_000
-ROUNDS = 5
+EXITS = 40_000
+KEPT = (1, 10, 100, 1_000, 10_000)  # one in so many
+ROUNDS = 3
 
 pytestmark = pytest.mark.skipif(STORM_CPU == CONSUMER_CPU, reason="needs two CPUs")
 
 
-def cpu_time(option: str, latency_ms: int, rate: int | None) -> float:
-    """ns of CPU an exit, of a listener that takes all, or those that failed."""
-    with (
-        Storm("processes", cpu=STORM_CPU, exits=EXITS, rate=rate, failing_every=KEPT_OF) as storm,
-        Consumer(OURS, storm, option, str(latency_ms)) as consumer,
-    ):
-        assert blow(storm).exits == EXITS
+def storm_of(rate: int | None, one_in: int) -> Storm:
+    """Of which one exit in so many fails."""
+    return Storm("processes", cpu=STORM_CPU, exits=EXITS, rate=rate, failing_every=one_in)
+
+
+def hear(
+    command: Sequence[str], rate: int | None, one_in: int, expected: int
+) -> tuple[Blown, float]:
+    """The storm, and the listener's ns of CPU an exit."""
+    with storm_of(rate, one_in) as storm, Consumer(command, storm) as consumer:
+        blown = blow(storm)
+        consumer.settle()
         heard = consumer.finish()
-    kept = EXITS if option == "all" else EXITS // KEPT_OF
-    assert (heard.records, heard.lost) == (kept, 0)
-    return heard.cpu_ns / EXITS
+    assert (blown.exits, heard.records, heard.lost) == (EXITS, expected, 0)
+    return blown, heard.cpu_ns / EXITS
 
 
-# Those that are kept are about as many a second as there are wakeups in the default latency.
+def alone(rate: int | None) -> tuple[Blown, float]:
+    with storm_of(rate, one_in=100) as storm:
+        return blow(storm), 0.0
+
+
+# Those that 1 in 100 lets in are about as many a second as there are wakeups in the default
+# latency; with ten times that, what is left is not waking up.
 @pytest.mark.parametrize("latency_ms", [5, 50])
 @pytest.mark.parametrize("rate", [20_000, None])
 def test_where_failed(figures: Figures, latency_ms: int, rate: int | None) -> None:
+    latency = latency_ms / 1000
+    kept = KEPT if latency_ms == 5 else (100,)
+    filtered = rival("ours", failed=True, max_latency=latency)
     seen = figures.turns(
-        {option: partial(cpu_time, option, latency_ms, rate) for option in ("all", "failed")},
+        {
+            "nobody": partial(alone, rate),
+            "all": partial(hear, rival("ours", max_latency=latency), rate, 100, EXITS),
+        }
+        | {str(n): partial(hear, filtered, rate, n, EXITS // n) for n in kept},
         rounds=ROUNDS,
         warm_up=0,
     )
-    storm = f"{rate:,} exits/s" if rate else "as many exits as can be"
-    figures.compare(
-        f"{storm}, CPU an exit, 1 in {KEPT_OF} kept",
-        {"ours": seen["failed"], "without a filter": seen["all"]},
-        at={"latency_ms": latency_ms},
-        targets={"without a filter": 1 / 10},
-    )
+    used = {name: [cpu for _, cpu in both] for name, both in seen.items()}
+    own = {name: [blown.cpu_ns for blown, _ in both] for name, both in seen.items()}
+    for n in kept:
+        at = {
+            "exits/s": rate or "as many as can be",
+            "latency_ms": latency_ms,
+            "one_in": n,
+        }
+        figures.compare(
+            "CPU of the listener an exit",
+            {"ours": used[str(n)], "without a filter": used["all"]},
+            at=at,
+            targets={"without a filter": 1 / 10} if n == 100 else None,
+        )
+        figures.compare(
+            "the storm's own CPU an exit, beside",
+            {"ours": own[str(n)], "without a filter": own["all"], "nobody": own["nobody"]},
+            at=at,
+        )

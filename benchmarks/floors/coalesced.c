@@ -11,21 +11,26 @@ int main(int argc, char **argv)
 {
     static const struct timespec latency = {.tv_nsec = 5000000};
     struct pollfd sockets[MOST_CPUS];
-    unsigned cpus = argc == 3 ? (unsigned)atoi(argv[1]) : 0;
+    int rcvbuf = arguments(argc, argv);
+    long cpus = sysconf(_SC_NPROCESSORS_CONF);
 
-    if (cpus < 1 || cpus > MOST_CPUS)
+    if (cpus > MOST_CPUS)
         return 2;
-    for (unsigned i = 0; i < cpus; i++) {
-        char cpu[8];
-        snprintf(cpu, sizeof(cpu), "%u", i);
-        sockets[i] = (struct pollfd){.fd = listen_to(cpu), .events = POLLIN};
+    for (long i = 0; i < cpus; i++) {
+        char cpu[24];
+        snprintf(cpu, sizeof(cpu), "%ld", i);
+        sockets[i] =
+            (struct pollfd){.fd = open_socket(NETLINK_GENERIC, 0, rcvbuf), .events = POLLIN};
+        if (sockets[i].fd < 0)
+            return 1;
+        register_on(sockets[i].fd, cpu);
     }
-    get_ready(argv[2]);
+    get_ready();
     for (;;) {
-        poll(sockets, cpus, -1);
+        poll(sockets, (nfds_t)cpus, -1);
         nanosleep(&latency, NULL);
-        for (unsigned i = 0; i < cpus; i++)
+        for (long i = 0; i < cpus; i++)
             if (sockets[i].revents)
-                drain_socket(sockets[i].fd, 0, count);
+                drain_socket(sockets[i].fd, 0, take);
     }
 }

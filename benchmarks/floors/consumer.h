@@ -1,10 +1,12 @@
-/* What the C consumers of a storm share. Usage: PROGRAM CPUS STORM, a number of
- * CPUs and the pid of the storm. Says "ready", then hears until SIGTERM, which
- * comes when the queues are empty: it prints how many of the storm's records it
- * has seen, and the CPU time since "ready" in ns. */
+/* What the C consumers of storms share.
+ *
+ * Usage: PROGRAM RCVBUF count|time STORM..., the bytes of each queue and the pids
+ * of the storms. They say "ready" and hear until SIGTERM; consumers.py has what
+ * they print then. */
 #ifndef FLOOR_CONSUMER_H
 #define FLOOR_CONSUMER_H
 
+#include <errno.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/resource.h>
@@ -12,12 +14,14 @@
 #include "netlink.h"
 #include "taskstats_shim.h"
 
-#define RCVBUF (32 << 20)
 #define STATS_AT 36 /* in a datagram: the headers, the aggregate's and the id's attributes */
+#define MOST_TIMED 100000
 
-static uint32_t storm;
-static long seen;
-static int64_t before;
+static int n_storms;
+static uint32_t storms[64];
+static int is_timed;
+static long seen, overruns;
+static int64_t before, late[MOST_TIMED];
 
 static inline int64_t cpu_time(void)
 {
@@ -30,13 +34,27 @@ static inline int64_t cpu_time(void)
 
 static void report(int signal)
 {
-    dprintf(1, "%ld %lld\n", seen, (long long)(cpu_time() - before));
+    dprintf(1, "{\"records\": %ld, \"cpu_ns\": %lld, \"overruns\": %ld, \"late_ns\": [", seen,
+            (long long)(cpu_time() - before), overruns);
+    for (long i = 0; is_timed && i < seen; i++)
+        dprintf(1, "%s%lld", i ? ", " : "", (long long)late[i]);
+    dprintf(1, "]}\n");
     _exit(signal != SIGTERM);
 }
 
-static inline void get_ready(const char *pid)
+/* Reads the arguments; the bytes of each queue. */
+static inline int arguments(int argc, char **argv)
 {
-    storm = (uint32_t)atoi(pid);
+    if (argc < 4 || argc - 3 > (int)(sizeof(storms) / sizeof(*storms)))
+        exit(2);
+    is_timed = argv[2][0] == 't';
+    for (int i = 3; i < argc; i++)
+        storms[n_storms++] = (uint32_t)atoi(argv[i]);
+    return atoi(argv[1]);
+}
+
+static inline void get_ready(void)
+{
     signal(SIGTERM, report);
     prepare_slots();
     before = cpu_time();
@@ -51,26 +69,40 @@ static inline uint32_t word(const unsigned char *datagram, size_t offset)
     return value;
 }
 
-/* A thread of the storm, or a process that it made. */
-static inline void count(const unsigned char *datagram)
+/* A thread of a storm, or a process that it made. */
+static inline int is_of_storm(const unsigned char *datagram)
 {
-    int thread = word(datagram, offsetof(struct ts_stats, ac_tgid)) == storm &&
-                 word(datagram, offsetof(struct ts_stats, ac_pid)) != storm;
+    uint32_t pid = word(datagram, offsetof(struct ts_stats, ac_pid));
+    uint32_t ppid = word(datagram, offsetof(struct ts_stats, ac_ppid));
+    uint32_t tgid = word(datagram, offsetof(struct ts_stats, ac_tgid));
 
-    seen += thread || word(datagram, offsetof(struct ts_stats, ac_ppid)) == storm;
+    for (int i = 0; i < n_storms; i++)
+        if (ppid == storms[i] || (tgid == storms[i] && pid != tgid))
+            return 1;
+    return 0;
+}
+
+/* A record is at hand. In a timed storm its name is the moment of its exit. */
+static inline void take(const unsigned char *datagram)
+{
+    const char *name = (const char *)datagram + STATS_AT + offsetof(struct ts_stats, ac_comm);
+
+    if (!is_of_storm(datagram))
+        return;
+    if (is_timed) {
+        if (seen == MOST_TIMED)
+            exit(1);
+        late[seen] = now() - strtoll(name, NULL, 16);
+    }
+    seen++;
 }
 
 /* `cpus` is a list in the kernel's notation. */
-static inline int listen_to(const char *cpus)
+static inline void register_on(int fd, const char *cpus)
 {
-    int fd = open_socket(NETLINK_GENERIC, 0, RCVBUF);
-    struct request request;
+    struct request request = make(family(fd), 1, 3, cpus, (unsigned short)(strlen(cpus) + 1));
 
-    if (fd < 0)
-        exit(1);
-    request = make(family(fd), 1, 3, cpus, (unsigned short)(strlen(cpus) + 1));
     ask(fd, &request);
-    return fd;
 }
 
 #endif
