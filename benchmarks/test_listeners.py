@@ -1,0 +1,58 @@
+"""Several listeners at once in a storm: what one more costs the storm and the others."""
+
+import statistics
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import pytest
+from consumers import CONSUMER_CPU, RCVBUF, STORM_CPU, Blown, Consumer, blow, floor, rival
+from figures import Figures
+from floors import Floors
+from support.storm import Storm
+
+EXITS = RATE = 20_000
+LISTENERS = (1, 2, 4, 8)
+ROUNDS = 3
+
+pytestmark = pytest.mark.skipif(STORM_CPU == CONSUMER_CPU, reason="needs two CPUs")
+
+
+def hear(command: Sequence[str], listeners: int) -> tuple[Blown, float]:
+    """The storm, and the ns of CPU a record of one listener; each hears all of it."""
+    with ExitStack() as stack:
+        storm = stack.enter_context(Storm("threads", cpu=STORM_CPU, exits=EXITS, rate=RATE))
+        consumers = [stack.enter_context(Consumer(command, storm)) for _ in range(listeners)]
+        blown = blow(storm)
+        for consumer in consumers:
+            consumer.settle()
+        heard = [consumer.finish() for consumer in consumers]
+    assert blown.exits == EXITS
+    for one in heard:
+        assert (one.records, one.dropped) == (EXITS, 0)
+        assert one.lost in (0, None)
+    return blown, statistics.mean([one.cpu_ns for one in heard] or [0]) / EXITS
+
+
+def test_listeners(figures: Figures, floors: Floors) -> None:
+    eager = floor(floors.program("eager"), RCVBUF)
+    seen = figures.turns(
+        {"nobody": partial(hear, (), 0)}
+        | {f"ours {n}": partial(hear, rival("ours"), n) for n in LISTENERS}
+        | {f"eager {n}": partial(hear, eager, n) for n in LISTENERS},
+        rounds=ROUNDS,
+        warm_up=0,
+    )
+    own = {name: [blown.cpu_ns for blown, _ in both] for name, both in seen.items()}
+    used = {name: [cpu for _, cpu in both] for name, both in seen.items()}
+    for n in LISTENERS:
+        figures.compare(
+            "the storm's own CPU an exit, beside",
+            {"ours": own[f"ours {n}"], "nobody": own["nobody"], "eager": own[f"eager {n}"]},
+            at={"listeners": n},
+        )
+        figures.compare(
+            "CPU a record of each listener",
+            {"ours": used[f"ours {n}"], "one": used["ours 1"], "eager": used[f"eager {n}"]},
+            at={"listeners": n},
+        )
