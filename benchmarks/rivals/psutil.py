@@ -10,7 +10,9 @@ import psutil
 LESS = (
     "Of the delays only that of block I/O (iowait), where the kernel measures it. CPU times are "
     "others: in ticks, and scaled by the kernel to the scheduler's sum. The figures stand in "
-    "several files, each read at another moment."
+    "several files, each read at another moment. "
+    "Exits: none. It finds processes that live or wait to be reaped while it looks, never threads, "
+    "and cannot know of the others."
 )
 MORE = "Needs no rights for one's own processes. Much else of /proc; other systems than Linux."
 

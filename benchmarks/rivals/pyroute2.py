@@ -16,7 +16,10 @@ LESS = (
     "Tasks, not groups. Of a struct of any version but 15 it reads nothing after "
     "cpu_scaled_run_real_total: no ac_tgid, and no delays but of CPU, block I/O and swapping. Many "
     "queries in a call are not in its interface for TASKSTATS, but in that for any netlink "
-    "message; the call never returns if its answers do not fit the receive buffer."
+    "message; the call never returns if its answers do not fit the receive buffer. "
+    "Exits: one socket for all CPUs, one record at a time. Of a loss it tells ENOBUFS, not how "
+    "many. After that its synchronous socket raises the same for ever; in an event loop, as here, "
+    "it can go on, but until its queue is empty the kernel drops what comes."
 )
 MORE = "All of netlink: routes, links, nftables. Nothing to compile."
 

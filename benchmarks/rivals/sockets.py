@@ -10,7 +10,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 LESS = (
     "Tasks, not groups. Eight figures at fixed offsets, which are others in version 15. Believes "
     "any sender, checks no length, version or number: after an answer that came late, each one is "
-    "another task's. Not for several threads."
+    "another task's. Not for several threads. "
+    "Exits: one socket for all CPUs, one record at a time, of which it reads three members. Of a "
+    "loss it is told ENOBUFS, not how many; until its queue is empty the kernel drops what comes."
 )
 MORE = "Nothing to install, nothing to compile; fits a page."
 
