@@ -38,7 +38,7 @@ TOPICS = {
     "overload": (
         "Overload",
         "More exits than there is room for: how many were seen, how many lost, and whether the "
-        "tool knew. The truth is the\nkernel's own count of exits.",
+        "tool knew. The truth is the\ncount of who made the exits.",
     ),
     "filter": (
         "A filter in the kernel",
