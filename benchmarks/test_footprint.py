@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from consumers import floor
 from fake_exits import FakeExits
 from figures import Figures
 from floors import Floors
@@ -241,7 +242,7 @@ def test_nothing_exits(figures: Figures, floors: Floors) -> None:
         name: command(tool.imports, tool.listen, "print('ready', flush=True)", tool.hear)
         for name, tool in TOOLS.items()
     }
-    programs["an eager loop in C"] = [floors.program("eager"), str(N_CPUS), "0"]
+    programs["eager"] = [*floor(floors.program("eager")), "count", "1"]
     with ExitStack() as stack:
         pids = {name: stack.enter_context(started(program)) for name, program in programs.items()}
         hear_an_exit(pids)

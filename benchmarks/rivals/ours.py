@@ -60,9 +60,6 @@ DTYPE = np.dtype(
         "itemsize": ROW,
     }
 )
-#: Below so many records lists are faster than arrays.
-FEW = 100
-
 
 class Exits:
     """Hears batch by batch, or record by record.
@@ -98,11 +95,6 @@ class Exits:
 
     def _count(self, batch: taskstats.Batch) -> None:
         """Counts the records of threads of a storm, or of processes that it made."""
-        if len(batch) < FEW:
-            pids, ppids, tgids = (list(batch.columns[name]) for name in IDENTITY)
-            for storm in self._storms:
-                self.seen += ppids.count(storm) + tgids.count(storm) - pids.count(storm)
-            return
         rows = np.frombuffer(batch.data, DTYPE)
         for storm in self._storms:
             thread = (rows["ac_tgid"] == storm) & (rows["ac_pid"] != storm)
