@@ -15,7 +15,8 @@ from pathlib import Path
 
 # What is too much. With each, what was seen on two virtual CPUs: on the quiet machine; beside a
 # process that runs for 5 ms in 50; beside one that always runs. The tightest target allows 10 %
-# over its floor, so 5 % of anything would be half of that.
+# over its floor, so 5 % of anything would be half of that. A drift may be as large: the sides of a
+# comparison run by turns, and all have part in it.
 
 #: Share of the busiest CPU that others use while we sleep: 0.5 %; 10 %; 100 %.
 MOST_BUSY = 0.05
@@ -23,8 +24,9 @@ MOST_BUSY = 0.05
 MOST_STOLEN = 0.01
 #: What interruptions add to the work, its mean to its median: 1.009; 1.025; 1.8.
 MOST_STRETCH = 1.05
-#: The slowest median of the work to the fastest, of all CPUs and samples: 1.02 in each case.
-MOST_DRIFT = 1.05
+#: The slowest median of the work to the fastest, of all CPUs and samples: 1.02 within a minute,
+#: 1.05 within a whole run, in each case.
+MOST_DRIFT = 1.10
 
 #: Seconds to sleep, and turns of work on each CPU.
 LONG = (3.0, 50)

@@ -53,6 +53,10 @@ def test_listeners(figures: Figures, floors: Floors) -> None:
         )
         figures.compare(
             "CPU a record of each listener",
-            {"ours": used[f"ours {n}"], "one": used["ours 1"], "eager": used[f"eager {n}"]},
+            {
+                "ours": used[f"ours {n}"],
+                "a single listener": used["ours 1"],
+                "eager": used[f"eager {n}"],
+            },
             at={"listeners": n},
         )

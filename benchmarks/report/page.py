@@ -12,7 +12,7 @@ from report.quantities import number, ratio, scale, with_spread
 from report.results import Results
 from report.tools import tool
 from report.topics import TOPICS
-from report.verdicts import Target, losses, targets, title
+from report.verdicts import losses, targets, title
 
 INTRODUCTION = """\
 # Benchmarks
@@ -125,13 +125,10 @@ def _rivals(results: Results) -> Iterator[str]:
 
 
 def _targets(measurements: Sequence[Measurement]) -> Iterator[str]:
-    found = list(targets(measurements))
+    found = sorted(targets(measurements), key=lambda one: one.is_met)
     missed = sum(not one.is_met for one in found)
-    yield f"{len(found)} targets, {len(found) - missed} met, {missed} missed.\n"
-    yield from _target_table(found)
-
-
-def _target_table(found: Iterable[Target]) -> Iterator[str]:
+    met = len(found) - missed
+    yield f"{len(found)} targets, {met} met, {missed} missed; the missed ones first.\n"
     rows = (
         [_link(one.topic), one.what, one.against, one.seen, one.wanted, one.verdict]
         for one in found
@@ -141,8 +138,9 @@ def _target_table(found: Iterable[Target]) -> Iterator[str]:
 
 def _losses(measurements: Sequence[Measurement]) -> Iterator[str]:
     yield (
-        "Every comparison in which the median of the ratios is above 1, and every target that is "
-        "missed.\nOf a comparison at several points the worst is shown.\n"
+        "Every comparison with a rival or a floor in which the median of the ratios is above 1. Of "
+        "one at several\npoints the worst is shown. Targets that are missed stand [above]"
+        "(#targets).\n"
     )
     rows = [
         [
@@ -155,13 +153,9 @@ def _losses(measurements: Sequence[Measurement]) -> Iterator[str]:
         ]
         for one in losses(measurements)
     ]
-    missed = [one for one in targets(measurements) if not one.is_met]
     if rows:
         yield from _table(["", "", "better than ours", "which is a", "ratio", "at points"], rows)
-    if missed:
-        yield "\nMissed:\n"
-        yield from _target_table(missed)
-    if not (rows or missed):
+    else:
         yield "Nowhere."
 
 

@@ -4,11 +4,15 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import truediv
 
-from figures import OURS, Comparison, Measurement, Value
+from figures import Comparison, Measurement, Value
 
 from report.quantities import number, ratio, with_spread
-from report.tools import BASELINE, FLOOR, RIVAL, tool
+from report.tools import FLOOR, RIVAL, tool
+
+#: Who can be better than ours. A baseline is no tool, so that it would say nothing.
+_JUDGES = (RIVAL, FLOOR)
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Target:
         seen: The ratio or figure, with its spread.
         wanted: The target as text.
         excess: Share by which it is missed; below 0, by which it is met.
+        bound: What the floor itself comes to, if that misses the target too; else "".
     """
 
     topic: str
@@ -30,6 +35,7 @@ class Target:
     seen: str
     wanted: str
     excess: float
+    bound: str = ""
 
     @property
     def is_met(self) -> bool:
@@ -41,7 +47,9 @@ class Target:
         if self.excess in (0, math.inf):
             return verdict
         by = f"{abs(self.excess):.1%}" if self.excess < 10 else f"{self.excess:,.0f} times"
-        return f"{verdict}, {by} to spare" if self.is_met else f"{verdict} by {by}"
+        if self.is_met:
+            return f"{verdict}, {by} to spare"
+        return f"{verdict} by {by}" + (f"; the floor itself: {self.bound}" if self.bound else "")
 
 
 def at_text(at: Mapping[str, float | str]) -> str:
@@ -70,6 +78,7 @@ def targets(measurements: Sequence[Measurement]) -> Iterator[Target]:
                         with_spread(ratios, ratio),
                         f"at most {ratio(most)}",
                         statistics.median(ratios) / most - 1,
+                        _bound(one, side, most),
                     )
             case Value(at_most=float() | int() as most):
                 excess = _excess(statistics.median(one.values), most)
@@ -77,6 +86,16 @@ def targets(measurements: Sequence[Measurement]) -> Iterator[Target]:
             case Value(at_least=float() | int() as least):
                 excess = _excess(least, statistics.median(one.values))
                 yield _absolute(one, f"at least {number(least)}", excess)
+
+
+def _bound(one: Comparison, side: str, most: float) -> str:
+    """The floor's ratio to another side, if no client could come below what is wanted."""
+    floors = [values for name, values in one.sides.items() if tool(name).kind == FLOOR]
+    for values in floors:
+        least = statistics.median(map(truediv, values, one.sides[side]))
+        if values is not one.sides[side] and least > most:
+            return ratio(least)
+    return ""
 
 
 def _absolute(one: Value, wanted: str, excess: float) -> Target:
@@ -112,11 +131,13 @@ class Loss:
 
 
 def losses(measurements: Sequence[Measurement]) -> list[Loss]:
-    """All of them: rivals first, then floors, then baselines; the worst first."""
+    """All of them to rivals, then to floors; the worst first."""
     found: dict[tuple[str, str, str], list[tuple[str, list[float]]]] = {}
     for one in measurements:
         if isinstance(one, Comparison):
-            for side in one.sides.keys() - {OURS}:
+            for side in one.sides:
+                if tool(side).kind not in _JUDGES:
+                    continue
                 points = found.setdefault((one.topic, one.what, side), [])
                 points.append((title(one), one.ratios(side)))
     lost = []
@@ -125,7 +146,6 @@ def losses(measurements: Sequence[Measurement]) -> list[Loss]:
         if where:
             worst, ratios = max(where, key=lambda point: statistics.median(point[1]))
             lost.append(Loss(topic, worst, side, ratios, len(where), len(points)))
-    kinds = [RIVAL, FLOOR, OURS, BASELINE]
     return sorted(
-        lost, key=lambda one: (kinds.index(tool(one.side).kind), -statistics.median(one.ratios))
+        lost, key=lambda one: (_JUDGES.index(tool(one.side).kind), -statistics.median(one.ratios))
     )

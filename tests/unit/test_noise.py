@@ -19,7 +19,7 @@ def test_a_quiet_machine_is_measured_on() -> None:
         (replace(QUIET, busy=1.0), "100.0%", "5%"),
         (replace(QUIET, stolen=0.013), "1.3%", "1%"),
         (replace(QUIET, stretch=1.8), "80.0%", "5%"),
-        (replace(QUIET, work_ns=(515_000, 560_000)), "8.7%", "5%"),  # a slower CPU
+        (replace(QUIET, work_ns=(515_000, 580_000)), "12.6%", "10%"),  # a slower CPU
     ],
 )
 def test_a_noisy_one_is_refused_with_figures(seen: noise.Sample, figure: str, limit: str) -> None:
@@ -34,7 +34,7 @@ def test_one_that_becomes_noisy_is_refused() -> None:
 
 
 def test_one_that_becomes_slower_is_refused() -> None:
-    slower = replace(QUIET, work_ns=[ns * 1.06 for ns in QUIET.work_ns])
+    slower = replace(QUIET, work_ns=[ns * 1.09 for ns in QUIET.work_ns])
     assert noise.complaints({"before": slower}) == []
     assert len(noise.complaints({"before": QUIET, "after": slower})) == 1
 
