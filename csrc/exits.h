@@ -9,7 +9,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/types.h>
 
 #include "meter.h"
 #include "receive.h"
@@ -30,7 +29,7 @@ struct cpu_socket {
 
 struct ts_exits {
     struct ts_endpoint endpoint;
-    pid_t owner;
+    uint32_t owner; /* ts_process of who opened it */
     pthread_mutex_t consumer;
     pthread_mutex_t state;
     uint16_t family;

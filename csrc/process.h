@@ -2,9 +2,9 @@
 #ifndef TASKSTATS_PROCESS_H
 #define TASKSTATS_PROCESS_H
 
-#include <sys/types.h>
+#include <stdint.h>
 
-/* As getpid, a system call that each query would pay for. */
-pid_t ts_process(void);
+/* A number that is another one in every child that has memory of its own. */
+uint32_t ts_process(void);
 
 #endif

@@ -21,7 +21,7 @@
 
 struct ts_client {
     struct ts_endpoint endpoint;
-    pid_t owner;
+    uint32_t owner;       /* ts_process of who opened it */
     pthread_mutex_t lock; /* all that follows */
     int fd;
     uint16_t family;
@@ -250,7 +250,8 @@ static int collect(struct ts_client *client, struct window *window, uint32_t exp
         }
         if (window->answered >= target)
             return 0;
-        ts_answer_deadline(&client->endpoint, &deadline);
+        if (deadline == 0) /* most often all has come at once: then no clock is read */
+            deadline = ts_answer_deadline(&client->endpoint);
         if (n == -EAGAIN && !client->endpoint.synchronous)
             n = ts_wait_readable(client->fd, deadline);
         else if (n > 0 && ts_now() > deadline)

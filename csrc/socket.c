@@ -25,10 +25,9 @@ int64_t ts_now(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-void ts_answer_deadline(const struct ts_endpoint *endpoint, int64_t *deadline_ns)
+int64_t ts_answer_deadline(const struct ts_endpoint *endpoint)
 {
-    if (*deadline_ns == 0)
-        *deadline_ns = ts_now() + (int64_t)endpoint->timeout_ms * 1000000;
+    return ts_now() + (int64_t)endpoint->timeout_ms * 1000000;
 }
 
 int ts_wait_readable(int fd, int64_t deadline_ns)
@@ -126,7 +125,8 @@ int ts_socket_again(const struct ts_endpoint *endpoint, int64_t *deadline_ns)
         return 1;
     if (errno != EAGAIN || endpoint->synchronous)
         return 0;
-    ts_answer_deadline(endpoint, deadline_ns);
+    if (*deadline_ns == 0)
+        *deadline_ns = ts_answer_deadline(endpoint);
     if (ts_now() >= *deadline_ns)
         return 0;
     poll(NULL, 0, 1);
@@ -177,10 +177,9 @@ static ssize_t receive(int fd, const struct ts_endpoint *endpoint, uint8_t *slot
 static int await_ack(int fd, const struct ts_endpoint *endpoint, uint32_t seq, uint8_t *slot,
                      struct nl_message *reply)
 {
+    int64_t deadline = ts_answer_deadline(endpoint);
     uint8_t other[TS_REPLY_SIZE];
-    int64_t deadline = 0;
 
-    ts_answer_deadline(endpoint, &deadline);
     for (;;) {
         uint8_t *into = reply->attrs ? other : slot;
         ssize_t n = receive(fd, endpoint, into, deadline);

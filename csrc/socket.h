@@ -34,7 +34,8 @@ int ts_socket_send(int fd, const struct ts_endpoint *endpoint, const struct nl_r
                    uint32_t seq);
 
 /* Whether to send again what could not be sent. The kernel takes a request at once; a
- * peer has a queue, and while that is full this waits a moment, until the deadline. */
+ * peer has a queue, and while that is full this waits a moment, until the deadline; one
+ * of 0 is set by the first call, so that sending reads no clock. */
 int ts_socket_again(const struct ts_endpoint *endpoint, int64_t *deadline_ns);
 
 /* Datagrams dropped since the socket was made (modulo 2^32), bytes now queued. */
@@ -42,9 +43,8 @@ int ts_socket_counters(int fd, uint32_t *drops, uint32_t *queued);
 
 /* CLOCK_MONOTONIC in ns. */
 int64_t ts_now(void);
-/* Sets a deadline that is 0: when an answer that is asked for now is late. The clock is
- * read no sooner than somebody has to wait. */
-void ts_answer_deadline(const struct ts_endpoint *endpoint, int64_t *deadline_ns);
+/* When an answer that is asked for now is late. */
+int64_t ts_answer_deadline(const struct ts_endpoint *endpoint);
 /* Waits until fd is readable. Returns 0, -ETIMEDOUT, or -errno. */
 int ts_wait_readable(int fd, int64_t deadline_ns);
 

@@ -22,7 +22,7 @@ _CODES: dict[Kind, int] = {"task": _TASK, "group": _GROUP}
 _ID_NAMES = {_TASK: "pid", _GROUP: "tgid"}
 _SLICE = 8192  # ids a call of the shim, some 30 ms
 
-# Looked up once: each look-up would be a hundredth of a query.
+# Looked up once, not at each query.
 _new_row = ffi.new_allocator(should_clear_after_alloc=False)
 _NULL, _query, _new = ffi.NULL, lib.ts_client_query, object.__new__
 
@@ -101,7 +101,7 @@ class Client:
             raise _error(-rc, f"{_ID_NAMES[kind]} {id_}")
         answer = _new(Answer)
         answer._cell = row
-        answer._readers = None
+        answer._fields = None
         return answer
 
     # -- many

@@ -31,8 +31,7 @@ HEADER = {
     "received_ns": (24, "Q"),
 }
 
-#: Version, size, kind and flags.
-SHAPE = struct.Struct("=4xHHBB")
+_SHAPE = struct.Struct("=HHBB")  # version, size, kind, flags
 _SHAPE_AT = 4
 
 #: What a row's fields depend on: version, size, kind, and those of its flags that matter.
@@ -84,12 +83,6 @@ def _column(data: memoryview, offset: int, format_: str) -> Sequence[Any]:
     return column
 
 
-def shape_of(data: memoryview, row: int, kind: Kind) -> Shape:
-    """The shape of one row."""
-    version, size, _, flags = SHAPE.unpack_from(data, row * ROW)
-    return version, size, kind, flags & presence.SHAPE_FLAGS
-
-
 class Columns(dict[str, Sequence[Any]]):
     """name -> column, of the header and of the fields that every row has; made when first read.
 
@@ -116,20 +109,23 @@ class Columns(dict[str, Sequence[Any]]):
     def fields(self) -> frozenset[str]:
         """The names of the fields that every row has."""
         if self._fields is None:
-            first, *others = [presence.present(*shape) for shape in self.shapes()] or [frozenset()]
-            self._fields = first.intersection(*others) if others else first
+            sets = [presence.present(*shape) for shape in self.shapes()]
+            if len(sets) == 1:  # of one alone, an intersection is a copy
+                (self._fields,) = sets
+            else:
+                self._fields = frozenset.intersection(*sets) if sets else frozenset()
         return self._fields
 
     def fields_of(self, row: int) -> frozenset[str]:
         """The names of the fields that this row has."""
-        return presence.present(*shape_of(self._data, row, self._kind))
+        return presence.present(*self._shape_of(row))
 
     def shapes(self) -> set[Shape]:
         """The shapes of the rows: of tasks one, but for replayed datagrams."""
         if len(self._data) <= ROW:
-            return {shape_of(self._data, 0, self._kind)} if self._data else set()
+            return {self._shape_of(0)} if self._data else set()
         if self._is_of_one_struct():
-            version, size, kind, flags = shape_of(self._data, 0, self._kind)
+            version, size, kind, flags = self._shape_of(0)
             every = {flags} if kind == "task" else set(self["flags"])
             return {(version, size, kind, f & presence.SHAPE_FLAGS) for f in every}
         rows = set(zip(self["version"], self["size"], self["flags"], strict=True))
@@ -139,6 +135,10 @@ class Columns(dict[str, Sequence[Any]]):
         """Whether version and size, one word together, are the same in all rows."""
         words = _column(self._data, _SHAPE_AT, "I")
         return words[1:] == words[:-1]
+
+    def _shape_of(self, row: int) -> Shape:
+        version, size, _, flags = _SHAPE.unpack_from(self._data, row * ROW + _SHAPE_AT)
+        return version, size, self._kind, flags & presence.SHAPE_FLAGS
 
     def of_field(self, field: Field[Any]) -> Sequence[Any]:
         """The field's column, made anew; rows that do not have the field count as well."""
@@ -151,7 +151,7 @@ class Columns(dict[str, Sequence[Any]]):
             FieldUnavailable: It does not.
         """
         if field.name not in self.fields_of(row):
-            why = presence.why_absent(field.name, *shape_of(self._data, row, self._kind))
+            why = presence.why_absent(field.name, *self._shape_of(row))
             raise field_unavailable(field.name, why)
         return self.of_field(field)
 

@@ -61,6 +61,7 @@ DTYPE = np.dtype(
     }
 )
 
+
 class Exits:
     """Hears batch by batch, or record by record.
 

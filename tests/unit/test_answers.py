@@ -29,7 +29,7 @@ def answer_in(batch: Batch) -> Answer:
     ffi.buffer(cell)[:] = bytes(batch.data)
     answer = object.__new__(Answer)
     answer._cell = cell
-    answer._readers = None
+    answer._fields = None
     return answer
 
 
@@ -52,6 +52,9 @@ def test_every_attribute(version: int, kind: wire.Kind) -> None:
     answer, record = answer_in(batch), batch[0]
     names = [name for name in public(Record) if not callable(getattr(Record, name))]
     assert set(FIELDS) <= set(names)
+    assert {name: getattr(Answer, name).unit for name in FIELDS} == {
+        name: field.unit for name, field in FIELDS.items()
+    }
     for name in names:
         expected = outcome(lambda name=name: getattr(record, name))  # type: ignore[misc]
         assert outcome(lambda name=name: getattr(answer, name)) == expected, name  # type: ignore[misc]
