@@ -95,7 +95,7 @@ def test_a_row_is_the_compiled_record() -> None:
 
 @fields
 def test_a_column_stands_where_the_compiled_struct_has_the_field(name: str) -> None:
-    dtype = tables._dtype([name])
+    dtype = tables._dtype(frozenset({name}))
     assert dtype.itemsize == ROW
     assert dtype.fields is not None
     format_, offset = dtype.fields[name][:2]
