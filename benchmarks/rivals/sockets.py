@@ -2,15 +2,15 @@
 
 import errno
 import os
-import platform
 import socket
 import struct
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 LESS = (
-    "Tasks, not groups. Eight figures at fixed offsets, which are others in version 15. Believes "
-    "any sender, checks no length, version or number: after an answer that came late, each one is "
-    "another task's. Not for several threads. "
+    "Tasks, not groups. Asks one by one, about many too. Eight figures at fixed offsets, which are "
+    "others in version 15. Believes any sender, checks no length, version or number: after an "
+    "answer that came late, each one is another task's. Not for several threads. "
     "Exits: one socket for all CPUs, one record at a time, of which it reads three members. Of a "
     "loss it is told ENOBUFS, not how many; until its queue is empty the kernel drops what comes."
 )
@@ -20,14 +20,15 @@ NETLINK_GENERIC = 16
 GENL_ID_CTRL = 16
 SO_RCVBUFFORCE = 33
 
-#: The whole struct of version 16, where it stands in a datagram without padding.
-STRUCT = struct.Struct("=H2xIBb6x8Q32sB7x4II4x28QI4x23Q")
+#: Where the struct stands in a datagram without padding.
 STRUCT_AT = 36
-PID, ELAPSED = 16, 19
+
+#: ac_pid, and ac_etime; between them are ac_ppid and ac_btime.
+PID_AND_ELAPSED = struct.Struct("=L12xQ")
 
 
 def version() -> str:
-    return f"socket and struct of Python {platform.python_version()}"
+    return "socket and struct of Python {}.{}.{}".format(*sys.version_info[:3])
 
 
 def message(kind: int, command: int, attribute: int, value: bytes) -> bytes:
@@ -62,7 +63,7 @@ class Queries:
         if kind == 2:
             code = -struct.unpack_from("=i", reply, 16)[0]
             raise OSError(code, f"no task {pid}")
-        at = 36
+        at = STRUCT_AT
         cpu_count, cpu_delay, blkio_count, blkio_delay = struct.unpack_from("=4Q", reply, at + 16)
         swapin_count, swapin_delay = struct.unpack_from("=2Q", reply, at + 48)
         user, system = struct.unpack_from("=2Q", reply, at + 152)
@@ -88,8 +89,8 @@ def figures(answer: dict[str, object]) -> dict[str, object]:
 
 
 def decode(datagram: bytes) -> tuple[int, int]:
-    values = STRUCT.unpack_from(datagram, STRUCT_AT)
-    return values[PID], values[ELAPSED]
+    pid, elapsed = PID_AND_ELAPSED.unpack_from(datagram, STRUCT_AT + 128)
+    return pid, elapsed
 
 
 class Exits:
