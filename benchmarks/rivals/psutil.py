@@ -22,8 +22,15 @@ def version() -> str:
 
 
 class Queries:
+    """Keeps each process, as one does who asks again: a new one would read /proc once more."""
+
+    def __init__(self) -> None:
+        self._processes: dict[int, psutil.Process] = {}
+
     def one(self, pid: int) -> tuple[Any, ...]:
-        process = psutil.Process(pid)
+        process = self._processes.get(pid)
+        if process is None:
+            process = self._processes[pid] = psutil.Process(pid)
         with process.oneshot():
             return process.name(), process.cpu_times(), process.io_counters()
 
