@@ -27,8 +27,9 @@ class Asker:
         )
 
     def ns(self, how: str, pids: Sequence[int], times: int) -> float:
-        """ns a task, to ask about these so many times: "one" by one or as "many" in a call.
+        """ns a task, to ask about these so many times.
 
+        How: "one" by one, one by one "awaited" in an event loop, or as "many" in a call.
         With ", read" behind it the figures of each are read, too.
         """
         took: int = self._tell(how, pids, times)

@@ -3,6 +3,8 @@
     version()   what is measured, as text
     LESS, MORE  what it does less than this package, and more
     Queries     asks: `one(pid)`, `close()`, and `many(pids)` if it has a way of its own for that
+    AsyncQueries
+                asks, where it can, in an event loop: `open()` and `one(pid)` are awaited
     figures     reads of an answer the figures that sockets.py reads, into a dict; the rest is not
                 read, by those who read nothing before they are asked to
     decode      makes a pid and an elapsed time of a datagram, where it can

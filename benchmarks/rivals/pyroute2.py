@@ -14,7 +14,9 @@ from pyroute2.netlink.taskstats import TASKSTATS_CMD_GET, taskstatsmsg, tcmd
 
 LESS = (
     "Tasks, not groups. Of a struct of any version but 15 it reads nothing after "
-    "cpu_scaled_run_real_total: no ac_tgid, and no delays but of CPU, block I/O and swapping. Many "
+    "cpu_scaled_run_real_total: no ac_tgid, and no delays but of CPU, block I/O and swapping. It "
+    "decodes the struct when it is first read, as this package does, but then all of it. Its plain "
+    "interface enters an event loop for each query; with asyncio one loop serves for all. Many "
     "queries in a call are not in its interface for TASKSTATS, but in that for any netlink "
     "message; the call never returns if its answers do not fit the receive buffer. "
     "Exits: one socket for all CPUs, one record at a time. Of a loss it tells ENOBUFS, not how "
@@ -60,6 +62,16 @@ class Queries:
 
     def close(self) -> None:
         self._stats.close()
+
+
+class AsyncQueries:
+    async def open(self) -> None:
+        self._stats = AsyncTaskStats()
+        await self._stats.bind()
+
+    async def one(self, pid: int) -> Any:
+        (message,) = [message async for message in await self._stats.get_pid_stat(pid)]
+        return message
 
 
 def figures(message: Any) -> dict[str, object]:
