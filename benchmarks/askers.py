@@ -5,9 +5,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Timer
 from typing import Any, Self
 
 _HERE = Path(__file__).parent
+
+#: Seconds for an answer, which takes a few at most: one that waits in vain is killed.
+_PATIENCE = 180
 
 
 class Asker:
@@ -43,12 +47,20 @@ class Asker:
     def _tell(self, how: str, pids: Sequence[int], times: int) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([how, list(pids), times]) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        deadline = Timer(_PATIENCE, self._process.kill)
+        deadline.start()
+        try:
+            self._process.stdin.write(json.dumps([how, list(pids), times]) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        finally:
+            deadline.cancel()
+        assert answer, f"no answer from {self._process.args!r}"
+        return json.loads(answer)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()  # the end of its stdin is its own
+        self._process.kill()
+        self._process.communicate()
