@@ -1,4 +1,4 @@
-"""What it costs to have the package at all: importing it, memory, a listener when nothing exits."""
+"""What it costs to have the package: import, memory, a listener when hardly anything exits."""
 
 import os
 import re
@@ -24,8 +24,8 @@ import taskstats
 from taskstats.host import exits_by_the_books
 
 ROUNDS = 5
-SECONDS = 2  # of a round in which nothing exits
-TRIES = 3  # to have such a one
+SECONDS = 2  # of a round in which hardly anything exits
+TRIES = 3  # to have one in which nothing does
 
 N_CPUS = os.sysconf("SC_NPROCESSORS_CONF")
 CPUS = f"0-{N_CPUS - 1}"
@@ -195,7 +195,7 @@ def test_memory_over_time(figures: Figures, floors: Floors) -> None:
     figures.value("resident while it hears, most growth", [growth], "MiB", at_most=MOST_GROWTH)
 
 
-# ---- nothing to do ---------------------------------------------------------------------------
+# ---- hardly anything exits -------------------------------------------------------------------
 
 
 def used(pid: int) -> tuple[int, int]:
@@ -224,7 +224,7 @@ class Idle:
 
 
 def idle(pids: dict[str, int]) -> Idle:
-    """A round without an exit; after some tries, one with."""
+    """A round without an exit; if others leave none such, one with: it tells how many."""
     for _ in range(TRIES):
         exits, before = exits_by_the_books(), {name: used(pid) for name, pid in pids.items()}
         time.sleep(SECONDS)
@@ -236,7 +236,7 @@ def idle(pids: dict[str, int]) -> Idle:
     return Idle(exits, ns, wakeups)
 
 
-def test_nothing_exits(figures: Figures, floors: Floors) -> None:
+def test_hardly_anything_exits(figures: Figures, floors: Floors) -> None:
     """All listen at the same time, so that what exits all the same, they all hear."""
     programs: dict[str, list[Any]] = {
         name: command(tool.imports, tool.listen, "print('ready', flush=True)", tool.hear)
@@ -248,10 +248,10 @@ def test_nothing_exits(figures: Figures, floors: Floors) -> None:
         hear_an_exit(pids)
         seen = figures.turns({"all": partial(idle, pids)}, rounds=ROUNDS, warm_up=0)["all"]
     exits = [one.exits / SECONDS for one in seen]
-    figures.value("idle listener: exits all the same", exits, "/s")
+    figures.value("a listener when hardly anything exits: exits", exits, "/s")
     for name in programs:
         at = {"tool": name}
         us = [one.ns[name] / 1e3 / SECONDS for one in seen]
         wakeups = [one.wakeups[name] / SECONDS for one in seen]
-        figures.value("idle listener: CPU time", us, "us/s", at=at)
-        figures.value("idle listener: wakeups", wakeups, "/s", at=at)
+        figures.value("a listener when hardly anything exits: CPU time", us, "us/s", at=at)
+        figures.value("a listener when hardly anything exits: wakeups", wakeups, "/s", at=at)
