@@ -97,7 +97,11 @@ class Consumer:
         finally:
             os.sched_setaffinity(0, ours)
         self.pid = self._process.pid
-        assert self._line() == "ready"
+        try:
+            assert self._line() == "ready"
+        except BaseException:
+            self.__exit__()
+            raise
 
     def _line(self) -> str:
         assert self._process.stdout is not None

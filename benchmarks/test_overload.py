@@ -7,7 +7,7 @@ the storms' own count.
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -63,11 +63,11 @@ def commands(floors: Floors, case: Case) -> dict[str, Sequence[str]]:
     }
 
 
-def storms_of(case: Case) -> list[Storm]:
+def storms_of(case: Case) -> Iterator[Storm]:
     """One on each CPU."""
     share = len(CPUS)
     exits, rate = case.exits and case.exits // share, case.rate and case.rate / share
-    return [Storm("processes", cpu=cpu, exits=exits, rate=rate) for cpu in CPUS]
+    return (Storm("processes", cpu=cpu, exits=exits, rate=rate) for cpu in CPUS)
 
 
 def blow(storms: Sequence[Storm], consumer: Consumer, case: Case) -> int:

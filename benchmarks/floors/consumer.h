@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "netlink.h"
@@ -42,11 +43,12 @@ static void report(int signal)
     _exit(signal != SIGTERM);
 }
 
-/* Reads the arguments; the bytes of each queue. */
+/* Reads the arguments; the bytes of each queue. Who started it, it does not outlive. */
 static inline int arguments(int argc, char **argv)
 {
     if (argc < 4 || argc - 3 > (int)(sizeof(storms) / sizeof(*storms)))
         exit(2);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     is_timed = argv[2][0] == 't';
     for (int i = 3; i < argc; i++)
         storms[n_storms++] = (uint32_t)atoi(argv[i]);

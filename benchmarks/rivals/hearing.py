@@ -11,6 +11,7 @@ JSON, and the pids of the storms. `Exits(storms, **options)` has
 and hears until KeyboardInterrupt.
 """
 
+import ctypes
 import json
 import os
 import resource
@@ -19,6 +20,8 @@ import sys
 import time
 from importlib import import_module
 
+PR_SET_PDEATHSIG = 1
+
 
 def cpu_time() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -26,6 +29,7 @@ def cpu_time() -> float:
 
 
 def main() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it does not outlive the run
     name, options, mode, *pids = sys.argv[1:]
     storms = frozenset(map(int, pids))
     late: list[int] = []

@@ -111,7 +111,8 @@ def everywhere(
 ) -> Iterator[list[Storm]]:
     """A storm on each CPU, begun."""
     with ExitStack() as stack:
-        made = [Storm(kind, cpu=cpu, exits=exits, rate=rate) for cpu in CPUS]
-        for storm in map(stack.enter_context, made):
+        entered = stack.enter_context
+        storms = [entered(Storm(kind, cpu=cpu, exits=exits, rate=rate)) for cpu in CPUS]
+        for storm in storms:
             storm.begin()
-        yield made
+        yield storms
