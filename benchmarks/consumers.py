@@ -22,6 +22,9 @@ from support.storm import Storm
 #: A storm alone has the first CPU that this process may use, and the consumer the last.
 STORM_CPU, CONSUMER_CPU = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 
+#: Each CPU that there can be has a socket of ours.
+SOCKETS = os.sysconf("SC_NPROCESSORS_CONF")
+
 #: Bytes of a queue with room for ROOM records that wait, at 2,304 bytes each: what ours has.
 RCVBUF = 96 << 20
 ROOM = 40_000
@@ -50,6 +53,7 @@ class Heard:
         records: Those of the storms' exits.
         cpu_ns: CPU time since it was ready.
         dropped: What the kernel counted on its sockets, also of others' exits.
+        queue: Bytes of all its queues together, as granted; 0 if it has none.
         received: All records, also of others' exits; None if it does not say.
         lost: As it says; None if it says nothing.
         overruns: How often it was told ENOBUFS.
@@ -60,6 +64,7 @@ class Heard:
     records: int
     cpu_ns: int
     dropped: int
+    queue: int = 0
     received: int | None = None
     lost: int | None = None
     overruns: int = 0

@@ -21,7 +21,7 @@
 static int n_storms;
 static uint32_t storms[64];
 static int is_timed;
-static long seen, overruns;
+static long seen, overruns, queue;
 static int64_t before, late[MOST_TIMED];
 
 static inline int64_t cpu_time(void)
@@ -35,8 +35,10 @@ static inline int64_t cpu_time(void)
 
 static void report(int signal)
 {
-    dprintf(1, "{\"records\": %ld, \"cpu_ns\": %lld, \"overruns\": %ld, \"late_ns\": [", seen,
-            (long long)(cpu_time() - before), overruns);
+    dprintf(1,
+            "{\"records\": %ld, \"cpu_ns\": %lld, \"overruns\": %ld, \"queue\": %ld, "
+            "\"late_ns\": [",
+            seen, (long long)(cpu_time() - before), overruns, queue);
     for (long i = 0; is_timed && i < seen; i++)
         dprintf(1, "%s%lld", i ? ", " : "", (long long)late[i]);
     dprintf(1, "]}\n");
@@ -46,9 +48,9 @@ static void report(int signal)
 /* Reads the arguments; the bytes of each queue. Who started it, it does not outlive. */
 static inline int arguments(int argc, char **argv)
 {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (argc < 4 || argc - 3 > (int)(sizeof(storms) / sizeof(*storms)))
         exit(2);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
     is_timed = argv[2][0] == 't';
     for (int i = 3; i < argc; i++)
         storms[n_storms++] = (uint32_t)atoi(argv[i]);
@@ -99,11 +101,16 @@ static inline void take(const unsigned char *datagram)
     seen++;
 }
 
-/* `cpus` is a list in the kernel's notation. */
+/* `cpus` is a list in the kernel's notation. The socket has its queue already. */
 static inline void register_on(int fd, const char *cpus)
 {
     struct request request = make(family(fd), 1, 3, cpus, (unsigned short)(strlen(cpus) + 1));
+    int granted;
+    socklen_t size = sizeof(granted);
 
+    if (getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &granted, &size))
+        exit(1);
+    queue += granted;
     ask(fd, &request);
 }
 

@@ -6,7 +6,7 @@ JSON, and the pids of the storms. `Exits(storms, **options)` has
     first()         hears one exit, so that whatever is made at first use is made
     count()         adds to `seen` how many records of the storms come
     each(take)      calls take(ac_ppid, ac_comm) for each record that comes
-    seen, told()    how many it has counted, and what it says of losses
+    seen, told()    how many it has counted, and what it says of losses and of its queues
 
 and hears until KeyboardInterrupt.
 """

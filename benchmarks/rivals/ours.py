@@ -92,7 +92,12 @@ class Exits:
     def told(self) -> Mapping[str, int]:
         self._listener.close()  # and reads what is queued
         stats = self._listener.stats()
-        return {"received": stats.received, "lost": stats.lost, "wakeups": stats.wakeups}
+        return {
+            "received": stats.received,
+            "lost": stats.lost,
+            "wakeups": stats.wakeups,
+            "queue": stats.rcvbuf,
+        }
 
     def _count(self, batch: taskstats.Batch) -> None:
         """Counts the records of threads of a storm, or of processes that it made."""

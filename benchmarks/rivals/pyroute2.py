@@ -20,8 +20,8 @@ LESS = (
     "queries in a call are not in its interface for TASKSTATS, but in that for any netlink "
     "message; the call never returns if its answers do not fit the receive buffer. "
     "Exits: one socket for all CPUs, one record at a time. Of a loss it tells ENOBUFS, not how "
-    "many. After that its synchronous socket raises the same for ever; in an event loop, as here, "
-    "it can go on, but until its queue is empty the kernel drops what comes."
+    "many. After that its synchronous socket raises the same for ever; by asyncio, as exits are "
+    "heard here, it can go on, but until its queue is empty the kernel drops what comes."
 )
 MORE = "All of netlink: routes, links, nftables. Nothing to compile."
 
@@ -119,13 +119,14 @@ class Exits:
         self._loop.run_until_complete(self._hear_all(named))
 
     def told(self) -> Mapping[str, int]:
-        return {"overruns": self._overruns}
+        return {"overruns": self._overruns, "queue": self._queue}
 
     async def _open(self, rcvbuf: int | None) -> None:
         self._stats = AsyncTaskStats()
         await self._stats.bind()
         if rcvbuf:
             self._stats.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, rcvbuf // 2)
+        self._queue = self._stats.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         await self._stats.register_mask(f"0-{os.sysconf('SC_NPROCESSORS_CONF') - 1}")
 
     async def _hear(self, take: Callable[[Any], object]) -> None:

@@ -122,7 +122,8 @@ class Exits:
             take(ppid, record[STRUCT_AT + 80 : STRUCT_AT + 112])
 
     def told(self) -> Mapping[str, int]:
-        return {"overruns": self._overruns}
+        queue = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        return {"overruns": self._overruns, "queue": queue}
 
     def _records(self) -> Iterator[bytes]:
         while True:
