@@ -1,14 +1,13 @@
 """This package, as it is by default."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 import taskstats
-from taskstats.fields import FIELDS
-from taskstats.rows import ROW, STATS_AT
 
 LESS = ""
 MORE = ""
@@ -50,40 +49,36 @@ def decode(datagram: bytes) -> tuple[int, int]:
     return record.ac_pid, record.ac_etime
 
 
-# Only what tells a storm's records: its own dtype, so that no other column costs.
-IDENTITY = ("ac_pid", "ac_ppid", "ac_tgid")
-DTYPE = np.dtype(
-    {
-        "names": IDENTITY,
-        "offsets": [STATS_AT + FIELDS[name].offset for name in IDENTITY],
-        "formats": ["u4"] * len(IDENTITY),
-        "itemsize": ROW,
-    }
-)
-
-
 class Exits:
-    """Hears batch by batch, or record by record.
+    """Counts in columns, batch by batch, or record by record.
 
     Args:
-        storms: Whose records are counted.
+        storms: Whose records are counted: of their threads, and of processes that they made.
+        by_record: Record by record.
         failed: Only those that failed; the others are kept out by the kernel.
         options: Of the listener.
     """
 
-    def __init__(self, storms: Collection[int], *, failed: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        storms: Collection[int],
+        *,
+        by_record: bool = False,
+        failed: bool = False,
+        **options: Any,
+    ) -> None:
         where = taskstats.Where(failed=True) if failed else None
         self._listener = taskstats.ExitListener(where=where, **options)
-        self._batches = self._listener.batches()
+        self._heard: Iterator[Any] = iter(self._listener if by_record else self._listener.batches())
+        self._count = self._count_records if by_record else self._count_batches
         self._storms = storms
         self.seen = 0
 
     def first(self) -> None:
-        self._count(next(self._batches))
+        self._count(islice(self._heard, 1))
 
     def count(self) -> None:
-        for batch in self._batches:
-            self._count(batch)
+        self._count(self._heard)
 
     def each(self, take: Callable[[int, bytes], object]) -> None:
         for record in self._listener:
@@ -99,9 +94,18 @@ class Exits:
             "queue": stats.rcvbuf,
         }
 
-    def _count(self, batch: taskstats.Batch) -> None:
-        """Counts the records of threads of a storm, or of processes that it made."""
-        rows = np.frombuffer(batch.data, DTYPE)
-        for storm in self._storms:
-            thread = (rows["ac_tgid"] == storm) & (rows["ac_pid"] != storm)
-            self.seen += int(np.count_nonzero(thread | (rows["ac_ppid"] == storm)))
+    def _count_batches(self, batches: Iterable[taskstats.Batch]) -> None:
+        for batch in batches:
+            rows = batch.to_numpy()
+            pid, ppid, tgid = rows["ac_pid"], rows["ac_ppid"], rows["ac_tgid"]
+            for storm in self._storms:
+                is_of_storm = (ppid == storm) | ((tgid == storm) & (pid != storm))
+                self.seen += int(np.count_nonzero(is_of_storm))
+
+    def _count_records(self, records: Iterable[taskstats.Record]) -> None:
+        storms = self._storms
+        for record in records:
+            if record.ac_ppid in storms or (
+                record.ac_tgid in storms and record.ac_pid != record.ac_tgid
+            ):
+                self.seen += 1
