@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from support.requirements import lacks
 from support.storm import Storm
 
 #: A storm alone has the first CPU that this process may use, and the consumer the last.
@@ -33,6 +34,12 @@ ROOM = 40_000
 PATIENCE = 60
 
 _HERE = Path(__file__).parent
+
+
+def needs_two_cpus() -> None:
+    """Skips a benchmark whose storm and consumer must not share a CPU."""
+    if STORM_CPU == CONSUMER_CPU:
+        lacks("two CPUs")
 
 
 def rival(name: str, **options: Any) -> list[str]:

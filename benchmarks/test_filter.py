@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 
 import pytest
-from consumers import CONSUMER_CPU, STORM_CPU, Blown, Consumer, blow, rival
+from consumers import STORM_CPU, Blown, Consumer, blow, needs_two_cpus, rival
 from figures import Figures
 from support.storm import Storm
 
 EXITS = 40_000
 KEPT = (1, 10, 100, 1_000, 10_000)  # one in so many
 ROUNDS = 3
-
-pytestmark = pytest.mark.skipif(STORM_CPU == CONSUMER_CPU, reason="needs two CPUs")
 
 
 def storm_of(rate: int | None, one_in: int) -> Storm:
@@ -42,6 +40,7 @@ def alone(rate: int | None) -> tuple[Blown, float]:
 @pytest.mark.parametrize("latency_ms", [5, 50])
 @pytest.mark.parametrize("rate", [20_000, None])
 def test_where_failed(figures: Figures, latency_ms: int, rate: int | None) -> None:
+    needs_two_cpus()
     latency = latency_ms / 1000
     kept = KEPT if latency_ms == 5 else (100,)
     filtered = rival("ours", failed=True, max_latency=latency)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import pytest
-from consumers import CONSUMER_CPU, RCVBUF, STORM_CPU, Consumer, blow, floor, rival
+from consumers import RCVBUF, STORM_CPU, Consumer, blow, floor, needs_two_cpus, rival
 from figures import Figures
 from floors import Floors
 from support.storm import Storm
@@ -18,8 +18,6 @@ from support.storm import Storm
 STORMS = {200: 400, 5_000: 5_000}
 MAX_LATENCIES_MS = (0, 1, 5, 20)
 ROUNDS = 5
-
-pytestmark = pytest.mark.skipif(STORM_CPU == CONSUMER_CPU, reason="needs two CPUs")
 
 
 def hear(command: Sequence[str], exits: int, rate: int) -> tuple[float, float]:
@@ -39,6 +37,7 @@ def hear(command: Sequence[str], exits: int, rate: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize("rate", STORMS)
 def test_latency(figures: Figures, floors: Floors, rate: int) -> None:
+    needs_two_cpus()
     ours = {f"ours {ms}": rival("ours", max_latency=ms / 1000) for ms in MAX_LATENCIES_MS}
     others = {
         "coalesced": floor(floors.program("coalesced"), RCVBUF),  # for 5 ms

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 
-import pytest
-from consumers import CONSUMER_CPU, RCVBUF, STORM_CPU, Blown, Consumer, blow, floor, rival
+from consumers import RCVBUF, STORM_CPU, Blown, Consumer, blow, floor, needs_two_cpus, rival
 from figures import Figures
 from floors import Floors
 from support.storm import Storm
@@ -14,8 +13,6 @@ from support.storm import Storm
 EXITS = RATE = 20_000
 LISTENERS = (1, 2, 4, 8)
 ROUNDS = 3
-
-pytestmark = pytest.mark.skipif(STORM_CPU == CONSUMER_CPU, reason="needs two CPUs")
 
 
 def hear(command: Sequence[str], listeners: int) -> tuple[Blown, float]:
@@ -35,6 +32,7 @@ def hear(command: Sequence[str], listeners: int) -> tuple[Blown, float]:
 
 
 def test_listeners(figures: Figures, floors: Floors) -> None:
+    needs_two_cpus()
     eager = floor(floors.program("eager"), RCVBUF)
     seen = figures.turns(
         {"nobody": partial(hear, (), 0)}

@@ -8,7 +8,6 @@ from functools import partial
 
 import pytest
 from consumers import (
-    CONSUMER_CPU,
     RCVBUF,
     ROOM,
     STORM_CPU,
@@ -17,6 +16,7 @@ from consumers import (
     Heard,
     blow,
     floor,
+    needs_two_cpus,
     rival,
 )
 from figures import Figures
@@ -33,8 +33,6 @@ STORMS: dict[int | None, tuple[int, dict[str, float]]] = {
     20_000: (20_000, {"coalesced": 1.3, "eager": 1 / 4, "pyroute2": 1 / 40}),
     None: (ROOM, {"coalesced": 1.3, "eager": 1 / 4, "pyroute2": 1 / 40}),
 }
-
-pytestmark = pytest.mark.skipif(STORM_CPU == CONSUMER_CPU, reason="needs two CPUs")
 
 
 def hear(command: Sequence[str], exits: int, rate: int | None) -> tuple[Blown, Heard]:
@@ -58,6 +56,7 @@ def alone(exits: int, rate: int | None) -> tuple[Blown, None]:
 
 @pytest.mark.parametrize("rate", STORMS)
 def test_storm(figures: Figures, floors: Floors, rate: int | None) -> None:
+    needs_two_cpus()
     exits, targets = STORMS[rate]
     commands = {
         "ours": rival("ours"),
@@ -83,6 +82,8 @@ def test_storm(figures: Figures, floors: Floors, rate: int | None) -> None:
 
 
 def test_a_stopped_listener(figures: Figures) -> None:
+    needs_two_cpus()
+
     def stopped() -> tuple[int, int]:
         with (
             Storm("threads", cpu=STORM_CPU) as storm,
