@@ -26,9 +26,12 @@ STORM_CPU, CONSUMER_CPU = min(os.sched_getaffinity(0)), max(os.sched_getaffinity
 #: Each CPU that there can be has a socket of ours.
 SOCKETS = os.sysconf("SC_NPROCESSORS_CONF")
 
-#: Bytes of a queue with room for ROOM records that wait, at 2,304 bytes each: what ours has.
+#: Bytes of a queue with room for ROOM records that wait, at 2,304 bytes each.
 RCVBUF = 96 << 20
 ROOM = 40_000
+
+#: The options of ours for such queues, which it would make smaller on a machine with less memory.
+ROOMY = {"rcvbuf": RCVBUF, "rcvbuf_total": RCVBUF * SOCKETS}
 
 #: Seconds to read what a storm has left.
 PATIENCE = 60

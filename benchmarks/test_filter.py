@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import pytest
-from consumers import STORM_CPU, Blown, Consumer, blow, needs_two_cpus, rival
+from consumers import ROOMY, STORM_CPU, Blown, Consumer, blow, needs_two_cpus, rival
 from figures import Figures
 from support.storm import Storm
 
@@ -41,13 +41,13 @@ def alone(rate: int | None) -> tuple[Blown, float]:
 @pytest.mark.parametrize("rate", [20_000, None])
 def test_where_failed(figures: Figures, latency_ms: int, rate: int | None) -> None:
     needs_two_cpus()
-    latency = latency_ms / 1000
+    options = {"max_latency": latency_ms / 1000, **ROOMY}
     kept = KEPT if latency_ms == 5 else (100,)
-    filtered = rival("ours", failed=True, max_latency=latency)
+    filtered = rival("ours", failed=True, **options)
     seen = figures.turns(
         {
             "nobody": partial(alone, rate),
-            "all": partial(hear, rival("ours", max_latency=latency), rate, 100, EXITS),
+            "all": partial(hear, rival("ours", **options), rate, 100, EXITS),
         }
         | {str(n): partial(hear, filtered, rate, n, EXITS // n) for n in kept},
         rounds=ROUNDS,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import pytest
-from consumers import RCVBUF, STORM_CPU, Consumer, blow, floor, needs_two_cpus, rival
+from consumers import RCVBUF, ROOMY, STORM_CPU, Consumer, blow, floor, needs_two_cpus, rival
 from figures import Figures
 from floors import Floors
 from support.storm import Storm
@@ -38,7 +38,7 @@ def hear(command: Sequence[str], exits: int, rate: int) -> tuple[float, float]:
 @pytest.mark.parametrize("rate", STORMS)
 def test_latency(figures: Figures, floors: Floors, rate: int) -> None:
     needs_two_cpus()
-    ours = {f"ours {ms}": rival("ours", max_latency=ms / 1000) for ms in MAX_LATENCIES_MS}
+    ours = {f"ours {ms}": rival("ours", max_latency=ms / 1000, **ROOMY) for ms in MAX_LATENCIES_MS}
     others = {
         "coalesced": floor(floors.program("coalesced"), RCVBUF),  # for 5 ms
         "eager": floor(floors.program("eager"), RCVBUF),

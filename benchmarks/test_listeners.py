@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 
-from consumers import RCVBUF, STORM_CPU, Blown, Consumer, blow, floor, needs_two_cpus, rival
+from consumers import RCVBUF, ROOMY, STORM_CPU, Blown, Consumer, blow, floor, needs_two_cpus, rival
 from figures import Figures
 from floors import Floors
 from support.storm import Storm
@@ -36,10 +36,11 @@ def hear(command: Sequence[str], listeners: int) -> tuple[Blown, float]:
 
 def test_listeners(figures: Figures, floors: Floors) -> None:
     needs_two_cpus()
+    ours = rival("ours", **ROOMY)
     eager = floor(floors.program("eager"), RCVBUF)
     seen = figures.turns(
         {"nobody": partial(hear, (), 0)}
-        | {f"ours {n}": partial(hear, rival("ours"), n) for n in LISTENERS}
+        | {f"ours {n}": partial(hear, ours, n) for n in LISTENERS}
         | {f"eager {n}": partial(hear, eager, n) for n in LISTENERS},
         rounds=ROUNDS,
         warm_up=0,

@@ -10,6 +10,7 @@ import pytest
 from consumers import (
     RCVBUF,
     ROOM,
+    ROOMY,
     STORM_CPU,
     Blown,
     Consumer,
@@ -59,7 +60,7 @@ def test_storm(figures: Figures, floors: Floors, rate: int | None) -> None:
     needs_two_cpus()
     exits, targets = STORMS[rate]
     commands = {
-        "ours": rival("ours"),
+        "ours": rival("ours", **ROOMY),
         "coalesced": floor(floors.program("coalesced"), RCVBUF),
         "eager": floor(floors.program("eager"), RCVBUF),
         "sockets": rival("sockets", rcvbuf=RCVBUF),
@@ -87,7 +88,7 @@ def test_a_stopped_listener(figures: Figures) -> None:
     def stopped() -> tuple[int, int]:
         with (
             Storm("threads", cpu=STORM_CPU) as storm,
-            Consumer(rival("ours"), storm) as consumer,
+            Consumer(rival("ours", **ROOMY), storm) as consumer,
         ):
             storm.begin()
             os.kill(consumer.pid, signal.SIGSTOP)
