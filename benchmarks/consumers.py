@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,9 @@ ROOM = 40_000
 #: The options of ours for such queues, which it would make smaller on a machine with less memory.
 ROOMY = {"rcvbuf": RCVBUF, "rcvbuf_total": RCVBUF * SOCKETS}
 
+#: Of the rate that was asked for, what a storm must have reached.
+KEPT_UP = 0.95
+
 #: Seconds to read what a storm has left.
 PATIENCE = 60
 
@@ -43,6 +46,11 @@ def needs_two_cpus() -> None:
     """Skips a benchmark whose storm and consumer must not share a CPU."""
     if STORM_CPU == CONSUMER_CPU:
         lacks("two CPUs")
+
+
+def ran_ns(pid: int) -> int:
+    """The CPU time that the first thread of a process has used."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
 
 
 def rival(name: str, **options: Any) -> list[str]:
@@ -138,9 +146,6 @@ class Consumer:
     def _is_asleep(self) -> bool:
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
-    def _ran_ns(self) -> int:
-        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0])
-
     def settle(self) -> None:
         """Waits until it sleeps and nothing is left for it to read.
 
@@ -150,9 +155,9 @@ class Consumer:
             return  # it hears nothing, and looks for ever
         deadline = time.monotonic() + PATIENCE
         ran = -1
-        while not (self._is_asleep() and (not self.queued() or self._ran_ns() == ran)):
+        while not (self._is_asleep() and (not self.queued() or ran_ns(self.pid) == ran)):
             assert time.monotonic() < deadline, "other tasks exit faster than it hears"
-            ran = self._ran_ns()
+            ran = ran_ns(self.pid)
             time.sleep(0.05)
 
     def finish(self) -> Heard:
@@ -185,12 +190,21 @@ class Blown:
 def blow(storm: Storm) -> Blown:
     """Lets a storm blow to its end."""
 
-    def used() -> float:
+    def used_ns() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return usage.ru_utime + usage.ru_stime
+        return (usage.ru_utime + usage.ru_stime) * 1e9
 
-    before, start = used(), time.perf_counter()
+    before = used_ns() + ran_ns(storm.pid)  # what its start took is not the exits'
+    start = time.perf_counter()
     storm.begin()
     exits = storm.finish()  # reaps it
-    took = time.perf_counter() - start
-    return Blown(exits, (used() - before) * 1e9 / exits, exits / took)
+    rate = exits / (time.perf_counter() - start)
+    return Blown(exits, (used_ns() - before) / exits, rate)
+
+
+def assert_kept_up(
+    seen: Mapping[str, Sequence[tuple[Blown, *tuple[Any, ...]]]], rate: float, benchmark: Any
+) -> None:
+    """That storms beside anyone had the rate they were asked for, unless nothing is timed."""
+    least = min(one[0].rate for rounds in seen.values() for one in rounds)
+    assert benchmark.disabled or least >= KEPT_UP * rate, f"{least:,.0f} exits/s, not {rate:,}"

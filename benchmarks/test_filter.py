@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import pytest
-from consumers import ROOMY, STORM_CPU, Blown, Consumer, blow, needs_two_cpus, rival
+from consumers import ROOMY, STORM_CPU, Blown, Consumer, assert_kept_up, blow, needs_two_cpus, rival
 from figures import Figures
 from support.storm import Storm
 
@@ -39,7 +40,7 @@ def alone(rate: int | None) -> tuple[Blown, float]:
 # latency; with ten times that, what is left is not waking up.
 @pytest.mark.parametrize("latency_ms", [5, 50])
 @pytest.mark.parametrize("rate", [20_000, None])
-def test_where_failed(figures: Figures, latency_ms: int, rate: int | None) -> None:
+def test_where_failed(figures: Figures, benchmark: Any, latency_ms: int, rate: int | None) -> None:
     needs_two_cpus()
     options = {"max_latency": latency_ms / 1000, **ROOMY}
     kept = KEPT if latency_ms == 5 else (100,)
@@ -53,6 +54,7 @@ def test_where_failed(figures: Figures, latency_ms: int, rate: int | None) -> No
         rounds=ROUNDS,
         warm_up=0,
     )
+    assert_kept_up(seen, rate or 0, benchmark)
     used = {name: [cpu for _, cpu in both] for name, both in seen.items()}
     own = {name: [blown.cpu_ns for blown, _ in both] for name, both in seen.items()}
     for n in kept:

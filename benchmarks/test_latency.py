@@ -7,9 +7,21 @@ it has the record's parent and name as values of its language. Both clocks are C
 import statistics
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import pytest
-from consumers import RCVBUF, ROOMY, STORM_CPU, Consumer, blow, floor, needs_two_cpus, rival
+from consumers import (
+    RCVBUF,
+    ROOMY,
+    STORM_CPU,
+    Blown,
+    Consumer,
+    assert_kept_up,
+    blow,
+    floor,
+    needs_two_cpus,
+    rival,
+)
 from figures import Figures
 from floors import Floors
 from support.storm import Storm
@@ -20,23 +32,23 @@ MAX_LATENCIES_MS = (0, 1, 5, 20)
 ROUNDS = 5
 
 
-def hear(command: Sequence[str], exits: int, rate: int) -> tuple[float, float]:
-    """The median of all exits, and what 1 in 100 exceeds, us."""
+def hear(command: Sequence[str], exits: int, rate: int) -> tuple[Blown, float, float]:
+    """The storm, the median of all exits, and what 1 in 100 exceeds, us."""
     with (
         Storm("moments", cpu=STORM_CPU, exits=exits, rate=rate) as storm,
         Consumer(command, storm, mode="time") as consumer,
     ):
-        assert blow(storm).exits == exits
+        blown = blow(storm)
         consumer.settle()
         heard = consumer.finish()
-    assert len(heard.late_ns) == exits
+    assert (blown.exits, len(heard.late_ns)) == (exits, exits)
     assert min(heard.late_ns) > 0
     percent = statistics.quantiles(heard.late_ns, n=100)
-    return percent[49] / 1000, percent[98] / 1000
+    return blown, percent[49] / 1000, percent[98] / 1000
 
 
 @pytest.mark.parametrize("rate", STORMS)
-def test_latency(figures: Figures, floors: Floors, rate: int) -> None:
+def test_latency(figures: Figures, floors: Floors, benchmark: Any, rate: int) -> None:
     needs_two_cpus()
     ours = {f"ours {ms}": rival("ours", max_latency=ms / 1000, **ROOMY) for ms in MAX_LATENCIES_MS}
     others = {
@@ -53,8 +65,9 @@ def test_latency(figures: Figures, floors: Floors, rate: int) -> None:
         rounds=ROUNDS,
         warm_up=0,
     )
-    for i, what in enumerate(("latency, p50", "latency, p99")):
-        by_name = {name: [both[i] for both in values] for name, values in seen.items()}
+    assert_kept_up(seen, rate, benchmark)
+    for i, what in enumerate(("latency, p50", "latency, p99"), start=1):
+        by_name = {name: [one[i] for one in values] for name, values in seen.items()}
         for ms in MAX_LATENCIES_MS:
             sides = {name: by_name[name] for name in others if ms == 5 or name != "coalesced"}
             figures.compare(

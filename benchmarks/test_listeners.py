@@ -7,8 +7,20 @@ import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
-from consumers import RCVBUF, ROOMY, STORM_CPU, Blown, Consumer, blow, floor, needs_two_cpus, rival
+from consumers import (
+    RCVBUF,
+    ROOMY,
+    STORM_CPU,
+    Blown,
+    Consumer,
+    assert_kept_up,
+    blow,
+    floor,
+    needs_two_cpus,
+    rival,
+)
 from figures import Figures
 from floors import Floors
 from support.storm import Storm
@@ -34,7 +46,7 @@ def hear(command: Sequence[str], listeners: int) -> tuple[Blown, float]:
     return blown, statistics.mean([one.cpu_ns for one in heard] or [0]) / EXITS
 
 
-def test_listeners(figures: Figures, floors: Floors) -> None:
+def test_listeners(figures: Figures, floors: Floors, benchmark: Any) -> None:
     needs_two_cpus()
     ours = rival("ours", **ROOMY)
     eager = floor(floors.program("eager"), RCVBUF)
@@ -45,6 +57,7 @@ def test_listeners(figures: Figures, floors: Floors) -> None:
         rounds=ROUNDS,
         warm_up=0,
     )
+    assert_kept_up(seen, RATE, benchmark)
     own = {name: [blown.cpu_ns for blown, _ in both] for name, both in seen.items()}
     used = {name: [cpu for _, cpu in both] for name, both in seen.items()}
     for n in LISTENERS:

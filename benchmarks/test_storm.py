@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 from consumers import (
@@ -15,6 +16,7 @@ from consumers import (
     Blown,
     Consumer,
     Heard,
+    assert_kept_up,
     blow,
     floor,
     needs_two_cpus,
@@ -56,7 +58,7 @@ def alone(exits: int, rate: int | None) -> tuple[Blown, None]:
 
 
 @pytest.mark.parametrize("rate", STORMS)
-def test_storm(figures: Figures, floors: Floors, rate: int | None) -> None:
+def test_storm(figures: Figures, floors: Floors, benchmark: Any, rate: int | None) -> None:
     needs_two_cpus()
     exits, targets = STORMS[rate]
     commands = {
@@ -72,11 +74,15 @@ def test_storm(figures: Figures, floors: Floors, rate: int | None) -> None:
         rounds=ROUNDS,
         warm_up=0,
     )
+    assert_kept_up(seen, rate or 0, benchmark)
     at = {"exits/s": rate or "as many as can be"}
     used = {name: [heard.cpu_ns / exits for _, heard in seen[name] if heard] for name in commands}
     figures.compare("CPU a record", used, at=at, targets=targets)
     own = {name: [blown.cpu_ns for blown, _ in both] for name, both in seen.items()}
     figures.compare("the storm's own CPU an exit, beside", own, at=at)
+    if rate is None:  # with a pace it is the pace's
+        took = {name: [1e9 / blown.rate for blown, _ in both] for name, both in seen.items()}
+        figures.compare("the storm's own time an exit, beside", took, at=at)
     figures.value("made alone", [blown.rate for blown, _ in seen["nobody"]], "exits/s", at=at)
     gathered = [exits / heard.wakeups for _, heard in seen["ours"] if heard]
     figures.value("records a wakeup of ours", gathered, at=at)
