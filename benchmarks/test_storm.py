@@ -63,6 +63,7 @@ def test_storm(figures: Figures, floors: Floors, benchmark: Any, rate: int | Non
     exits, targets = STORMS[rate]
     commands = {
         "ours": rival("ours", **ROOMY),
+        "ours, record by record": rival("ours", by_record=True, **ROOMY),
         "coalesced": floor(floors.program("coalesced"), RCVBUF),
         "eager": floor(floors.program("eager"), RCVBUF),
         "sockets": rival("sockets", rcvbuf=RCVBUF),
