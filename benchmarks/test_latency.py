@@ -27,7 +27,7 @@ from floors import Floors
 from support.storm import Storm
 
 #: Exits a second -> how many.
-STORMS = {200: 400, 5_000: 5_000}
+STORMS = {200: 300, 5_000: 5_000, 20_000: 20_000}
 MAX_LATENCIES_MS = (0, 1, 5, 20)
 ROUNDS = 5
 
