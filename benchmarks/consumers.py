@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -205,6 +206,7 @@ def blow(storm: Storm) -> Blown:
 def assert_kept_up(
     seen: Mapping[str, Sequence[tuple[Blown, *tuple[Any, ...]]]], rate: float, benchmark: Any
 ) -> None:
-    """That storms beside anyone had the rate they were asked for, unless nothing is timed."""
-    least = min(one[0].rate for rounds in seen.values() for one in rounds)
-    assert benchmark.disabled or least >= KEPT_UP * rate, f"{least:,.0f} exits/s, not {rate:,}"
+    """That the storms beside each had the rate they were asked for, unless nothing is timed."""
+    for name, rounds in seen.items():
+        had = statistics.median(one[0].rate for one in rounds)
+        assert benchmark.disabled or had >= KEPT_UP * rate, f"{had:,.0f} exits/s beside {name}"
