@@ -31,7 +31,7 @@ def test_storm(figures: Figures, floors: Floors) -> None:
             fake.drain(QUEUED)
             return took / QUEUED
 
-        seen = figures.turns({"ours": ours, "sendto in C": floor})
+        seen = figures.turns({"ours": ours, "floor, sendto in C": floor})
         stats = listener.stats()
         assert (stats.lost, stats.unexplained) == (0, 0)
         fake.check()

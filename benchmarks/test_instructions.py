@@ -21,7 +21,7 @@ def test_instructions(figures: Figures, tmp_path_factory: pytest.TempPathFactory
     for way, name in WAYS.items():
         for what, taken in first.items():
             if way in taken:
-                sides = {"ours": [taken[way]], "copying alone": [taken["copy"]]}
+                sides = {"ours": [taken[way]], "floor, copying alone": [taken["copy"]]}
                 figures.compare(name, sides, UNIT, at={"record": what})
     for what, taken in first.items():
         if "account" in taken:

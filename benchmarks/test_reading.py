@@ -47,7 +47,7 @@ def test_two_fields_in_a_loop(figures: Figures, rows: bytes) -> None:
     for name in ("of records", "of columns"):
         figures.compare(
             f"two fields of a record, {name}",
-            {"ours": seen[name], "a list of tuples": seen["tuples"]},
+            {"ours": seen[name], "floor, a list of tuples": seen["tuples"]},
         )
     figures.value("two fields of a record", seen["of records"], "ns", at_most=600)
 
@@ -61,5 +61,5 @@ def test_to_arrow(figures: Figures, rows: bytes) -> None:
             "floor": lambda: nanoseconds(lambda: np.ascontiguousarray(words.T)) / ROWS,
         }
     )
-    figures.compare("to_arrow, a row", {"ours": seen["ours"], "transposing": seen["floor"]})
+    figures.compare("to_arrow, a row", {"ours": seen["ours"], "floor, transposing": seen["floor"]})
     figures.value("to_arrow", [1e9 / ns for ns in seen["ours"]], "rows/s", at_least=2e6)

@@ -49,7 +49,7 @@ def test_silent_sockets_cost_nothing(figures: Figures, floors: Floors, sockets: 
         seen = figures.turns(
             {
                 "ours": partial(many.ours, 1, WAKEUPS, ports=[middle]),
-                "of one socket": partial(one.ours, 1, WAKEUPS),
+                "ours, of one socket": partial(one.ours, 1, WAKEUPS),
             }
         )
         one.check()
@@ -58,5 +58,5 @@ def test_silent_sockets_cost_nothing(figures: Figures, floors: Floors, sockets: 
         "a wakeup for one record",
         seen,
         at={"sockets": sockets},
-        targets={"of one socket": TARGET} if sockets == max(SOCKETS) else None,
+        targets={"ours, of one socket": TARGET} if sockets == max(SOCKETS) else None,
     )

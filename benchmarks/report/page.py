@@ -7,12 +7,12 @@ from typing import Any
 import noise
 from figures import OURS, Comparison, Measurement, Rows, Value
 
-from report import plots
+from report import plots, tools
 from report.quantities import number, ratio, scale, with_spread
 from report.results import Results
 from report.tools import tool
 from report.topics import TOPICS
-from report.verdicts import losses, targets, title
+from report.verdicts import Target, losses, targets, title
 
 INTRODUCTION = """\
 # Benchmarks
@@ -52,6 +52,14 @@ gives more than {stolen:.0%} of a CPU to others, if interruptions make the work 
 {stretch:.0%} longer than its median, or if its medians differ by more than {drift:.0%} between CPUs
 or over the run. Of this run, the worst CPU:
 """
+
+
+#: What is better than ours, by its kind.
+_JUDGES = {
+    tools.RIVAL: "a rival",
+    tools.FLOOR: "a floor",
+    tools.OURS: "ours in another way",
+}
 
 
 def page(results: Results) -> str:
@@ -130,16 +138,21 @@ def _targets(measurements: Sequence[Measurement]) -> Iterator[str]:
     met = len(found) - missed
     yield f"{len(found)} targets, {met} met, {missed} missed; the missed ones first.\n"
     rows = (
-        [_link(one.topic), one.what, one.against, one.seen, one.wanted, one.verdict]
+        [_link(one.topic), one.what, one.against, one.seen, one.wanted, _bold_if_missed(one)]
         for one in found
     )
     yield from _table(["", "", "ours to", "ratio or figure", "target", ""], rows)
 
 
+def _bold_if_missed(one: Target) -> str:
+    return one.verdict if one.is_met else f"**{one.verdict}**"
+
+
 def _losses(measurements: Sequence[Measurement]) -> Iterator[str]:
     yield (
-        "Every comparison with a rival or a floor in which the median of the ratios is above 1. Of "
-        "one at several\npoints the worst is shown. Targets that are missed stand [above]"
+        "Every comparison with a rival, a floor, or ours in another way in which the median of the "
+        "ratios is above 1, and\nevery table in which another lost fewer records. Of what was "
+        "measured at several points the worst is shown.\nTargets that are missed stand [above]"
         "(#targets).\n"
     )
     rows = [
@@ -147,14 +160,15 @@ def _losses(measurements: Sequence[Measurement]) -> Iterator[str]:
             _link(one.topic),
             one.what,
             tool(one.side).label,
-            tool(one.side).kind,
-            with_spread(one.ratios, ratio),
-            f"{one.lost} of {one.points}",
+            _JUDGES[tool(one.side).kind],
+            one.seen,
+            f"{one.worse} of {one.points}",
         ]
         for one in losses(measurements)
     ]
     if rows:
-        yield from _table(["", "", "better than ours", "which is a", "ratio", "at points"], rows)
+        head = ["", "", "better than ours", "which is", "ratio, or losses", "at points"]
+        yield from _table(head, rows)
     else:
         yield "Nowhere."
 

@@ -1,18 +1,19 @@
-"""What the results say of us: each target, and each comparison in which another side is better."""
+"""What the results say of us: each target, and where another side is better."""
 
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import truediv
+from operator import itemgetter, truediv
 
-from figures import Comparison, Measurement, Value
+from figures import OURS, Comparison, Measurement, Rows, Value
 
+from report import tools
 from report.quantities import number, ratio, with_spread
 from report.tools import FLOOR, RIVAL, tool
 
-#: Who can be better than ours. A baseline is no tool, so that it would say nothing.
-_JUDGES = (RIVAL, FLOOR)
+#: Who can be better than ours; "ours" of these is ours in another way.
+JUDGES = (RIVAL, FLOOR, tools.OURS)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Target:
 
     @property
     def verdict(self) -> str:
-        verdict = "met" if self.is_met else "**missed**"
+        verdict = "met" if self.is_met else "missed"
         if self.excess in (0, math.inf):
             return verdict
         by = f"{abs(self.excess):.1%}" if self.excess < 10 else f"{self.excess:,.0f} times"
@@ -60,9 +61,10 @@ def at_text(at: Mapping[str, float | str]) -> str:
     )
 
 
-def title(one: Comparison | Value) -> str:
+def title(one: Measurement) -> str:
     """What was measured, and at what."""
-    return ", ".join(filter(None, [one.what, at_text(one.at)]))
+    at = "" if isinstance(one, Rows) else at_text(one.at)
+    return ", ".join(filter(None, [one.what, at]))
 
 
 def targets(measurements: Sequence[Measurement]) -> Iterator[Target]:
@@ -89,7 +91,7 @@ def targets(measurements: Sequence[Measurement]) -> Iterator[Target]:
 
 
 def _bound(one: Comparison, side: str, most: float) -> str:
-    """The floor's ratio to another side, if no client could come below what is wanted."""
+    """What the floor itself comes to, against another side, if that is above what is wanted."""
     floors = [values for name, values in one.sides.items() if tool(name).kind == FLOOR]
     for values in floors:
         least = statistics.median(map(truediv, values, one.sides[side]))
@@ -112,40 +114,52 @@ def _excess(value: float, limit: float) -> float:
 
 @dataclass(frozen=True)
 class Loss:
-    """A comparison in which another side is better than ours.
+    """What another side does better than ours.
 
     Attributes:
         topic: Of what was measured.
         what: What that was, and at what point it was worst.
         side: The other one.
-        ratios: Ours to it by round, where it was worst.
-        lost, points: At how many of its points.
+        seen: The ratio with its spread, or how many each lost, where it was worst.
+        excess: Share by which ours is above the other there.
+        worse, points: At how many of its points.
     """
 
     topic: str
     what: str
     side: str
-    ratios: Sequence[float]
-    lost: int
+    seen: str
+    excess: float
+    worse: int
     points: int
 
 
 def losses(measurements: Sequence[Measurement]) -> list[Loss]:
-    """All of them to rivals, then to floors; the worst first."""
-    found: dict[tuple[str, str, str], list[tuple[str, list[float]]]] = {}
+    """All of them to rivals, then to floors, then to ours in another way; the worst first."""
+    found: dict[tuple[str, str, str], list[tuple[float, str, str]]] = {}
     for one in measurements:
-        if isinstance(one, Comparison):
-            for side in one.sides:
-                if tool(side).kind not in _JUDGES:
-                    continue
+        for side, excess, seen in _against_others(one):
+            if side != OURS and tool(side).kind in JUDGES:
                 points = found.setdefault((one.topic, one.what, side), [])
-                points.append((title(one), one.ratios(side)))
+                points.append((excess, title(one), seen))
     lost = []
     for (topic, _, side), points in found.items():
-        where = [point for point in points if statistics.median(point[1]) > 1]
-        if where:
-            worst, ratios = max(where, key=lambda point: statistics.median(point[1]))
-            lost.append(Loss(topic, worst, side, ratios, len(where), len(points)))
-    return sorted(
-        lost, key=lambda one: (_JUDGES.index(tool(one.side).kind), -statistics.median(one.ratios))
-    )
+        worse = [point for point in points if point[0] > 0]
+        if worse:
+            excess, what, seen = max(worse, key=itemgetter(0))
+            lost.append(Loss(topic, what, side, seen, excess, len(worse), len(points)))
+    return sorted(lost, key=lambda one: (JUDGES.index(tool(one.side).kind), -one.excess))
+
+
+def _against_others(one: Measurement) -> Iterator[tuple[str, float, str]]:
+    """A side, the share by which ours is above it, and that as text."""
+    match one:
+        case Comparison():
+            for side in one.sides:
+                ratios = one.ratios(side)
+                yield side, statistics.median(ratios) - 1, with_spread(ratios, ratio)
+        case Rows():
+            lost = {row["tool"]: row["lost"] for row in one.rows if row.keys() >= {"tool", "lost"}}
+            for side, its in lost.items():
+                seen = f"lost {number(lost[OURS])}, it {number(its)}"
+                yield side, _excess(lost[OURS], its), seen

@@ -30,12 +30,12 @@ def made_up(*measurements: Measurement) -> Results:
     [
         (query(1, floor=1.2), "met, 8.3% to spare"),
         (query(1, floor=1.1), "met"),
-        (query(1, floor=1.0), "**missed** by 10.0%"),
+        (query(1, floor=1.0), "missed by 10.0%"),
         (query(1, pyroute2=1 / 25), "met, 50.0% to spare"),
         (Value("storm", "lost", "", [0, 0, 9], at_most=0), "met"),
-        (Value("storm", "lost", "", [0, 1, 9], at_most=0), "**missed**"),
+        (Value("storm", "lost", "", [0, 1, 9], at_most=0), "missed"),
         (Value("memory", "growth", "KiB", [4096], at_most=8192), "met, 50.0% to spare"),
-        (Value("reading", "rows", "rows/s", [1e6], at_least=2e6), "**missed** by 100.0%"),
+        (Value("reading", "rows", "rows/s", [1e6], at_least=2e6), "missed by 100.0%"),
         (Value("reading", "rows", "rows/s", [4e6], at_least=2e6), "met, 50.0% to spare"),
     ],
 )
@@ -47,23 +47,53 @@ def test_a_target_is_met_or_missed_by_so_much(measured: Measurement, verdict: st
 
 def test_what_the_floor_misses_too_is_said() -> None:
     (target,) = targets([query(1, pyroute2=1 / 100)])
-    assert target.verdict == "**missed** by 100.0%; the floor itself: 1/50"
+    assert target.verdict == "missed by 100.0%; the floor itself: 1/50"
 
 
 def test_every_comparison_in_which_another_is_better_is_a_loss() -> None:
-    slower = {"ours": [40.0], "nobody": [10.0], "eager": [20.0], "floor": [10.0], "psutil": [90.0]}
+    slower = {
+        "ours": [40.0],
+        "ours, record by record": [20.0],
+        "nobody": [10.0],
+        "eager": [20.0],
+        "floor, transposing": [10.0],
+        "psutil": [90.0],
+    }
     found = losses([Comparison("storm", "CPU", "ns", slower)])
-    assert [(loss.side, loss.ratios) for loss in found] == [
-        ("eager", [2.0]),  # rivals first
-        ("floor", [4.0]),
+    assert [(loss.side, loss.seen) for loss in found] == [
+        ("eager", "2.00"),  # rivals first
+        ("floor, transposing", "4.00"),
+        ("ours, record by record", "2.00"),
     ]
+
+
+def test_who_lost_fewer_records_is_better() -> None:
+    rows = [
+        {"tool": "ours", "lost": 5},
+        {"tool": "eager", "lost": 0},
+        {"tool": "sockets", "lost": 4},
+        {"tool": "pyroute2", "lost": 5},
+        {"tool": "psutil", "lost": 9},
+    ]
+    found = losses([Rows("overload", "stopped", rows)])
+    assert [(loss.side, loss.seen) for loss in found] == [
+        ("eager", "lost 5, it 0"),
+        ("sockets", "lost 5, it 4"),
+    ]
+    nothing_lost = [{"tool": "ours", "lost": 0}, {"tool": "eager", "lost": 0}]
+    assert losses([Rows("overload", "slow", nothing_lost), Rows("x", "y", [{"lost": 3}])]) == []
+
+
+def test_a_side_that_nobody_described_is_refused() -> None:
+    with pytest.raises(ValueError, match="'novelty' is not in TOOLS"):
+        losses([Comparison("storm", "CPU", "ns", {"ours": [1.0], "novelty": [2.0]})])
 
 
 def test_of_a_curve_the_worst_point_is_shown_and_how_many_there_are() -> None:
     worse = Comparison("queries", "a query", "ns", {"ours": [3.0], "floor": [1.0]}, {"tasks": 10})
     better = Comparison("queries", "a query", "ns", {"ours": [1.0], "floor": [2.0]}, {"tasks": 2})
     (loss,) = losses([query(1), worse, better])
-    assert (loss.what, loss.ratios, loss.lost, loss.points) == ("a query, tasks 10", [3.0], 2, 3)
+    assert (loss.what, loss.seen, loss.worse, loss.points) == ("a query, tasks 10", "3.00", 2, 3)
 
 
 # ---- the page --------------------------------------------------------------------------------
