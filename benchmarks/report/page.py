@@ -136,7 +136,8 @@ def _targets(measurements: Sequence[Measurement]) -> Iterator[str]:
     found = sorted(targets(measurements), key=lambda one: one.is_met)
     missed = sum(not one.is_met for one in found)
     met = len(found) - missed
-    yield f"{len(found)} targets, {met} met, {missed} missed; the missed ones first.\n"
+    count = f"{len(found)} target" + "s" * (len(found) != 1)
+    yield f"{count}, {met} met, {missed} missed; the missed ones first.\n"
     rows = (
         [_link(one.topic), one.what, one.against, one.seen, one.wanted, _bold_if_missed(one)]
         for one in found

@@ -111,7 +111,7 @@ def test_missed_targets_stand_first() -> None:
 def test_nothing_lost_is_said() -> None:
     better = Comparison("storm", "CPU", "ns", {"ours": [1.0], "eager": [2.0]}, {}, {"eager": 1})
     text = page(made_up(better))
-    assert "1 targets, 1 met, 0 missed" in text
+    assert "1 target, 1 met, 0 missed" in text
     assert "Nowhere." in text.partition("## Where we lose")[2]
 
 
