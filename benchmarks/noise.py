@@ -20,6 +20,9 @@ from pathlib import Path
 
 #: Share of the busiest CPU that others use while we sleep: 0.5 %; 10 %; 100 %.
 MOST_BUSY = 0.05
+#: The same of the worst single look, so that somebody who runs for a moment is seen: 3 %; 100 %
+#: beside one who runs then.
+MOST_BUSY_LOOK = 0.25
 #: Share of a CPU's time that its host gave to somebody else: 0.2 % at most, in each case.
 MOST_STOLEN = 0.01
 #: What interruptions add to the work, its mean to its median: 1.009; 1.025; 1.8.
@@ -44,12 +47,14 @@ class Sample:
 
     Attributes:
         busy: Share of a CPU that others used while we slept.
+        busiest: The same of the worst single look.
         stolen: Share of a CPU's time that the host gave to others, from first to last.
         stretch: Mean to median of a fixed piece of work.
         work_ns: Its median on each CPU.
     """
 
     busy: float
+    busiest: float
     stolen: float
     stretch: float
     work_ns: Sequence[float]
@@ -62,6 +67,7 @@ class Probe:
         self._cpus = sorted(os.sched_getaffinity(0))
         self._began = _ticks(self._cpus)
         self._slept: list[Counter[str]] = [Counter() for _ in self._cpus]
+        self._busiest = 0.0
         self._works: list[list[int]] = [[] for _ in self._cpus]
 
     def look(self, seconds: float, turns: int) -> None:
@@ -70,7 +76,9 @@ class Probe:
         before = _ticks(self._cpus)
         time.sleep(seconds)
         for slept, now, then in zip(self._slept, _ticks(self._cpus), before, strict=True):
-            slept += now - then
+            look = now - then
+            self._busiest = max(self._busiest, _busy(look))
+            slept += look
         try:
             for _ in range(turns):
                 for cpu, works in zip(self._cpus, self._works, strict=True):
@@ -85,7 +93,8 @@ class Probe:
         passed = [now - then for now, then in zip(_ticks(self._cpus), self._began, strict=True)]
         medians = [statistics.median(works) for works in self._works]
         return Sample(
-            busy=max(slept["busy"] / slept.total() for slept in self._slept),
+            busy=max(map(_busy, self._slept)),
+            busiest=self._busiest,
             stolen=max(cpu["stolen"] / cpu.total() for cpu in passed),
             stretch=max(
                 statistics.mean(works) / median
@@ -105,6 +114,11 @@ def _ticks(cpus: Sequence[int]) -> list[Counter[str]]:
         busy = user + nice + system + irq + softirq
         found.append(Counter(busy=busy, stolen=steal, idle=idle + iowait))
     return found
+
+
+def _busy(passed: Counter[str]) -> float:
+    """The share of a CPU's time in which it did something."""
+    return passed["busy"] / passed.total()
 
 
 def _work() -> int:
@@ -132,6 +146,11 @@ def _too_much(sample: Sample) -> Iterator[str]:
         yield (
             f"others used {sample.busy:.1%} of a CPU while the benchmarks slept (limit "
             f"{MOST_BUSY:.0%}). Stop them: top tells which they are"
+        )
+    elif sample.busiest > MOST_BUSY_LOOK:
+        yield (
+            f"others used {sample.busiest:.1%} of a CPU at one time while the benchmarks slept "
+            f"(limit {MOST_BUSY_LOOK:.0%}). What runs now and then? Stop that: cron, timers"
         )
     if sample.stolen > MOST_STOLEN:
         yield (

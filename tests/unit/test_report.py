@@ -16,7 +16,13 @@ def query(tasks: int, **of_ours: float) -> Comparison:
 
 
 def made_up(*measurements: Measurement) -> Results:
-    quiet = {"busy": 0.001, "stolen": 0.0, "stretch": 1.01, "work_ns": [500_000.0, 510_000.0]}
+    quiet = {
+        "busy": 0.001,
+        "busiest": 0.002,
+        "stolen": 0.0,
+        "stretch": 1.01,
+        "work_ns": [500_000.0, 510_000.0],
+    }
     facts = {"CPU": "abacus", "CPUs": "2", "virtual machine": "yes", "kernel": "6", "Python": "3"}
     rivals = {"pyroute2": {"version": "0", "less": "much", "more": "little"}}
     return Results("2000-01-01T00:00:00+00:00", 60, facts, rivals, {"before": quiet}, measurements)

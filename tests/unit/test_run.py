@@ -10,8 +10,8 @@ import pytest
 import report
 import run
 
-QUIET = noise.Sample(busy=0, stolen=0, stretch=1.01, work_ns=(500_000, 500_000))
-LOUD = noise.Sample(busy=1, stolen=0, stretch=1.01, work_ns=(500_000, 500_000))
+QUIET = noise.Sample(busy=0, busiest=0, stolen=0, stretch=1.01, work_ns=(500_000, 500_000))
+LOUD = noise.Sample(busy=1, busiest=1, stolen=0, stretch=1.01, work_ns=(500_000, 500_000))
 
 Samples = list[noise.Sample]
 
