@@ -1,5 +1,6 @@
 """Figures as ratios: all sides run by turns, medians, and whether a target is met."""
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 ROUNDS = 15
+ORDERS = 1  # the seed of those in which sides run
 OURS = "ours"
 
 
@@ -88,17 +90,17 @@ class Figures:
     def turns(
         self, sides: Mapping[str, Callable[[], T]], rounds: int = ROUNDS, warm_up: int = 1
     ) -> dict[str, list[T]]:
-        """What each side returned in each round. Another one begins each time.
+        """What each side returned in each round. No side always follows the same one.
 
-        With --benchmark-disable there is one round, and none to warm up.
+        The order of each round is shuffled, the same way in each run. With --benchmark-disable
+        there is one round, and none to warm up.
         """
-        order = list(sides)
+        shuffler = random.Random(ORDERS)
         seen: dict[str, list[T]] = {name: [] for name in sides}
 
         def turn() -> None:
-            for name in order:
+            for name in shuffler.sample(list(sides), len(sides)):
                 seen[name].append(sides[name]())
-            order.append(order.pop(0))
 
         self._benchmark.pedantic(turn, rounds=rounds, warmup_rounds=warm_up)
         return {name: values[-rounds:] for name, values in seen.items()}

@@ -24,11 +24,11 @@ Made by a run of `benchmarks/`, text and plots too; the figures of every round a
 """
 
 CAVEATS = """\
-- **Judge by ratios.** All sides of a comparison run by turns, and another one begins each time. A
-  figure is the median of the rounds, in brackets the smallest and the largest. A ratio is made
-  round by round, ours to the other's: below 1 ours is better, 1/50 is a fiftieth of the cost. In
-  the tables it stands below the other side's figure. Absolute figures are this machine's; ratios
-  carry further, and are no promise either.
+- **Judge by ratios.** All sides of a comparison run by turns, each round in another order. A figure
+  is the median of the rounds, in brackets the smallest and the largest. A ratio is made round by
+  round, ours to the other's: below 1 ours is better, 1/50 is a fiftieth of the cost. In the tables
+  it stands below the other side's figure. Absolute figures are this machine's; ratios carry
+  further, and are no promise either.
 - **A floor** is plain C with the same system calls, which does no more than it must: what it lacks
   of checks and comfort is what the ratio to it pays for.
 - **Rivals** are used as suits each best, in a process of its own. They do not do the same: see
