@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import run
-from figures import Figures, table
+from figures import Figures
 from floors import Floors
 from machine import machine
+from report.terminal import table
 
 pytest_addoption = run.add_options
 
@@ -29,7 +30,7 @@ def floors(tmp_path_factory: pytest.TempPathFactory) -> Floors:
 @pytest.fixture
 def figures(benchmark: Any, request: pytest.FixtureRequest) -> Figures:
     topic = request.path.stem.removeprefix("test_")
-    return Figures(benchmark, topic, request.config.stash[_RUN].measured)
+    return Figures(benchmark, topic, request.config.stash[_RUN].tell)
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
-"""Figures as ratios: all sides run by turns, medians, and whether a target is met."""
+"""What is measured: all sides run by turns, and every round's figure is kept."""
 
 import random
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -75,17 +74,21 @@ Measurement = Comparison | Value | Rows
 
 
 class Figures:
-    """Takes the figures of one benchmark; they go to stdout, the table that ends a run, and the
-    results.
+    """Makes and tells the figures of one benchmark.
 
     Nothing here fails: a target that is missed is said to be. What makes a measurement invalid
     is asserted where it is made.
+
+    Args:
+        benchmark: The fixture of pytest-benchmark.
+        topic: The file that measures, without "test_".
+        tell: Takes what was measured.
     """
 
-    def __init__(self, benchmark: Any, topic: str, measured: list[Measurement]) -> None:
+    def __init__(self, benchmark: Any, topic: str, tell: Callable[[Measurement], None]) -> None:
         self._benchmark = benchmark
         self._topic = topic
-        self._measured = measured
+        self._tell = tell
 
     def turns(
         self, sides: Mapping[str, Callable[[], T]], rounds: int = ROUNDS, warm_up: int = 1
@@ -133,78 +136,3 @@ class Figures:
     def rows(self, what: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Tells a table."""
         self._tell(Rows(self._topic, what, list(rows)))
-
-    def _tell(self, measurement: Measurement) -> None:
-        self._measured.append(measurement)
-        self._benchmark.extra_info.setdefault("measured", []).append(asdict(measurement))
-        for line in lines_of(measurement):
-            print("\n" + ", ".join(filter(None, line)), end="")
-
-
-# ---- as text ---------------------------------------------------------------------------------
-
-
-def short(value: float) -> str:
-    """A number with three digits that mean something."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def spread(values: Sequence[float]) -> str:
-    """The median, and in brackets the smallest and the largest."""
-    digits = 2 if min(values) >= 0.1 else 3
-    median, least, most = (
-        f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values))
-    )
-    return f"{median} ({least}-{most})"
-
-
-def verdict(value: float, at_most: float | None, at_least: float | None) -> tuple[str, str]:
-    """The target as text, and whether it is met."""
-    if at_most is not None:
-        return f"<= {at_most:.3g}", "met" if value <= at_most else "MISSED"
-    if at_least is not None:
-        return f">= {at_least:,g}", "met" if value >= at_least else "MISSED"
-    return "", ""
-
-
-#: What, ours, the other side, their ratio, the target, whether it is met.
-Line = tuple[str, str, str, str, str, str]
-
-
-def lines_of(measurement: Measurement) -> list[Line]:
-    """A line for each other side, value or row."""
-    if isinstance(measurement, Rows):
-        return [
-            (f"{measurement.what}: " + ", ".join(f"{k} {v}" for k, v in row.items()),) + 5 * ("",)
-            for row in measurement.rows
-        ]
-    at = "".join(f", {name} {value}" for name, value in measurement.at.items())
-    what = measurement.what + at
-    if isinstance(measurement, Value):
-        values = measurement.values
-        value = statistics.median(values)
-        around = f" ({short(min(values))}-{short(max(values))})" if len(values) > 1 else ""
-        text = f"{short(value)}{around} {measurement.unit}".strip()
-        return [(what, text, "", "", *verdict(value, measurement.at_most, measurement.at_least))]
-    medians = {name: statistics.median(values) for name, values in measurement.sides.items()}
-    ours = f"{short(medians.pop(OURS))} {measurement.unit}"
-    lines = []
-    for name, median in medians.items():
-        ratios = measurement.ratios(name)
-        judged = verdict(statistics.median(ratios), measurement.targets.get(name), None)
-        lines.append((what, ours, f"{name} {short(median)}", spread(ratios), *judged))
-    return lines
-
-
-def table(measured: Sequence[Measurement]) -> list[str]:
-    """The lines in columns."""
-    head: Line = ("", "ours", "other", "ratio (min-max)", "target", "")
-    found = [head, *(line for one in measured for line in lines_of(one))]
-    widths = [
-        max(map(len, column))
-        for column in zip(*(line for line in found if any(line[1:])), strict=True)
-    ]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in found
-    ]

@@ -11,6 +11,7 @@ import noise
 import pytest
 import report
 from figures import Measurement
+from report.terminal import lines_of
 
 _FILES = set(Path(__file__).parent.glob("test_*.py"))
 
@@ -54,6 +55,12 @@ class Run:
         self._deselected = 0
         self._passed = 0
         self._meanwhile = noise.Probe()
+
+    def tell(self, measurement: Measurement) -> None:
+        """Takes what a benchmark has measured, and prints it, for -s and for what fails."""
+        self.measured.append(measurement)
+        for line in lines_of(measurement):
+            print("\n" + ", ".join(filter(None, line)), end="")
 
     # ---- what pytest calls -------------------------------------------------------------------
 

@@ -1,11 +1,13 @@
 """What a report says of results: every target, every loss, and nothing that they do not show."""
 
+import re
 from pathlib import Path
 
 import pytest
 from figures import Comparison, Measurement, Rows, Value
 from report import Results, page, results
 from report.quantities import number, ratio, scale
+from report.terminal import table
 from report.verdicts import losses, targets
 
 SIDES = {"ours": [11.0, 10.0, 12.0], "floor": [10.0, 10.0, 10.0], "pyroute2": [500.0, 500.0, 600.0]}
@@ -173,3 +175,19 @@ def test_a_table_has_the_unit_of_its_middle() -> None:
     assert scale("ns", [700, 2_000]) == (1e3, "µs")
     assert scale("ns", [0, 300]) == (1.0, "ns")
     assert scale("exits/s", [1e6]) == (1.0, "exits/s")
+
+
+# ---- the terminal ----------------------------------------------------------------------------
+
+
+def test_a_line_for_each_other_side_value_and_row() -> None:
+    value = Value("storm", "lost", "", [0, 0, 9], at_most=0)
+    rows = Rows("overload", "losses", [{"tool": "ours", "lost": 3}])
+    _, *lines = table([query(10, floor=1.2), value, rows])
+    assert [re.sub(" {2,}", " | ", line) for line in lines] == [
+        "a query, tasks 10 | 11 ns | C floor 10 | 1.10 (1.00-1.20) | at most 1.20 | "
+        "met, 8.3% to spare",
+        "a query, tasks 10 | 11 ns | pyroute2 500 | 1/50 (1/50-1/45)",
+        "lost | 0 (0-9) | at most 0 | met",
+        "losses: tool ours, lost 3",
+    ]
