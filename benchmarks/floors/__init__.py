@@ -21,7 +21,17 @@ def _compile(target: Path, *options: str) -> Path:
     if target.name == _OF_SHIM:
         sources += _SHIM.glob("*.c")
         options += ("-D_GNU_SOURCE",)
-    command = ["cc", "-O2", "-Wall", "-Wextra", f"-I{_SHIM}", *options, *sources, "-o", target]
+    command: list[str | Path] = [
+        "cc",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        f"-I{_SHIM}",
+        *options,
+        *sources,
+        "-o",
+        target,
+    ]
     subprocess.run(command, check=True)
     return target
 
