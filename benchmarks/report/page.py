@@ -17,8 +17,9 @@ from report.verdicts import Target, losses, targets, title
 INTRODUCTION = """\
 # Benchmarks
 
-Made by a run of `benchmarks/`, text and plots too; the figures of every round are in
-[benchmarks/results.json](benchmarks/results.json). The README says how to make it for your machine.
+Made by a run of `benchmarks/`, text and plots too; the figures of every round, to five digits, are
+in [benchmarks/results.json](benchmarks/results.json). The README says how to make it for your
+machine.
 
 ## Before you believe a figure
 """
