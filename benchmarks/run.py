@@ -11,6 +11,7 @@ import noise
 import pytest
 import report
 from figures import Measurement
+from report import plots
 from report.terminal import lines_of
 
 _FILES = set(Path(__file__).parent.glob("test_*.py"))
@@ -92,9 +93,13 @@ class Run:
         if complaints := noise.complaints(seen):
             self.conclusion = ["NOISY: these figures are not to be believed", *complaints]
             raise session.Failed("noisy")
+        all_passed = self._passed == session.testscollected
+        if all_passed and not self._left_out(session) and (names := plots.empty(self.measured)):
+            self.conclusion = [f"these plots would show nothing: {', '.join(names)}"]
+            raise session.Failed("incomplete")
         if not self._directory:
             return result
-        if session.testsfailed or self._passed < session.testscollected:
+        if not all_passed:
             self.conclusion = [f"nothing was written to {self._directory}: not every test passed"]
             raise session.Failed("incomplete")
         report.publish(
@@ -121,10 +126,16 @@ class Run:
 
     def _partial(self, session: pytest.Session) -> list[str]:
         """Why this is known not to be a complete run."""
-        missing = sorted(path.name for path in _FILES - {item.path for item in session.items})
         reasons = {
             "nothing is timed": not self._is_timed,
             "nothing is judged with --noisy": self._is_timed and not self._is_judged,
+        }
+        return [reason for reason, is_so in reasons.items() if is_so] + self._left_out(session)
+
+    def _left_out(self, session: pytest.Session) -> list[str]:
+        """What of the benchmarks is not run."""
+        missing = sorted(path.name for path in _FILES - {item.path for item in session.items})
+        reasons = {
             "single tests were named": self._names_single_tests,
             f"{self._deselected} tests are deselected": self._deselected,
             f"not all files are run ({', '.join(missing)})": missing,

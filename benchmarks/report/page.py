@@ -200,7 +200,7 @@ def _topic(topic: str, measurements: Sequence[Measurement]) -> Iterator[str]:
     yield f"\n## {_heading(topic)}\n"
     if topic in TOPICS:
         yield f"{TOPICS[topic][1]}\n"
-    for plot in plots.of(topic, measurements):
+    for plot in plots.of(topic):
         yield f"![{plot.title}](benchmarks/{plot.name}.svg)\n"
     for comparisons in _alike(one for one in measurements if isinstance(one, Comparison)):
         yield from _comparisons(comparisons)

@@ -215,9 +215,14 @@ class Series:
     points: Mapping[float | str, Sequence[float]]
 
 
-def of(topic: str, measurements: Sequence[Measurement]) -> list[Plot]:
-    """The plots of a topic of which something was measured."""
-    return [plot for plot in PLOTS if plot.topic == topic and shown(plot, measurements)]
+def of(topic: str) -> list[Plot]:
+    """The plots of a topic."""
+    return [plot for plot in PLOTS if plot.topic == topic]
+
+
+def empty(measurements: Sequence[Measurement]) -> list[str]:
+    """The names of those that would show nothing of these."""
+    return [plot.name for plot in PLOTS if not shown(plot, measurements)]
 
 
 def shown(plot: Plot, measurements: Sequence[Measurement]) -> list[Measurement]:
@@ -254,9 +259,17 @@ def series(plot: Curves | Dots, measurements: Sequence[Measurement]) -> tuple[st
 
 
 def draw_all(measurements: Sequence[Measurement], directory: Path) -> None:
-    """Draws each plot of which something was measured, as NAME.svg."""
+    """Draws each plot as NAME.svg, and removes what else was drawn there.
+
+    Raises:
+        ValueError: One would show nothing.
+    """
     from report import drawing  # matplotlib, which the page's text does without
 
-    for plot in PLOTS:
-        if shown(plot, measurements):
-            drawing.draw(plot, measurements, directory / f"{plot.name}.svg")
+    if names := empty(measurements):
+        raise ValueError(f"nothing was measured that these plots show: {', '.join(names)}")
+    drawn = {directory / f"{plot.name}.svg": plot for plot in PLOTS}
+    for path in set(directory.glob("*.svg")) - drawn.keys():
+        path.unlink()
+    for path, plot in drawn.items():
+        drawing.draw(plot, measurements, path)

@@ -40,12 +40,17 @@ def test_each_is_drawn_with_its_words_the_same_each_time(plot: plots.Plot, tmp_p
         assert word in drawn[0]
 
 
-def test_only_what_was_measured_is_drawn(tmp_path: Path) -> None:
-    measured = made_up(plots.PLOTS[0])
-    plots.draw_all(measured, tmp_path)
-    assert [path.stem for path in tmp_path.iterdir()] == [plots.PLOTS[0].name]
-    assert plots.of(plots.PLOTS[0].topic, measured) == [plots.PLOTS[0]]
-    assert plots.of(plots.PLOTS[-1].topic, measured) == []
+def test_all_are_drawn_and_no_other_is_left(tmp_path: Path) -> None:
+    (tmp_path / "of_before.svg").touch()
+    plots.draw_all([one for plot in plots.PLOTS for one in made_up(plot)], tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{p.name}.svg" for p in plots.PLOTS}
+
+
+def test_one_that_would_show_nothing_is_refused(tmp_path: Path) -> None:
+    first, *others = plots.PLOTS
+    with pytest.raises(ValueError, match=f"these plots show: {first.name}$"):
+        plots.draw_all([one for plot in others for one in made_up(plot)], tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_value_is_of_ours() -> None:

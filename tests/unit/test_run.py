@@ -32,6 +32,14 @@ def samples(monkeypatch: pytest.MonkeyPatch) -> Samples:
     return seen
 
 
+@pytest.fixture(autouse=True)
+def empty_plots(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Those that would show nothing."""
+    names: list[str] = []
+    monkeypatch.setattr(run.plots, "empty", lambda _measured: names)
+    return names
+
+
 @pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[report.Results]]:
     found: list[report.Results] = []
@@ -121,6 +129,18 @@ def test_one_that_did_not_pass_is_not_complete(
     with pytest.raises(Failed):
         a_run(**how)
     assert published == []
+
+
+@pytest.mark.usefixtures("samples")
+@pytest.mark.parametrize("how", [{}, {"directory": None}, {"directory": None, "disabled": True}])
+def test_one_of_which_a_plot_shows_nothing_fails(
+    how: dict[str, Any], empty_plots: list[str], published: list[report.Results]
+) -> None:
+    empty_plots.append("storm-cpu")
+    with pytest.raises(Failed):
+        a_run(**how)
+    assert published == []
+    assert a_run(directory=None, files=set()).conclusion == []  # nor could they
 
 
 @pytest.mark.parametrize("directory", [None, Path("docs")])
