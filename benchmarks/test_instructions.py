@@ -1,7 +1,8 @@
 """Decoding by itself: instructions a record, which repeat exactly. `make instructions` checks them.
 
 The other side copies the structs to their rows and does nothing else, by the same loop as the
-decoder; so a record that was received straight into its row takes less than that.
+decoder. A record that was received straight into its row can take less than that, since the kernel
+has copied it; but a last thread's does not: its group is copied here.
 """
 
 import pytest
