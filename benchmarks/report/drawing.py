@@ -92,6 +92,7 @@ def _draw_line(
 ) -> None:
     """The medians, in a band from the smallest to the largest."""
     known, is_ours = tool(side), side == OURS
+    is_another_way = known.kind != FLOOR and ", " in side
     least, most = [min(one) for one in values], [max(one) for one in values]
     axes.fill_between(xs, least, most, color=known.colour, alpha=0.18, linewidth=0)
     axes.plot(
@@ -99,7 +100,7 @@ def _draw_line(
         [statistics.median(one) for one in values],
         color=known.colour,
         linestyle=(0, (4, 2)) if known.kind == FLOOR else DASHES[variant],
-        linewidth=3 if is_ours else 1.6,
+        linewidth=3 if is_ours else 0.8 if is_another_way else 1.6,
         marker=MARKERS[variant] if is_ours else "o",
         markersize=6 if is_ours else 4,
         zorder=3 if is_ours else 2,

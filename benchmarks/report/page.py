@@ -31,8 +31,10 @@ CAVEATS = """\
   it stands below the other side's figure. Absolute figures are this machine's; ratios carry
   further, and are no promise either.
 - **A floor** is plain C with the same system calls, which does no more than it must: what it lacks
-  of checks and comfort is what the ratio to it pays for.
-- **Rivals** are used as suits each best, in a process of its own. They do not do the same: see
+  of checks and comfort is what the ratio to it pays for. Where there is no system call, it is the
+  least of the work alone: copying, transposing, a list of tuples.
+- **Rivals** are used in the way that their documentation shows, and where another way of theirs is
+  faster, in that way too; each in a process of its own. They do not do the same: see
   [below](#who-is-measured).
 - **CPU time** is what the kernel says that a process has used, of user and system time; where it
   says nothing of CPU, time is that of the clock.
@@ -270,10 +272,17 @@ def _rows(one: Rows) -> Iterator[str]:
     yield ""
 
 
+#: What stands in a column, where it is no plain number.
+_UNITS = {"queue": "bytes"}
+
+
 def _cell(name: str, value: Any) -> str:
     if name == "tool":
         return tool(value).label
-    return number(value) if isinstance(value, int | float) else str(value)
+    if not isinstance(value, int | float):
+        return str(value)
+    divisor, unit = scale(_UNITS.get(name, ""), [value])
+    return f"{number(value / divisor)} {unit}".strip()
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -30,7 +30,9 @@ class Plot:
 
 @dataclass(frozen=True, kw_only=True)
 class Curves(Plot):
-    """A line a tool, over what was varied. Axes are logarithmic where they can be.
+    """A line a tool, over what was varied; a thin one, if it is a tool used in another way.
+
+    Axes are logarithmic where they can be.
 
     Attributes:
         x: The name of what was varied.
@@ -68,10 +70,19 @@ PLOTS: tuple[Plot, ...] = (
     Curves(
         name="queries",
         topic="queries",
-        title="What does it cost to ask about a task, if there are many?",
-        what={"a query, many in a call": ""},
+        title="What does it cost to ask about a task and read its figures, if there are many?",
+        what={"a query and its figures read, many in a call": ""},
         x="tasks",
-        x_label="tasks asked about",
+        x_label="tasks asked about, many in a call where that is possible",
+        y_label="time a task",
+    ),
+    Curves(
+        name="query-one",
+        topic="queries",
+        title="What does it cost to ask about a task and read its figures, one in a call?",
+        what={"a query and its figures read, one in a call": ""},
+        x="tasks",
+        x_label="tasks asked about, one by one",
         y_label="time a task",
     ),
     Curves(
@@ -123,7 +134,7 @@ PLOTS: tuple[Plot, ...] = (
         title="How long after an exit is its record read, by max_latency?",
         what={"latency, p50": "p50", "latency, p99": "p99"},
         only={"exits/s": 5_000},
-        once={"coalesced", "eager", "sockets", "pyroute2"},
+        once={"coalesced", "eager", "sockets", "pyroute2", "pyroute2, asyncio"},
         x="max_latency_ms",
         row="{} ms",
         x_label="from exit to reader, at 5,000 exits a second",
@@ -137,8 +148,8 @@ PLOTS: tuple[Plot, ...] = (
     Parts(
         name="overload-stopped",
         topic="overload",
-        title="Stopped for half a second, with 1 MiB to queue: who knew what was lost?",
-        what={"overload: stopped for half a second, all with queues of 1 MiB": ""},
+        title="Stopped for half a second, all with 1 MiB to queue: who knew what was lost?",
+        what={"overload: stopped for half a second, all with 1 MiB to queue": ""},
     ),
     Curves(
         name="filter",

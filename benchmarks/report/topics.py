@@ -23,8 +23,11 @@ TOPICS = {
     ),
     "instructions": (
         "Instructions",
-        "Counted by `valgrind --tool=callgrind`, so that they repeat exactly on any machine with "
-        "the same compiler and libraries.",
+        "Counted by `valgrind --tool=callgrind`: with the same compiler they repeat exactly. There "
+        "are two ways to decode.\nA datagram in a buffer is copied to its row, so that this takes "
+        "more than copying alone. One that was received\nstraight into its row is checked there, "
+        "and the kernel's copy is the one copy; but the group that comes with a\nlast thread's "
+        "exit is copied in both ways.",
     ),
     "storm": (
         "Storms",
@@ -33,12 +36,14 @@ TOPICS = {
     ),
     "latency": (
         "Latency",
-        "From a task's exit to Python, by how long a listener may wait for more.",
+        "From a task's exit until its record is in the reader's hands, by how long a listener may "
+        "wait for more.",
     ),
     "overload": (
         "Overload",
-        "More exits than there is room for: how many were seen, how many lost, and whether the "
-        "tool knew. The truth is the\ncount of who made the exits.",
+        "Storms on every CPU, at a steady rate or as many exits as can be, and beside a listener "
+        "that is stopped for a while:\nhow many were seen, how many lost, and whether the tool "
+        "knew. The truth is the count of who made the exits.",
     ),
     "filter": (
         "A filter in the kernel",
@@ -46,18 +51,20 @@ TOPICS = {
     ),
     "listeners": (
         "Several listeners",
-        "The kernel makes a copy for each. What that costs them, and those who exit.",
+        "The kernel sends each a clone of the record (`send_cpu_listeners` in kernel/taskstats.c). "
+        "What that costs them, and\nthose who exit.",
     ),
     "scale": (
         "Many CPUs",
-        "A socket each. This machine has not so many CPUs: the sockets are filled by a process.",
+        "A listener has a socket a CPU. Here a process fills as many as are wanted, whatever CPUs "
+        "there are.",
     ),
     "footprint": (
         "Footprint",
-        "Time to import, memory, and CPU time while nothing exits.",
+        "Time to import, memory, and CPU time while hardly anything exits.",
     ),
     "emulator": (
         "The emulated kernel",
-        "For tests: how fast its storms are, against C that sends the same datagrams.",
+        "For tests: how fast its storms are, against C that sends as many captured records.",
     ),
 }

@@ -140,6 +140,11 @@ def test_a_topic_that_nobody_described_is_there_too() -> None:
     assert "| taskstats |  |" in text
 
 
+def test_a_queue_is_told_in_units_of_bytes() -> None:
+    text = page(made_up(Rows("overload", "stopped", [{"tool": "ours", "queue": 1 << 20}])))
+    assert "| taskstats | 1 MiB |" in text
+
+
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     rows = Rows("overload", "losses", [{"tool": "ours", "lost": 3}])
     value = Value("storm", "rate", "exits/s", [123_456.0], at={"cpus": "0-1"}, at_least=1)
