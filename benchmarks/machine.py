@@ -7,10 +7,10 @@ import subprocess
 from importlib import import_module, metadata
 from pathlib import Path
 
-#: Files in rivals/, as results name their sides.
-RIVALS = ("ours", "pyroute2", "sockets", "psutil")
+#: Files in rivals/, as results name their sides. (Of ours there is only a version to tell.)
+RIVALS = ("pyroute2", "sockets", "psutil", "eager")
 
-_LIBRARIES = ("cffi", "numpy", "pyarrow", "pytest", "pytest-benchmark")
+_LIBRARIES = ("linux-taskstats", "cffi", "numpy", "pyarrow", "pytest", "pytest-benchmark")
 
 _UNTOLD = "not told"
 _ROOT = Path(__file__).parents[1]
