@@ -1,5 +1,6 @@
 """One run of the benchmarks: refused on a noisy machine, published if it is complete."""
 
+import shutil
 import time
 from collections.abc import Generator
 from dataclasses import asdict
@@ -18,6 +19,9 @@ _FILES = set(Path(__file__).parent.glob("test_*.py"))
 
 #: When the machine is looked at, as messages and results name it.
 BEFORE, BETWEEN, AFTER = "before", "between benchmarks", "after"
+
+#: Programs that benchmarks start, and the Debian package of each.
+PROGRAMS = {"cc": "gcc", "valgrind": "valgrind"}
 
 REGARDLESS = "To measure all the same, and publish nothing: --noisy"
 
@@ -80,6 +84,9 @@ class Run:
         began, start = datetime.now(UTC), time.monotonic()
         if self._directory and (reasons := self._partial(session)):
             raise pytest.UsageError("--report is for a complete run: " + "; ".join(reasons))
+        if missing := [name for name in PROGRAMS if not shutil.which(name)]:
+            packages = " ".join(PROGRAMS[name] for name in missing)
+            raise pytest.UsageError(f"not found: {', '.join(missing)} (apt install {packages})")
         seen = {BEFORE: self._look()} if self._is_judged else {}
         if complaints := noise.complaints(seen):
             lines = ["this machine is too noisy to measure on", *complaints, REGARDLESS]

@@ -33,6 +33,14 @@ def samples(monkeypatch: pytest.MonkeyPatch) -> Samples:
 
 
 @pytest.fixture(autouse=True)
+def programs(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Those that are installed."""
+    names = set(run.PROGRAMS)
+    monkeypatch.setattr(run.shutil, "which", lambda name: name if name in names else None)
+    return names
+
+
+@pytest.fixture(autouse=True)
 def empty_plots(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Those that would show nothing."""
     names: list[str] = []
@@ -119,6 +127,14 @@ def test_what_cannot_be_complete_does_not_begin(
     assert why in str(caught.value)
     assert a_run(directory=None, **how).conclusion == []
     assert published == []
+
+
+@pytest.mark.usefixtures("samples")
+@pytest.mark.parametrize("disabled", [True, False])
+def test_without_its_programs_it_does_not_begin(programs: set[str], *, disabled: bool) -> None:
+    programs.remove("valgrind")
+    with pytest.raises(pytest.UsageError, match=r"not found: valgrind \(apt install valgrind\)"):
+        a_run(directory=None, disabled=disabled)
 
 
 @pytest.mark.usefixtures("samples")
