@@ -63,9 +63,9 @@ class Run:
 
     def tell(self, measurement: Measurement) -> None:
         """Takes what a benchmark has measured, and prints it, for -s and for what fails."""
-        self.measured.append(measurement)
         for line in lines_of(measurement):
             print("\n" + ", ".join(filter(None, line)), end="")
+        self.measured.append(measurement)
 
     # ---- what pytest calls -------------------------------------------------------------------
 

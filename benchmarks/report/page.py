@@ -2,13 +2,12 @@
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import noise
 from figures import OURS, Comparison, Measurement, Rows, Value
 
 from report import plots, tools
-from report.quantities import number, ratio, scale, with_spread
+from report.quantities import cell, ratio, scale, with_spread
 from report.results import Results
 from report.tools import tool
 from report.topics import TOPICS
@@ -240,7 +239,7 @@ def _comparisons(alike: Sequence[Comparison]) -> Iterator[str]:
         rows.append(
             [
                 one.what if one.what != named else "",
-                *(at if isinstance(at, str) else number(at) for at in one.at.values()),
+                *(cell(name, at) for name, at in one.at.items()),
                 cells[OURS],
                 *(
                     f"{cells[side]}<br>**{with_spread(one.ratios(side), ratio)}**"
@@ -267,22 +266,9 @@ def _rows(one: Rows) -> Iterator[str]:
     names = list(dict.fromkeys(name for row in one.rows for name in row))
     yield f"{one.what[:1].upper()}{one.what[1:]}:\n"
     yield from _table(
-        names, ([_cell(name, row.get(name, "")) for name in names] for row in one.rows)
+        names, ([cell(name, row.get(name, "")) for name in names] for row in one.rows)
     )
     yield ""
-
-
-#: What stands in a column, where it is no plain number.
-_UNITS = {"queue": "bytes"}
-
-
-def _cell(name: str, value: Any) -> str:
-    if name == "tool":
-        return tool(value).label
-    if not isinstance(value, int | float):
-        return str(value)
-    divisor, unit = scale(_UNITS.get(name, ""), [value])
-    return f"{number(value / divisor)} {unit}".strip()
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

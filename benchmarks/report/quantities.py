@@ -4,6 +4,8 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
+from report.tools import tool
+
 _SCALES = {
     "ns": [(1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")],
     "us": [(1.0, "µs"), (1e3, "ms"), (1e6, "s")],
@@ -26,6 +28,20 @@ def number(value: float) -> str:
         return f"{value:,.0f}"
     digits = 2 - math.floor(math.log10(abs(value)))
     return f"{value:.{digits}f}"
+
+
+#: Columns whose numbers have a unit.
+_UNITS = {"queue": "bytes"}
+
+
+def cell(name: str, value: object) -> str:
+    """What stands in the column of this name: a tool, as people call it, a number, or a text."""
+    if name == "tool":
+        return tool(str(value)).label
+    if not isinstance(value, int | float):
+        return str(value)
+    divisor, unit = scale(_UNITS.get(name, ""), [value])
+    return f"{number(value / divisor)} {unit}".strip()
 
 
 def ratio(value: float) -> str:

@@ -7,7 +7,7 @@ from figures import OURS, Comparison, Measurement, Rows, Value
 
 from report.quantities import number, ratio, scale, with_spread
 from report.tools import tool
-from report.verdicts import targets, title
+from report.verdicts import at_text, targets, title
 
 #: What, ours, the other side, their ratio, the target, what became of it.
 Line = tuple[str, str, str, str, str, str]
@@ -30,10 +30,7 @@ def lines_of(one: Measurement) -> list[Line]:
     judged = {target.against: (target.wanted, target.verdict) for target in targets([one])}
     match one:
         case Rows():
-            return [
-                (f"{one.what}: " + ", ".join(f"{k} {v}" for k, v in row.items()),) + 5 * ("",)
-                for row in one.rows
-            ]
+            return [(f"{one.what}: {at_text(row)}", "", "", "", "", "") for row in one.rows]
         case Value():
             divisor, unit = scale(one.unit, [statistics.median(one.values)])
             figure = with_spread([value / divisor for value in one.values])

@@ -9,7 +9,7 @@ from operator import itemgetter, truediv
 from figures import OURS, Comparison, Measurement, Rows, Value
 
 from report import tools
-from report.quantities import number, ratio, with_spread
+from report.quantities import cell, number, ratio, with_spread
 from report.tools import FLOOR, RIVAL, tool
 
 #: Who can be better than ours; "ours" of these is ours in another way.
@@ -53,12 +53,9 @@ class Target:
         return f"{verdict} by {by}" + (f"; the floor itself: {self.bound}" if self.bound else "")
 
 
-def at_text(at: Mapping[str, float | str]) -> str:
+def at_text(at: Mapping[str, object]) -> str:
     """What was varied: "tasks 1,000"."""
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value if isinstance(value, str) else number(value)}"
-        for name, value in at.items()
-    )
+    return ", ".join(f"{name.replace('_', ' ')} {cell(name, value)}" for name, value in at.items())
 
 
 def title(one: Measurement) -> str:

@@ -194,5 +194,5 @@ def test_a_line_for_each_other_side_value_and_row() -> None:
         "met, 8.3% to spare",
         "a query, tasks 10 | 11 ns | pyroute2 500 | 1/50 (1/50-1/45)",
         "lost | 0 (0-9) | at most 0 | met",
-        "losses: tool ours, lost 3",
+        "losses: tool taskstats, lost 3",
     ]
