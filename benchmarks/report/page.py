@@ -163,7 +163,7 @@ def _bold_if_missed(one: Target) -> str:
 def _losses(measurements: Sequence[Measurement]) -> Iterator[str]:
     yield (
         "Every comparison with a rival, a floor, or ours in another way in which the median of the "
-        "ratios is above 1, and\nevery table in which another lost fewer records. Of what was "
+        "ratios is above 1, and\nevery table in which another lost less of all exits. Of what was "
         "measured at several points the worst is shown.\nTargets that are missed stand [above]"
         "(#targets).\n"
     )

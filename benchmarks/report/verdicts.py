@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter, truediv
+from typing import Any
 
 from figures import OURS, Comparison, Measurement, Rows, Value
 
@@ -14,6 +15,9 @@ from report.tools import FLOOR, RIVAL, tool
 
 #: Who can be better than ours; "ours" of these is ours in another way.
 JUDGES = (RIVAL, FLOOR, tools.OURS)
+
+#: Columns of a table of losses.
+OF_LOSSES = {"tool", "exits", "lost"}
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class Loss:
         topic: Of what was measured.
         what: What that was, and at what point it was worst.
         side: The other one.
-        seen: The ratio with its spread, or how many each lost, where it was worst.
+        seen: The ratio with its spread, or how many of all exits each lost, where it was worst.
         excess: Share by which ours is above the other there.
         worse, points: At how many of its points.
     """
@@ -156,7 +160,17 @@ def _against_others(one: Measurement) -> Iterator[tuple[str, float, str]]:
                 ratios = one.ratios(side)
                 yield side, statistics.median(ratios) - 1, with_spread(ratios, ratio)
         case Rows():
-            lost = {row["tool"]: row["lost"] for row in one.rows if row.keys() >= {"tool", "lost"}}
-            for side, its in lost.items():
-                seen = f"lost {number(lost[OURS])}, it {number(its)}"
-                yield side, _excess(lost[OURS], its), seen
+            table = {row["tool"]: row for row in one.rows if row.keys() >= OF_LOSSES}
+            for side, its in table.items():
+                ours = table[OURS]
+                excess = _excess(_share_lost(ours), _share_lost(its))
+                yield side, excess, f"lost {_lost(ours)}, it {_lost(its)}"
+
+
+def _share_lost(row: Mapping[str, Any]) -> float:
+    share: float = row["lost"] / row["exits"]
+    return share
+
+
+def _lost(row: Mapping[str, Any]) -> str:
+    return f"{number(row['lost'])} of {number(row['exits'])}"

@@ -75,21 +75,24 @@ def test_every_comparison_in_which_another_is_better_is_a_loss() -> None:
     ]
 
 
-def test_who_lost_fewer_records_is_better() -> None:
+def test_who_lost_less_of_the_exits_is_better() -> None:
     rows = [
-        {"tool": "ours", "lost": 5},
-        {"tool": "eager", "lost": 0},
-        {"tool": "sockets", "lost": 4},
-        {"tool": "pyroute2", "lost": 5},
-        {"tool": "psutil", "lost": 9},
+        {"tool": "ours", "exits": 10, "lost": 5},
+        {"tool": "eager", "exits": 10, "lost": 0},
+        {"tool": "sockets", "exits": 20, "lost": 9},
+        {"tool": "pyroute2", "exits": 8, "lost": 4},
+        {"tool": "psutil", "exits": 4, "lost": 4},
     ]
     found = losses([Rows("overload", "stopped", rows)])
     assert [(loss.side, loss.seen) for loss in found] == [
-        ("eager", "lost 5, it 0"),
-        ("sockets", "lost 5, it 4"),
+        ("eager", "lost 5 of 10, it 0 of 10"),
+        ("sockets", "lost 5 of 10, it 9 of 20"),
     ]
-    nothing_lost = [{"tool": "ours", "lost": 0}, {"tool": "eager", "lost": 0}]
-    assert losses([Rows("overload", "slow", nothing_lost), Rows("x", "y", [{"lost": 3}])]) == []
+
+
+def test_a_table_in_which_nothing_is_lost_or_nobody_named_has_no_loss() -> None:
+    nothing = [{"tool": name, "exits": 9, "lost": 0} for name in ("ours", "eager")]
+    assert losses([Rows("overload", "slow", nothing), Rows("x", "y", [{"lost": 3}])]) == []
 
 
 def test_a_side_that_nobody_described_is_refused() -> None:
