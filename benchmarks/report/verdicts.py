@@ -11,10 +11,10 @@ from figures import OURS, Comparison, Measurement, Rows, Value
 
 from report import tools
 from report.quantities import cell, number, ratio, with_spread
-from report.tools import FLOOR, RIVAL, tool
+from report.tools import tool
 
 #: Who can be better than ours; "ours" of these is ours in another way.
-JUDGES = (RIVAL, FLOOR, tools.OURS)
+JUDGES = (tools.RIVAL, tools.FLOOR, tools.OURS)
 
 #: Columns of a table of losses.
 OF_LOSSES = {"tool", "exits", "lost"}
@@ -93,7 +93,7 @@ def targets(measurements: Sequence[Measurement]) -> Iterator[Target]:
 
 def _bound(one: Comparison, side: str, most: float) -> str:
     """What the floor itself comes to, against another side, if that is above what is wanted."""
-    floors = [values for name, values in one.sides.items() if tool(name).kind == FLOOR]
+    floors = [values for name, values in one.sides.items() if tool(name).kind == tools.FLOOR]
     for values in floors:
         least = statistics.median(map(truediv, values, one.sides[side]))
         if values is not one.sides[side] and least > most:
