@@ -151,7 +151,7 @@ def row(tool: str, outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
     one = ordered[len(ordered) // 2]
     return {
         "tool": tool,
-        "queue, bytes": one.heard.queue or "-",
+        "queue": one.heard.queue or "-",
         "exits": one.made,
         "exits/s": round(one.rate),
         "seen": one.heard.records,

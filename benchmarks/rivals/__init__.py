@@ -1,4 +1,4 @@
-"""Those that are measured: one file each, with the same names in it.
+"""Those that are measured: one file each, with the same names in it, as far as they apply.
 
     version()   what is measured, as text
     LESS, MORE  what it does less than this package, and more

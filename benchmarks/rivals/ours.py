@@ -1,20 +1,12 @@
 """This package, as it is by default."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from importlib import metadata
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 import taskstats
-
-LESS = ""
-MORE = ""
-
-
-def version() -> str:
-    return f"taskstats {metadata.version('linux-taskstats')}"
 
 
 class Queries:
