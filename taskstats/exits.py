@@ -6,6 +6,8 @@ import threading
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterable, Iterator
+from functools import cache
+from types import ModuleType
 from typing import Any, Self
 
 from taskstats import cpulist, host
@@ -232,8 +234,7 @@ class ExitListener:
 
     async def _drain_async(self, wait: int | None) -> bool:
         """The same, waiting in the event loop: no record is taken before it returns."""
-        from taskstats import aio  # and asyncio with it, which takes time to import
-
+        aio = _aio()
         deadline = None if wait is None else time.monotonic_ns() + wait
         gathered = 0  # ns
         await aio.give_way()
@@ -464,6 +465,14 @@ def _new_array() -> Any:
 
 def _batch(tasks: Any, groups: Any) -> Batch:
     return Batch(tasks, Batch(groups, kind="group") if groups else None)
+
+
+@cache  # an import statement at each wakeup would be a good part of what that costs
+def _aio() -> ModuleType:
+    """The module aio, and asyncio with it, which takes time to import."""
+    from taskstats import aio
+
+    return aio
 
 
 # ---- arguments -------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import repeat, starmap
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
@@ -345,6 +346,7 @@ class Record(KernelFields):
         return f"<Record {self.kind} {self.id}{name} v{self.version}>"
 
 
+@cache  # as exits._aio
 def _tables() -> Any:
     """The module of tables, which needs NumPy."""
     try:

@@ -55,6 +55,7 @@ def to_numpy(batch: "Batch") -> "np.ndarray[Any, Any]":
     return np.frombuffer(batch.data, _dtype(batch.fields))
 
 
+@cache
 def _pyarrow() -> Any:
     try:
         import pyarrow
