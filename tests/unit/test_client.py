@@ -1,15 +1,12 @@
 """Client against a peer that answers as told: losses, disorder, lies, silence."""
 
-import ctypes
 import errno
 import gc
 import os
-import platform
-import signal
 import struct
 import threading
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -285,20 +282,9 @@ def test_unclosed_warns() -> None:
             gc.collect()
 
 
-def clone() -> int:
-    """A fork that the C library does not see."""
-    number = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
-    if number is None:
-        pytest.skip("the number of the system call is not known here")
-    child: int = ctypes.CDLL(None).syscall(number, signal.SIGCHLD, 0, 0, 0, 0)
-    return child
-
-
-@pytest.mark.parametrize("fork", [os.fork, clone])
-def test_inherited_through_fork(fork: Callable[[], int]) -> None:
+def test_inherited_through_fork() -> None:
     with FakeKernel() as kernel, answering(kernel) as client:
-        client.pid(1)
-        child = fork()
+        child = os.fork()
         if child == 0:
             try:
                 client.pid(1)
