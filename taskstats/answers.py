@@ -14,7 +14,8 @@ from taskstats.fields import FIELDS, Field
 from taskstats.records import Batch, Record
 from taskstats.rows import Kind, Shape
 
-_KINDS: dict[int, Kind] = {lib.TS_TASK: "task", lib.TS_GROUP: "group"}
+#: The shim's code of a kind -> its name.
+KINDS: dict[int, Kind] = {lib.TS_TASK: "task", lib.TS_GROUP: "group"}
 
 
 class Answer(Record):
@@ -38,7 +39,7 @@ class Answer(Record):
     @property
     def kind(self) -> Kind:
         """What was accounted: "task" or "group"."""
-        return _KINDS[self._cell.kind]
+        return KINDS[self._cell.kind]
 
     @property
     def fields(self) -> frozenset[str]:

@@ -10,15 +10,14 @@ from typing import Any, Self
 
 from taskstats import host
 from taskstats._native import ffi, lib
-from taskstats.answers import Answer
+from taskstats.answers import KINDS, Answer
 from taskstats.endpoint import KERNEL, Endpoint
 from taskstats.errors import TaskstatsError, from_errno, from_reason
 from taskstats.records import Batch, Record
-from taskstats.rows import ROW, Kind
+from taskstats.rows import ROW
 from taskstats.shim import new_cell, new_rows, opening_error
 
 _TASK, _GROUP = lib.TS_TASK, lib.TS_GROUP
-_CODES: dict[Kind, int] = {"task": _TASK, "group": _GROUP}
 _ID_NAMES = {_TASK: "pid", _GROUP: "tgid"}
 _SLICE = 8192  # ids a call of the shim, some 30 ms
 
@@ -118,7 +117,7 @@ class Client:
         Raises:
             AccessDenied: CAP_NET_ADMIN was dropped since the client was opened.
         """
-        return self._many("task", pids)
+        return self._many(_TASK, pids)
 
     def tgids(self, tgids: Iterable[int]) -> Batch:
         """The records of many groups, in the order of the ids; `kind` of the batch is "group".
@@ -126,9 +125,9 @@ class Client:
         Raises:
             AccessDenied: As for `pids`.
         """
-        return self._many("group", tgids)
+        return self._many(_GROUP, tgids)
 
-    def _many(self, kind: Kind, ids: Iterable[int]) -> Batch:
+    def _many(self, kind: int, ids: Iterable[int]) -> Batch:
         if self.closed:
             raise from_errno("query", errno.EBADF)
         wanted = _ids(ids)
@@ -140,7 +139,7 @@ class Client:
         for start in range(0, n, _SLICE):  # between slices, Ctrl-C is heard
             rc = lib.ts_client_query(
                 self._handle,
-                _CODES[kind],
+                kind,
                 native_ids + start,
                 min(_SLICE, n - start),
                 rows + found,
@@ -149,7 +148,7 @@ class Client:
             if rc < 0:
                 raise _error(-rc)
             found += rc
-        batch = Batch(ffi.buffer(rows, found * ROW), kind=kind)
+        batch = Batch(ffi.buffer(rows, found * ROW), kind=KINDS[kind])
         if found < n:
             batch.errors = {
                 id_: errno.EBADMSG if -error >= lib.TS_REFUSED else -error

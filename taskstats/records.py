@@ -346,7 +346,7 @@ class Record(KernelFields):
         return f"<Record {self.kind} {self.id}{name} v{self.version}>"
 
 
-@cache  # as exits._aio
+@cache  # an import statement for each batch would be a good part of what to_numpy takes
 def _tables() -> Any:
     """The module of tables, which needs NumPy."""
     try:
