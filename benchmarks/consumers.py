@@ -203,6 +203,16 @@ def blow(storm: Storm) -> Blown:
     return Blown(exits, (used_ns() - before) / exits, rate)
 
 
+def hear(
+    storm: Storm, command: Sequence[str], mode: Literal["count", "time"] = "count"
+) -> tuple[Blown, Heard]:
+    """Lets a storm blow beside a consumer, which then reads what is left."""
+    with storm, Consumer(command, storm, mode=mode) as consumer:
+        blown = blow(storm)
+        consumer.settle()
+        return blown, consumer.finish()
+
+
 def assert_kept_up(
     seen: Mapping[str, Sequence[tuple[Blown, *tuple[Any, ...]]]], rate: float, benchmark: Any
 ) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from consumers import ROOMY, STORM_CPU, Blown, Consumer, assert_kept_up, blow, needs_two_cpus, rival
+from consumers import ROOMY, STORM_CPU, Blown, assert_kept_up, blow, hear, needs_two_cpus, rival
 from figures import Figures
 from support.storm import Storm
 
@@ -19,14 +19,11 @@ def storm_of(rate: int | None, one_in: int) -> Storm:
     return Storm("processes", cpu=STORM_CPU, exits=EXITS, rate=rate, failing_every=one_in)
 
 
-def hear(
+def hear_kept(
     command: Sequence[str], rate: int | None, one_in: int, expected: int
 ) -> tuple[Blown, float]:
     """The storm, and the listener's ns of CPU an exit."""
-    with storm_of(rate, one_in) as storm, Consumer(command, storm) as consumer:
-        blown = blow(storm)
-        consumer.settle()
-        heard = consumer.finish()
+    blown, heard = hear(storm_of(rate, one_in), command)
     assert (blown.exits, heard.records, heard.lost) == (EXITS, expected, 0)
     return blown, heard.cpu_ns / EXITS
 
@@ -48,9 +45,9 @@ def test_where_failed(figures: Figures, benchmark: Any, latency_ms: int, rate: i
     seen = figures.turns(
         {
             "nobody": partial(alone, rate),
-            "all": partial(hear, rival("ours", **options), rate, 100, EXITS),
+            "all": partial(hear_kept, rival("ours", **options), rate, 100, EXITS),
         }
-        | {str(n): partial(hear, filtered, rate, n, EXITS // n) for n in kept},
+        | {str(n): partial(hear_kept, filtered, rate, n, EXITS // n) for n in kept},
         rounds=ROUNDS,
         warm_up=0,
     )

@@ -15,10 +15,9 @@ from consumers import (
     ROOMY,
     STORM_CPU,
     Blown,
-    Consumer,
     assert_kept_up,
-    blow,
     floor,
+    hear,
     needs_two_cpus,
     rival,
 )
@@ -32,15 +31,10 @@ MAX_LATENCIES_MS = (0, 1, 5, 20)
 ROUNDS = 5
 
 
-def hear(command: Sequence[str], exits: int, rate: int) -> tuple[Blown, float, float]:
+def hear_late(command: Sequence[str], exits: int, rate: int) -> tuple[Blown, float, float]:
     """The storm, the median of all exits, and what 1 in 100 exceeds, us."""
-    with (
-        Storm("moments", cpu=STORM_CPU, exits=exits, rate=rate) as storm,
-        Consumer(command, storm, mode="time") as consumer,
-    ):
-        blown = blow(storm)
-        consumer.settle()
-        heard = consumer.finish()
+    storm = Storm("moments", cpu=STORM_CPU, exits=exits, rate=rate)
+    blown, heard = hear(storm, command, mode="time")
     assert (blown.exits, len(heard.late_ns)) == (exits, exits)
     assert min(heard.late_ns) > 0
     percent = statistics.quantiles(heard.late_ns, n=100)
@@ -59,7 +53,7 @@ def test_latency(figures: Figures, floors: Floors, benchmark: Any, rate: int) ->
     }
     seen = figures.turns(
         {
-            name: partial(hear, command, STORMS[rate], rate)
+            name: partial(hear_late, command, STORMS[rate], rate)
             for name, command in (ours | others).items()
         },
         rounds=ROUNDS,

@@ -19,6 +19,7 @@ from consumers import (
     assert_kept_up,
     blow,
     floor,
+    hear,
     needs_two_cpus,
     rival,
 )
@@ -38,15 +39,9 @@ STORMS: dict[int | None, tuple[int, dict[str, float]]] = {
 }
 
 
-def hear(command: Sequence[str], exits: int, rate: int | None) -> tuple[Blown, Heard]:
+def hear_all(command: Sequence[str], exits: int, rate: int | None) -> tuple[Blown, Heard]:
     """A storm beside a consumer that has room for all of it, and so hears all of it."""
-    with (
-        Storm("threads", cpu=STORM_CPU, exits=exits, rate=rate) as storm,
-        Consumer(command, storm) as consumer,
-    ):
-        blown = blow(storm)
-        consumer.settle()
-        heard = consumer.finish()
+    blown, heard = hear(Storm("threads", cpu=STORM_CPU, exits=exits, rate=rate), command)
     assert (blown.exits, heard.records, heard.dropped) == (exits, exits, 0)
     assert heard.lost in (0, None)
     return blown, heard
@@ -71,7 +66,7 @@ def test_storm(figures: Figures, floors: Floors, benchmark: Any, rate: int | Non
     }
     seen = figures.turns(
         {"nobody": partial(alone, exits, rate)}
-        | {name: partial(hear, command, exits, rate) for name, command in commands.items()},
+        | {name: partial(hear_all, command, exits, rate) for name, command in commands.items()},
         rounds=ROUNDS,
         warm_up=0,
     )
