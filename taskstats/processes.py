@@ -8,10 +8,11 @@ from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Any
 
-from taskstats.fields import DELAY_FIELDS, DELAYS, SUMMED
+from taskstats.fields import DELAY_FIELDS, DELAYS
 from taskstats.presence import LAST, PAIRED
 from taskstats.records import Batch, Record
-from taskstats.rows import Picker
+from taskstats.rows import ROW
+from taskstats.sums import TOTALS, Sums, values_of
 
 #: The keys of `Process.to_dict`, but for the totals, which have the kernel's names: unit, meaning.
 PROCESS_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -47,22 +48,6 @@ PROCESS_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 
 
-def _least(one: int, other: int) -> int:
-    """The smaller of those that are not 0, which stands for none."""
-    return min(one, other) if one and other else one or other
-
-
-#: field -> how the values of two threads become one of the process.
-_FOLDS: dict[str, Callable[[int, int], int]] = dict.fromkeys(SUMMED, operator.add)
-_FOLDS |= dict.fromkeys(("hiwater_rss", "hiwater_vm"), max)
-_FOLDS |= {f"{name}_delay_max": max for name in DELAYS}
-_FOLDS |= {f"{name}_delay_min": _least for name in DELAYS}
-_PICKER = Picker(_FOLDS)
-_OPERATORS = tuple(_FOLDS[name] for name in _PICKER.names)
-
-#: The fields of a process's totals, in the order of the struct.
-TOTALS = _PICKER.names
-
 _OTHER_COUNTS = operator.itemgetter(*(TOTALS.index(f"{delay}_count") for delay in DELAYS[1:]))
 _CPU_COUNT = TOTALS.index("cpu_count")
 _CPU_RUN = TOTALS.index("cpu_run_virtual_total")
@@ -89,19 +74,20 @@ def _blank(fields: frozenset[str]) -> Mapping[str, None]:
     return dict.fromkeys(name for name in TOTALS if name in fields)
 
 
-@dataclass(slots=True)
 class _Threads:
     """What is kept of the threads of one process that have ended."""
 
-    records: int
-    values: list[int]
-    exceeds: bool
-    leader: "_Leader | None"
+    __slots__ = ("exceeds", "leader", "records", "sums")
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.sums = Sums(gather=16)
+        self.exceeds = False
+        self.leader: _Leader | None = None
 
     def add(self, batch: Batch, row: int) -> None:
         record = Record(batch, row)
-        read = _PICKER.read(batch.data, row)
-        self.values = [fold(a, b) for fold, a, b in zip(_OPERATORS, self.values, read, strict=True)]
+        self.sums.add(batch.data[row * ROW : (row + 1) * ROW])
         self.records += 1
         self.exceeds |= record.delay_exceeds_elapsed
         self.leader = _leader(record) or self.leader
@@ -124,12 +110,9 @@ def _leader(record: Record) -> _Leader | None:
 
 def _with(threads: _Threads | None, batch: Batch, row: int) -> _Threads:
     """Those threads and this one."""
-    if threads:
-        threads.add(batch, row)
-        return threads
-    record = Record(batch, row)
-    values = list(_PICKER.read(batch.data, row))
-    return _Threads(1, values, record.delay_exceeds_elapsed, _leader(record))
+    threads = threads or _Threads()
+    threads.add(batch, row)
+    return threads
 
 
 class Process:
@@ -243,7 +226,7 @@ class Process:
         no key.
         """
         batch, row = self._row
-        values = self._threads.values if self._threads else _PICKER.read(batch.data, row)
+        values = self._threads.sums.values if self._threads else values_of(batch.data, row)
         group = self.record.group
         measured = any(_OTHER_COUNTS(values)) or (group is not None and group.delays_measured)
         names, those = _present(self.record.fields, bool(measured))
@@ -315,7 +298,7 @@ class ProcessFold:
 
     Args:
         capacity: The most processes to hold of those that live, and of those that wait to be given
-            out; some 3 KB each.
+            out; up to 15 KB each.
 
     Attributes:
         held: Records held, of processes not yet given out.
@@ -421,7 +404,5 @@ def _is_complete(record: Record, threads: _Threads) -> bool | None:
     group = record.group
     if group is None or "cpu_count" not in group.fields or not group.cpu_count:
         return None
-    return (
-        threads.values[_CPU_COUNT] == group.cpu_count
-        and threads.values[_CPU_RUN] >= group.cpu_run_virtual_total
-    )
+    values = threads.sums.values
+    return values[_CPU_COUNT] == group.cpu_count and values[_CPU_RUN] >= group.cpu_run_virtual_total

@@ -9,8 +9,9 @@ import click
 from taskstats.cli import formats, options, tables, texts
 from taskstats.cli.tables import Column
 from taskstats.fields import FIELDS, RELEASES
-from taskstats.processes import PROCESS_KEYS, TOTALS
+from taskstats.processes import PROCESS_KEYS
 from taskstats.records import HEADER_KEYS
+from taskstats.sums import TOTALS
 
 _NAMES = ("name", "unit", "since", "kernel", "records", "meaning")
 _LEAST_MEANING = 38  # cells

@@ -9,8 +9,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from taskstats.fields import FIELDS
-from taskstats.processes import PROCESS_KEYS, TOTALS
+from taskstats.processes import PROCESS_KEYS
 from taskstats.records import HEADER_KEYS
+from taskstats.sums import TOTALS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

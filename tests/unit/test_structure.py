@@ -43,7 +43,8 @@ MAY_IMPORT = {
         "shim",
         "where",
     },
-    "processes": {"fields", "presence", "records", "rows"},
+    "sums": {"fields", "rows"},
+    "processes": {"fields", "presence", "records", "rows", "sums"},
     "diagnosis": {"client", "cpulist", "errors", "exits", "fields", "host", "mends", "records"},
     "cgroups": {"_native", "endpoint", "errors", "host", "shim"},
     "emulator": {"_native", "cpulist", "emulator", "endpoint", "fields", "presence", "rows"},
@@ -62,6 +63,7 @@ MAY_IMPORT = {
         "presence",
         "processes",
         "records",
+        "sums",
         "where",
     },
 }
