@@ -1,7 +1,7 @@
 """Records of threads folded into processes. No I/O: it runs on a replayed stream as well."""
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -285,6 +285,20 @@ class Process:
         return f"<Process {self.pid} {self.comm!r}, {self.threads} threads>"
 
 
+def check_exits(batch: Batch) -> None:
+    """Checks that processes can be made of a batch.
+
+    Raises:
+        FieldUnavailable: The kernel's struct is older than version 12.
+        ValueError: It is of groups, or of a query's answers.
+    """
+    if batch.kind == "group" or not batch[0].is_exit:
+        raise ValueError(f"processes are made of the task records of exits, not of {batch!r}")
+    if "ac_tgid" not in batch.fields:
+        for record in batch:
+            _ = record.ac_tgid  # one of them says why
+
+
 class ProcessFold:
     """Folds the records of exits into processes.
 
@@ -316,12 +330,13 @@ class ProcessFold:
         self._living: dict[int, _Threads] = {}  # by tgid; the one heard of last is last
         self._ending: dict[int, tuple[Batch, _Threads]] = {}  # by tgid, in the order of their ends
 
-    def feed(self, batch: Batch) -> list[Process]:
+    def feed(self, batch: Batch, rows: Iterable[int] | None = None) -> list[Process]:
         """The processes that have ended.
 
         Args:
             batch: Task records of exits; an empty one says that nothing more comes for now, and
                 gives out those that wait.
+            rows: Which of them; None for all.
 
         Raises:
             FieldUnavailable: The kernel's struct is older than version 12, and tells neither
@@ -330,12 +345,11 @@ class ProcessFold:
         """
         if not batch:
             return self.flush()
-        if batch.kind == "group" or not batch[0].is_exit:
-            raise ValueError(f"processes are made of the task records of exits, not of {batch!r}")
-        tgids = [record.ac_tgid for record in batch]
-        flags = batch.columns["flags"]
+        check_exits(batch)
+        flags, tgids = batch.columns["flags"], batch.columns["ac_tgid"]
         made = [self._end(tgid) for tgid in self._due(batch.columns["received_ns"][0])]
-        for row, tgid in enumerate(tgids):
+        for row in range(len(batch)) if rows is None else rows:
+            tgid = tgids[row]
             if flags[row] & LAST:
                 made += self._last(tgid, batch, row, flags[row])
             elif tgid in self._ending:
@@ -348,6 +362,15 @@ class ProcessFold:
     def flush(self) -> list[Process]:
         """The processes that wait for records of other threads, as they are."""
         return [self._end(tgid) for tgid in list(self._ending)]
+
+    def holds(self, tgid: int) -> bool:
+        """Whether threads of a process of this pid have ended, and it lives, as far as is heard."""
+        return tgid in self._living
+
+    def heard_of(self, tgid: int) -> tuple[int, ...] | None:
+        """What those threads add up to: values of TOTALS; None if there are none."""
+        threads = self._living.get(tgid)
+        return threads.sums.values if threads else None
 
     # -- one process
 

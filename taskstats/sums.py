@@ -66,7 +66,7 @@ class Sums:
         return self._values
 
     def _read(self) -> None:
-        self._fold(_PICKER.columns(self._rows))
+        self._fold(zip(*_PICKER.rows(self._rows), strict=True))
         self._rows = bytearray()
         self._waiting = 0
 

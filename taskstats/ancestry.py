@@ -1,0 +1,242 @@
+"""Who descends from whom: by the records of the ended, and by asking for the living. No I/O."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+from taskstats.records import Batch
+
+Owner = TypeVar("Owner")
+
+#: Asks for tasks by their ids, as `Client.pids` does.
+Query: TypeAlias = Callable[[Sequence[int]], Batch]
+
+#: Nanoseconds of the stream's time within which two exits can be read in the wrong order: the
+#: queues of the CPUs are read one after the other.
+DISORDER_NS = 100_000_000
+
+_ROUNDING = 1  # seconds by which a start can be wrong (kernel/tsacct.c:bacct_add_tsk)
+
+
+class End(Generic[Owner]):
+    """A process that has ended.
+
+    Attributes:
+        pid: Its id (the kernel's tgid).
+        parent: Its parent's, when it ended.
+        began: Seconds since the epoch, good to one.
+        received: When its record was read, ns since the epoch.
+        settled: Whether it is known whose it is, or given up.
+        owner: Whose: None for nobody, or Unclear.
+    """
+
+    __slots__ = ("began", "owner", "parent", "pid", "received", "settled")
+
+    def __init__(self, pid: int, parent: int, began: int, received: int) -> None:
+        self.pid = pid
+        self.parent = parent
+        self.began = began
+        self.received = received
+        self.settled = False
+        self.owner: Owner | Unclear[Owner] | None = None
+
+
+class Unclear(Generic[Owner]):
+    """Whose it is cannot be told, ever.
+
+    Attributes:
+        owners: Those who may own it; nobody may, too.
+        reused: A pid was given out again so soon that its two owners cannot be told apart; else
+            an orphan was inherited by a process that inherits from several.
+    """
+
+    __slots__ = ("owners", "reused")
+
+    def __init__(self, owners: Iterable[Owner], *, reused: bool) -> None:
+        self.owners = frozenset(owners)
+        self.reused = reused
+
+
+#: Its parent's record never came, and it could not be asked for.
+UNHEARD: Final[Unclear[Any]] = Unclear((), reused=False)
+
+
+class Waits:
+    """Whose it is cannot be told before its parent is known."""
+
+
+WAITS: Final = Waits()
+
+
+class Ancestry(Generic[Owner]):
+    """Finds whose a process is: its nearest ancestor that is somebody's root decides.
+
+    Args:
+        query: Asks for living processes; None to wait until they end.
+        capacity: The most living processes to remember.
+    """
+
+    def __init__(self, query: Query | None, capacity: int) -> None:
+        self._query = query
+        self._capacity = capacity
+        self._roots: dict[int, tuple[Owner, int]] = {}  # by pid; and when it began
+        self._heirs: dict[int, set[Owner | None]] = {}  # by a subreaper's pid; None was there once
+        self._living: dict[int, tuple[Owner | Unclear[Owner] | None, int]] = {0: (None, 0)}
+        self._ends: dict[int, tuple[End[Owner], ...]] = {}  # those read lately, by pid, in order
+
+    # -- roots
+
+    def own(self, pid: int, owner: Owner, subreaper: int | None) -> Owner | Unclear[Owner] | None:
+        """Makes a process a root; says whose it was before, as far as can be told."""
+        self.learn({pid})
+        before, began = self._living.get(pid, (None, 0))
+        self._roots[pid] = owner, began
+        if subreaper is not None:
+            self._heirs.setdefault(subreaper, set()).add(owner)
+        self.forget_living()
+        return before
+
+    def disown(self, pid: int, owner: Owner, subreaper: int | None) -> None:
+        """What descends from it is nobody's from now on."""
+        if pid in self._roots and self._roots[pid][0] is owner:
+            del self._roots[pid]
+        if subreaper in self._heirs:
+            self._heirs[subreaper] ^= {owner}
+            self._heirs[subreaper].add(None)
+        self.forget_living()
+
+    # -- the ended
+
+    def add(self, end: End[Owner]) -> None:
+        """A process has ended; its pid may be another's from now on."""
+        pid = end.pid
+        self._ends[pid] = (*self._ends[pid], end) if pid in self._ends else (end,)
+        if pid in self._living:
+            del self._living[pid]
+
+    def remove(self, ends: Iterable[End[Owner]]) -> None:
+        """Forgets processes that ended so long ago that no record of a child is on its way."""
+        for end in ends:
+            left = tuple(one for one in self._ends.get(end.pid, ()) if one is not end)
+            if left:
+                self._ends[end.pid] = left
+            else:
+                self._ends.pop(end.pid, None)
+
+    def settle(self, end: End[Owner]) -> Owner | Unclear[Owner] | Waits | None:
+        """Finds whose it is; if that can be told, it stands there from now on."""
+        root = self._roots.get(end.pid)
+        if root and end.began + _ROUNDING >= root[1]:
+            del self._roots[end.pid]
+            self._heirs.pop(end.pid, None)
+            owner: Owner | Unclear[Owner] | Waits | None = root[0]
+        else:
+            owner = self._of_child(end)
+        if not isinstance(owner, Waits):
+            end.owner = owner
+            end.settled = True
+        return owner
+
+    def _of_child(self, end: End[Owner]) -> Owner | Unclear[Owner] | Waits | None:
+        parents = self._ends.get(end.parent)
+        if parents is None:
+            return self._of_living(end.parent, end.began)
+        # Who ended well before it was not its parent; who was the first to end well after it was.
+        candidates = []
+        for one in parents:
+            if one.received >= end.received - DISORDER_NS and one.began <= end.began + _ROUNDING:
+                candidates.append(one)
+                if one.received > end.received + DISORDER_NS:
+                    break
+        else:
+            living = self._of_living(end.parent, end.began)
+            if not candidates:
+                return living
+            if not isinstance(living, Waits):
+                return _agreed([*(one.owner for one in candidates), living])
+        if not all(one.settled for one in candidates):
+            return WAITS
+        return _agreed([one.owner for one in candidates])
+
+    # -- the living
+
+    def is_known(self, pid: int) -> bool:
+        """Whether a parent with this pid needs no question."""
+        return pid in self._roots or pid in self._heirs or pid in self._living or pid in self._ends
+
+    def of_living(self, pid: int) -> Owner | Unclear[Owner] | Waits | None:
+        """Whose a living process is."""
+        return self._of_living(pid, _FOR_EVER)
+
+    def _of_living(self, pid: int, began: int) -> Owner | Unclear[Owner] | Waits | None:
+        """Whose it is, if it can be the parent of one that began then."""
+        if pid in self._roots:
+            return self._roots[pid][0]
+        if pid in self._heirs:
+            return self._inherited(self._heirs[pid])
+        owner, its = self._living.get(pid, (WAITS, 0))
+        return owner if its <= began + _ROUNDING else WAITS
+
+    def _inherited(self, heirs: set[Owner | None]) -> Owner | Unclear[Owner] | None:
+        """Whose an orphan is that was inherited on behalf of these."""
+        owners = heirs - {None}
+        if len(heirs) == 1:
+            return next(iter(heirs))
+        return Unclear((one for one in owners if one is not None), reused=False)
+
+    def learn(self, pids: Iterable[int]) -> None:
+        """Asks for living processes, and for their ancestors as far as they are unknown."""
+        if self._query is None:
+            return
+        found: dict[int, tuple[int, int]] = {}  # parent, and when it began
+        wanted = set(pids)
+        while wanted:
+            records = [one for one in self._query(sorted(wanted)) if one.id == one.ac_tgid]
+            found |= {one.id: (one.ac_ppid, one.ac_btime64) for one in records}
+            wanted = {
+                one.ac_ppid
+                for one in records
+                if one.ac_ppid not in found
+                and isinstance(self._of_living(one.ac_ppid, one.ac_btime64), Waits)
+            }
+        if len(self._living) + len(found) > self._capacity:
+            self.forget_living()
+        for pid in found:
+            self._learned(pid, found)
+
+    def _learned(self, pid: int, found: dict[int, tuple[int, int]]) -> None:
+        """Remembers whose a process is, and all those on the way up to one that is known."""
+        way: list[int] = []
+        while isinstance(self._of_living(pid, _FOR_EVER), Waits):
+            if pid not in found or pid in way:
+                return  # it ended meanwhile
+            way.append(pid)
+            pid = found[pid][0]
+        for child in reversed(way):
+            parent, began = found[child]
+            owner = self._of_living(parent, began)
+            if isinstance(owner, Waits):
+                return
+            self._living[child] = owner, began
+
+    def forget_living(self) -> None:
+        """Forgets what was asked for: an end may have been missed, or roots have changed."""
+        self._living = {0: (None, 0)}
+
+
+_FOR_EVER = 1 << 62
+
+
+def _agreed(
+    owners: Sequence[Owner | Unclear[Owner] | None],
+) -> Owner | Unclear[Owner] | None:
+    """The owner that all have in common, or Unclear."""
+    first = owners[0]
+    if all(one is first for one in owners):
+        return first
+    several: set[Owner] = set()
+    for one in owners:
+        if isinstance(one, Unclear):
+            several |= one.owners
+        elif one is not None:
+            several.add(one)
+    return Unclear(several, reused=True)
