@@ -26,16 +26,18 @@ class End(Generic[Owner]):
         began: Seconds since the epoch, good to one.
         received: When its record was read, ns since the epoch.
         settled: Whether it is known whose it is, or given up.
-        owner: Whose: None for nobody, or Unclear.
+        owner: Whose its children are: None for nobody's, or Unclear.
+        about: What the caller keeps with it until then.
     """
 
-    __slots__ = ("began", "owner", "parent", "pid", "received", "settled")
+    __slots__ = ("about", "began", "owner", "parent", "pid", "received", "settled")
 
-    def __init__(self, pid: int, parent: int, began: int, received: int) -> None:
+    def __init__(self, pid: int, parent: int, began: int, received: int, about: Any) -> None:
         self.pid = pid
         self.parent = parent
         self.began = began
         self.received = received
+        self.about = about
         self.settled = False
         self.owner: Owner | Unclear[Owner] | None = None
 
@@ -80,8 +82,10 @@ class Ancestry(Generic[Owner]):
         self._capacity = capacity
         self._roots: dict[int, tuple[Owner, int]] = {}  # by pid; and when it began
         self._heirs: dict[int, set[Owner | None]] = {}  # by a subreaper's pid; None was there once
-        self._living: dict[int, tuple[Owner | Unclear[Owner] | None, int]] = {0: (None, 0)}
         self._ends: dict[int, tuple[End[Owner], ...]] = {}  # those read lately, by pid, in order
+        # By pid: whose child a child of it is, and when it began.
+        self._living: dict[int, tuple[Owner | Unclear[Owner] | None, int]] = {}
+        self.forget_living()
 
     # -- roots
 
@@ -104,6 +108,12 @@ class Ancestry(Generic[Owner]):
             self._heirs[subreaper].add(None)
         self.forget_living()
 
+    def forget_living(self) -> None:
+        """Forgets what was asked for: an end may have been missed, or roots have changed."""
+        self._living = {0: (None, 0)}
+        self._living |= {pid: (_inherited(heirs), 0) for pid, heirs in self._heirs.items()}
+        self._living |= self._roots
+
     # -- the ended
 
     def add(self, end: End[Owner]) -> None:
@@ -116,30 +126,31 @@ class Ancestry(Generic[Owner]):
     def remove(self, ends: Iterable[End[Owner]]) -> None:
         """Forgets processes that ended so long ago that no record of a child is on its way."""
         for end in ends:
-            left = tuple(one for one in self._ends.get(end.pid, ()) if one is not end)
-            if left:
-                self._ends[end.pid] = left
-            else:
-                self._ends.pop(end.pid, None)
+            same = self._ends.pop(end.pid)
+            if len(same) > 1:
+                self._ends[end.pid] = tuple(one for one in same if one is not end)
 
     def settle(self, end: End[Owner]) -> Owner | Unclear[Owner] | Waits | None:
         """Finds whose it is; if that can be told, it stands there from now on."""
-        root = self._roots.get(end.pid)
-        if root and end.began + _ROUNDING >= root[1]:
-            del self._roots[end.pid]
-            self._heirs.pop(end.pid, None)
-            owner: Owner | Unclear[Owner] | Waits | None = root[0]
+        owner: Owner | Unclear[Owner] | Waits | None
+        if end.pid in self._roots and end.began + _ROUNDING >= self._roots[end.pid][1]:
+            owner, _ = self._roots.pop(end.pid)
+        elif end.parent in self._ends:
+            owner = self._of_child(end, self._ends[end.parent])
         else:
-            owner = self._of_child(end)
+            owner, began = self._living.get(end.parent, (WAITS, 0))
+            if began > end.began + _ROUNDING:
+                owner = WAITS
         if not isinstance(owner, Waits):
-            end.owner = owner
+            heirs = self._heirs.pop(end.pid, None)
+            end.owner = _inherited(heirs) if heirs else owner  # whose its children were
             end.settled = True
         return owner
 
-    def _of_child(self, end: End[Owner]) -> Owner | Unclear[Owner] | Waits | None:
-        parents = self._ends.get(end.parent)
-        if parents is None:
-            return self._of_living(end.parent, end.began)
+    def _of_child(
+        self, end: End[Owner], parents: Iterable[End[Owner]]
+    ) -> Owner | Unclear[Owner] | Waits | None:
+        """Whose it is, where processes of its parent's pid have ended lately."""
         # Who ended well before it was not its parent; who was the first to end well after it was.
         candidates = []
         for one in parents:
@@ -161,7 +172,7 @@ class Ancestry(Generic[Owner]):
 
     def is_known(self, pid: int) -> bool:
         """Whether a parent with this pid needs no question."""
-        return pid in self._roots or pid in self._heirs or pid in self._living or pid in self._ends
+        return pid in self._living or pid in self._ends
 
     def of_living(self, pid: int) -> Owner | Unclear[Owner] | Waits | None:
         """Whose a living process is."""
@@ -169,19 +180,8 @@ class Ancestry(Generic[Owner]):
 
     def _of_living(self, pid: int, began: int) -> Owner | Unclear[Owner] | Waits | None:
         """Whose it is, if it can be the parent of one that began then."""
-        if pid in self._roots:
-            return self._roots[pid][0]
-        if pid in self._heirs:
-            return self._inherited(self._heirs[pid])
         owner, its = self._living.get(pid, (WAITS, 0))
         return owner if its <= began + _ROUNDING else WAITS
-
-    def _inherited(self, heirs: set[Owner | None]) -> Owner | Unclear[Owner] | None:
-        """Whose an orphan is that was inherited on behalf of these."""
-        owners = heirs - {None}
-        if len(heirs) == 1:
-            return next(iter(heirs))
-        return Unclear((one for one in owners if one is not None), reused=False)
 
     def learn(self, pids: Iterable[int]) -> None:
         """Asks for living processes, and for their ancestors as far as they are unknown."""
@@ -218,12 +218,15 @@ class Ancestry(Generic[Owner]):
                 return
             self._living[child] = owner, began
 
-    def forget_living(self) -> None:
-        """Forgets what was asked for: an end may have been missed, or roots have changed."""
-        self._living = {0: (None, 0)}
-
 
 _FOR_EVER = 1 << 62
+
+
+def _inherited(heirs: set[Owner | None]) -> Owner | Unclear[Owner] | None:
+    """Whose an orphan is that was inherited on behalf of these."""
+    if len(heirs) == 1:
+        return next(iter(heirs))
+    return Unclear((one for one in heirs if one is not None), reused=False)
 
 
 def _agreed(

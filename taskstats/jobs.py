@@ -14,6 +14,11 @@ from taskstats.rows import ROW, Picker, text_of
 from taskstats.sums import TOTALS
 from taskstats.totals import Tally, Totals
 
+#: A command name as it stands in the row, device and inode of the executable.
+_Command = tuple[bytes, int, int]
+
+#: What is read of each row, in the order of the row.
+_Values = tuple[int, int, int, bytes, int, int, int, int, int, int]
 _PICKER = Picker(
     (
         *("flags", "ac_exitcode", "cpu_run_virtual_total", "ac_comm", "ac_ppid", "ac_btime64"),
@@ -21,13 +26,6 @@ _PICKER = Picker(
     )
 )
 
-_FLAGS, _WORD, _CPU, _COMM, _PPID, _BEGAN, _TGID, _LIVED, _DEV, _INODE = (
-    _PICKER.names.index(name)
-    for name in (
-        *("flags", "ac_exitcode", "cpu_run_virtual_total", "ac_comm", "ac_ppid", "ac_btime64"),
-        *("ac_tgid", "ac_tgetime", "ac_exe_dev", "ac_exe_inode"),
-    )
-)
 _CPU_TOTAL = TOTALS.index("cpu_run_virtual_total")
 
 _MOST_COMMANDS = 1024  # of one job, up to 50 KB each; what comes then is added up as one
@@ -98,7 +96,8 @@ class Usage:
         unattributed: Records of orphans that were inherited for several jobs, of which this is one.
         ambiguous: Records that may be its, or another's whose parent had the same pid.
         evicted: Records given up while it ran: their parent was never heard of.
-        waiting: Records heard and not yet attributed to any job, or to none.
+        settled_until: What was read before this moment (ns since the epoch) has been attributed, to
+            whatever job; None if nothing waits.
     """
 
     id: Hashable
@@ -114,12 +113,12 @@ class Usage:
     unattributed: int
     ambiguous: int
     evicted: int
-    waiting: int
+    settled_until: int | None
 
     @property
     def complete(self) -> bool:
-        """Whether no record of a process of the job can be missing."""
-        missing = self.lost + self.unattributed + self.ambiguous + self.evicted + self.waiting
+        """Whether no record of a process that ended before `settled_until` can be missing."""
+        missing = self.lost + self.unattributed + self.ambiguous + self.evicted
         return not self.attached and not missing
 
 
@@ -130,7 +129,7 @@ class _Job:
     subreaper: int | None
     attached: bool
     outer: "_Job | None" = None
-    tallies: dict[tuple[bytes, int, int], Tally] = field(default_factory=dict)
+    tallies: dict[_Command, Tally] = field(default_factory=dict)
     processes: list[tuple[Any, ...]] = field(default_factory=list)  # what Ended is made of
     forgotten: int = 0
     lost: int = 0
@@ -139,7 +138,7 @@ class _Job:
     evicted: int = 0
     closed: bool = False
 
-    def tally(self, key: tuple[bytes, int, int]) -> Tally:
+    def tally(self, key: _Command) -> Tally:
         found = self.tallies.get(key)
         if found is None:
             if len(self.tallies) >= _MOST_COMMANDS:
@@ -147,25 +146,25 @@ class _Job:
             found = self.tallies.setdefault(key, Tally())
         return found
 
-    def add(self, end: "_End", load: "_Load", remember: int) -> None:
-        """Adds a process that has ended."""
-        if isinstance(load, Process):
-            record = load.record
-            comm, word, cpu = (
-                load.comm.encode(),
-                record.ac_exitcode,
-                load.totals["cpu_run_virtual_total"],
-            )
-            lived = record.ac_tgetime
-            self.tally((comm, record.ac_exe_dev, record.ac_exe_inode)).add_process(load)
-        else:
-            values = load.values
-            comm, word, cpu, lived = values[_COMM], values[_WORD], values[_CPU], values[_LIVED]
-            exceeds = bool(values[_FLAGS] & DELAY_EXCEEDS)
-            key = comm, values[_DEV], values[_INODE]
-            self.tally(key).add_row(load.data, word, lived, exceeds)
+    def add_row(self, data: memoryview | bytes, values: _Values, remember: int) -> None:
+        """Adds a process that never had a second thread: its record, and what was read of it."""
+        flags, word, cpu, comm, ppid, _, tgid, lived, dev, inode = values
+        key = comm, dev, inode
+        tally = self.tallies.get(key) or self.tally(key)
+        tally.add_row(data, word, lived, bool(flags & DELAY_EXCEEDS))
         if len(self.processes) < remember:
-            self.processes.append((end.pid, end.parent, comm, cpu, lived, word))
+            self.processes.append((tgid, ppid, comm, cpu, lived, word))
+        else:
+            self.forgotten += 1
+
+    def add_process(self, process: Process, remember: int) -> None:
+        """Adds a process of several threads."""
+        record, comm = process.record, process.comm.encode()
+        self.tally((comm, record.ac_exe_dev, record.ac_exe_inode)).add_process(process)
+        if len(self.processes) < remember:
+            cpu, lived = process.totals["cpu_run_virtual_total"], record.ac_tgetime
+            ended = process.pid, process.ppid, comm, cpu, lived, record.ac_exitcode
+            self.processes.append(ended)
         else:
             self.forgotten += 1
 
@@ -177,20 +176,17 @@ class _Job:
         self.forgotten += other.forgotten
 
 
-_End = End[_Job]
-
-
 @dataclass(slots=True)
 class _Row:
-    """A process that never had a second thread: its record, and what was read of it."""
+    """A process that never had a second thread, once its batch is let go."""
 
-    data: memoryview | bytes
-    values: tuple[Any, ...]
-
-    threads = 1
+    data: bytes
+    values: _Values
 
 
-_Load = _Row | Process
+#: What is kept of it in `about`: of its row, as long as its batch is kept, or in a _Row; or, of a
+#: process of several threads, a Process.
+_End = End[_Job]
 
 
 class JobTracker:
@@ -252,16 +248,28 @@ class JobTracker:
         self._fields = frozenset(FIELDS)
         self._now = 0
         self._lost = 0
-        self._line: deque[tuple[int, list[tuple[_End, _Load]]]] = deque()  # not yet due
+        self._line: deque[tuple[int, Batch, list[int], list[_End]]] = deque()  # not yet due
         self._late: deque[tuple[int, list[_End]]] = deque()  # children's records may be on the way
         self._in_line = 0
-        self._held: dict[int, list[tuple[_End, _Load]]] = {}  # by the pid of the parent they need
+        self._held: dict[int, list[_End]] = {}  # by the pid of the parent they need
         self._in_hold = 0
 
     @property
     def waiting(self) -> int:
-        """Records that are not attributed yet."""
+        """Records that are not attributed yet; those of threads wait until their process ends."""
         return self._in_line + self._in_hold + self._fold.held
+
+    @property
+    def settled_until(self) -> int | None:
+        """When the oldest record of an ended process that waits was read, ns since the epoch.
+
+        None if none waits. What is asked of a job is all that ended before then.
+        """
+        since = [received for received, *_, ends in self._line if ends]
+        since += [ends[0].received for ends in self._held.values()]
+        if (several := self._fold.waiting_since) is not None:
+            since.append(several)
+        return min(since, default=None)
 
     # -- jobs
 
@@ -315,7 +323,8 @@ class JobTracker:
     def close(self, id: Hashable) -> Usage:  # noqa: A002
         """Ends a job: what of it ends later is of none, or of the job that it is within.
 
-        Feed everything before: what waits is not in what is returned.
+        Feed everything before, until `settled_until` is later than its end: what waits is not in
+        what is returned.
 
         Raises:
             KeyError: No such job.
@@ -361,7 +370,7 @@ class JobTracker:
             unattributed=job.unattributed,
             ambiguous=job.ambiguous,
             evicted=job.evicted,
-            waiting=self.waiting,
+            settled_until=self.settled_until,
         )
 
     # -- the stream
@@ -384,20 +393,23 @@ class JobTracker:
         check_exits(batch)
         self._fields &= batch.fields
         self._now = received = batch.columns["received_ns"][0]
-        alone: list[tuple[_End, _Load]] = []  # those that never had a second thread
-        others = []
+        alone: list[int] = []  # rows of processes that never had a second thread
+        others: list[int] = []
+        ends: list[_End] = []
+        add, holds = self._ancestry.add, self._fold.holds
         for row, values in enumerate(_PICKER.rows(batch.data)):
-            flags, tgid = values[_FLAGS], values[_TGID]
-            if flags & (LAST | PAIRED) == LAST and not self._fold.holds(tgid):
-                end: _End = End(tgid, values[_PPID], values[_BEGAN], received)
-                self._ancestry.add(end)
-                alone.append((end, _Row(batch.data[row * ROW : (row + 1) * ROW], values)))
+            flags, _, _, _, ppid, began, tgid, _, _, _ = values
+            if flags & (LAST | PAIRED) == LAST and not holds(tgid):
+                end: _End = End(tgid, ppid, began, received, values)
+                add(end)
+                alone.append(row)
+                ends.append(end)
             else:
                 others.append(row)
             if flags & LOST_BEFORE:
                 self._lose(batch.columns["lost_before"][row])
-        self._line.append((received, alone))
-        self._in_line += len(alone)
+        self._line.append((received, batch, alone, ends))
+        self._in_line += len(ends)
         self._settle(received, self._fold.feed(batch, others))
 
     def note_lost(self, total: int) -> None:
@@ -420,95 +432,105 @@ class JobTracker:
 
     def _settle(self, now: int, processes: list[Process]) -> None:
         """Attributes what has waited long enough."""
-        pending: list[tuple[_End, _Load]] = [pair for chunk in self._due(now) for pair in chunk]
-        for process in processes:
-            began, received = process.record.ac_btime64, process.record.received_ns or 0
-            end: _End = End(process.pid, process.ppid, began, received)
+        due = list(self._due(now))
+        several = [_end_of(process) for process in processes]
+        for end in several:
             self._ancestry.add(end)
-            pending.append((end, process))
+        settled = [end for _, _, ends in due for end in ends] + several
         known = self._ancestry.is_known
-        unknown = {end.parent for end, _ in pending if not known(end.parent)}
+        unknown = [pid for pid in {end.parent for end in settled} if not known(pid)]
         overdue = [pid for pid in self._held if self._is_overdue(pid, now)]
         try:
             if unknown or overdue:
-                self._ancestry.learn(unknown.union(overdue))
+                self._ancestry.learn(unknown + overdue)
         finally:
-            for end, load in pending:
-                self._try(end, load)
+            for batch, rows, ends in due:
+                self._attribute(batch, rows, ends)
+            self._attribute_all(several)
             for pid in overdue:
                 self._last_try(pid)
-            if self._fold.forgotten > self._forgotten:
-                self._give_up(self._fold.forgotten - self._forgotten)
-                self._forgotten = self._fold.forgotten
-            if pending:
-                self._late.append((now, [end for end, _ in pending]))
-            while self._late and self._late[0][0] < now - 2 * DISORDER_NS:
+            self._give_up(self._fold.forgotten - self._forgotten)
+            self._forgotten = self._fold.forgotten
+            self._late.append((now, settled))
+            while self._late[0][0] < now - 2 * DISORDER_NS:
                 self._ancestry.remove(self._late.popleft()[1])
 
-    def _due(self, now: int) -> Iterator[list[tuple[_End, _Load]]]:
+    def _due(self, now: int) -> Iterator[tuple[Batch, list[int], list[_End]]]:
         while self._line:
-            received, pairs = self._line[0]
+            received, batch, rows, ends = self._line[0]
             # A clock that was set back does not keep it waiting.
             if 0 <= now - received < DISORDER_NS and self._in_line <= self._capacity:
                 return
             self._line.popleft()
-            self._in_line -= len(pairs)
-            yield pairs
+            self._in_line -= len(ends)
+            yield batch, rows, ends
 
-    def _try(self, end: _End, load: _Load) -> None:
-        """Attributes a process, and those that have waited for it; or holds it."""
-        stack = [(end, load)]
-        while stack:
-            end, load = stack.pop()
+    def _attribute(self, batch: Batch, rows: list[int], ends: list[_End]) -> None:
+        """Attributes processes of a batch that never had a second thread."""
+        data, settle = batch.data, self._ancestry.settle
+        for row, end in zip(rows, ends, strict=True):
+            owner = settle(end)
+            record = data[row * ROW : (row + 1) * ROW]
+            if isinstance(owner, _Job) and not owner.closed:
+                self.attributed += 1
+                owner.add_row(record, end.about, self._remember)
+                end.about = None
+                if end.pid in self._held:
+                    self._attribute_all(self._released(end.pid))
+            else:
+                end.about = _Row(bytes(record), end.about)
+                self._attribute_all([end])
+
+    def _attribute_all(self, ends: list[_End]) -> None:
+        """Attributes processes, and those that have waited for them, or holds them."""
+        while ends:
+            end = ends.pop()
             owner = self._ancestry.settle(end)
             if isinstance(owner, Waits):
-                self._hold(end, load)
+                self._held.setdefault(end.parent, []).append(end)
+                self._in_hold += _records(end)
                 continue
-            self._credit(owner, end, load)
+            if isinstance(owner, _Job) and not owner.closed:
+                self.attributed += _records(end)
+                if isinstance(end.about, Process):
+                    owner.add_process(end.about, self._remember)
+                else:
+                    owner.add_row(end.about.data, end.about.values, self._remember)
+            else:
+                self._count(owner, _records(end))
+            end.about = None
             if end.pid in self._held:
-                stack += self._released(end.pid)
+                ends += self._released(end.pid)
 
     # -- holding
 
-    def _hold(self, end: _End, load: _Load) -> None:
-        if isinstance(load, _Row):
-            load = _Row(bytes(load.data), load.values)  # not the whole batch
-        self._held.setdefault(end.parent, []).append((end, load))
-        self._in_hold += load.threads
-
-    def _released(self, parent: int) -> list[tuple[_End, _Load]]:
-        pairs = self._held.pop(parent)
-        self._in_hold -= sum(load.threads for _, load in pairs)
-        return pairs
+    def _released(self, parent: int) -> list[_End]:
+        """Those that have waited for a process, which are held no more."""
+        ends = self._held.pop(parent, [])
+        self._in_hold -= sum(map(_records, ends))
+        return ends
 
     def _is_overdue(self, parent: int, now: int) -> bool:
-        since = self._held[parent][0][0].received
+        since = self._held[parent][0].received
         return not 0 <= now - since < self._patience_ns or self._in_hold > self._capacity
 
     def _last_try(self, parent: int) -> None:
         """Attributes those that have waited for a process for long, or gives them up."""
-        if parent not in self._held:
-            return
-        for end, load in self._released(parent):
-            self._try(end, load)
-        for end, load in self._released(parent) if parent in self._held else ():
+        self._attribute_all(self._released(parent))
+        for end in self._released(parent):
             end.owner, end.settled = UNHEARD, True
-            self._give_up(load.threads)
+            self._give_up(_records(end))
+            self._attribute_all(self._released(end.pid))
 
     def _give_up(self, records: int) -> None:
         self.evicted += records
         for job in self._jobs.values():
             job.evicted += records
 
-    # -- attributing
-
-    def _credit(self, owner: _Job | Unclear[_Job] | None, end: _End, load: _Load) -> None:
-        records = load.threads
-        if owner is None or (isinstance(owner, _Job) and owner.closed):
+    def _count(self, owner: _Job | Unclear[_Job] | None, records: int) -> None:
+        """Counts records that are of no job, or of which that cannot be told."""
+        if not isinstance(owner, Unclear):
             self.outside += records
-        elif isinstance(owner, _Job):
-            self.attributed += records
-            owner.add(end, load, self._remember)
         elif owner is UNHEARD:
             self._give_up(records)
         elif owner.reused:
@@ -552,6 +574,16 @@ class JobTracker:
             elapsed_us=first.ac_tgetime,
             peak_rss_bytes=max(record.hiwater_rss for record in records) * 1024 or None,
         )
+
+
+def _end_of(process: Process) -> _End:
+    record = process.record
+    return End(process.pid, process.ppid, record.ac_btime64, record.received_ns or 0, process)
+
+
+def _records(end: _End) -> int:
+    """How many records it is of."""
+    return end.about.threads if isinstance(end.about, Process) else 1
 
 
 def _lineage(job: _Job) -> Iterator[_Job]:

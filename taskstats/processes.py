@@ -363,6 +363,15 @@ class ProcessFold:
         """The processes that wait for records of other threads, as they are."""
         return [self._end(tgid) for tgid in list(self._ending)]
 
+    @property
+    def waiting_since(self) -> int | None:
+        """When the record of the oldest process was read that waits to be given out, if any does.
+
+        In ns since the epoch.
+        """
+        last = next(iter(self._ending.values()), None)
+        return last[0][0].received_ns if last else None
+
     def holds(self, tgid: int) -> bool:
         """Whether threads of a process of this pid have ended, and it lives, as far as is heard."""
         return tgid in self._living

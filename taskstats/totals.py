@@ -138,12 +138,11 @@ class Tally:
         processes: Processes added.
     """
 
-    __slots__ = ("_exceeding", "_longest", "_sums", "_words", "processes", "threads")
+    __slots__ = ("_exceeding", "_longest", "_more_threads", "_sums", "_words")
 
     def __init__(self) -> None:
-        self.processes = 0
-        self.threads = 0
-        self._words: Counter[int] = Counter()  # as wait(2) gives a status
+        self._words: dict[int, int] = {}  # a status as wait(2) gives it -> processes
+        self._more_threads = 0  # than processes
         self._longest = 0  # us
         self._exceeding = 0
         self._sums = Sums(gather=64)
@@ -158,20 +157,18 @@ class Tally:
             exceeds: A delay is longer than it has lived.
         """
         self._end(word, lived, exceeds)
-        self.threads += 1
         self._sums.add(row)
 
     def add_process(self, process: Process) -> None:
         """Adds a process of several threads."""
         record = process.record
         self._end(record.ac_exitcode, record.ac_tgetime, process.delay_exceeds_elapsed)
-        self.threads += process.threads
+        self._more_threads += process.threads - 1
         totals = process.totals
         self._sums.add_values([totals.get(name, 0) for name in TOTALS])
 
     def _end(self, word: int, lived: int, exceeds: bool) -> None:
-        self.processes += 1
-        self._words[word] += 1
+        self._words[word] = self._words.get(word, 0) + 1
         if lived > self._longest:
             self._longest = lived
         if exceeds:
@@ -179,9 +176,9 @@ class Tally:
 
     def add_tally(self, other: "Tally") -> None:
         """Adds what another has counted."""
-        self.processes += other.processes
-        self.threads += other.threads
-        self._words += other._words
+        for word, number in other._words.items():
+            self._words[word] = self._words.get(word, 0) + number
+        self._more_threads += other._more_threads
         self._longest = max(self._longest, other._longest)
         self._exceeding += other._exceeding
         self._sums.add_values(other._sums.values)
@@ -195,6 +192,7 @@ class Tally:
             for name, value in zip(TOTALS, values, strict=True)
             if name in fields and (measured or name not in DELAY_FIELDS)
         }
+        processes = sum(self._words.values())
         statuses: Counter[int] = Counter()
         signals: Counter[int] = Counter()
         for word, number in self._words.items():
@@ -203,8 +201,8 @@ class Tally:
             else:
                 statuses[word >> 8 & 0xFF] += number
         return Totals(
-            processes=self.processes,
-            threads=self.threads,
+            processes=processes,
+            threads=processes + self._more_threads,
             statuses=dict(sorted(statuses.items())),
             signals=dict(sorted(signals.items())),
             longest_seconds=self._longest / 1e6,
