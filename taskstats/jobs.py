@@ -45,6 +45,7 @@ class Ended:
         cpu_ns: Its time on a CPU (cpu_run_virtual_total).
         elapsed_us: How long it lived.
         status: As wait(2) gives it.
+        received_ns: When the record of its end was read, ns since the epoch.
     """
 
     pid: int
@@ -53,6 +54,7 @@ class Ended:
     cpu_ns: int
     elapsed_us: int
     status: int
+    received_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +148,16 @@ class _Job:
             found = self.tallies.setdefault(key, Tally())
         return found
 
-    def add_row(self, data: memoryview | bytes, values: _Values, remember: int) -> None:
+    def add_row(
+        self, data: memoryview | bytes, values: _Values, received: int, remember: int
+    ) -> None:
         """Adds a process that never had a second thread: its record, and what was read of it."""
         flags, word, cpu, comm, ppid, _, tgid, lived, dev, inode = values
         key = comm, dev, inode
         tally = self.tallies.get(key) or self.tally(key)
         tally.add_row(data, word, lived, bool(flags & DELAY_EXCEEDS))
         if len(self.processes) < remember:
-            self.processes.append((tgid, ppid, comm, cpu, lived, word))
+            self.processes.append((tgid, ppid, comm, cpu, lived, word, received))
         else:
             self.forgotten += 1
 
@@ -163,8 +167,8 @@ class _Job:
         self.tally((comm, record.ac_exe_dev, record.ac_exe_inode)).add_process(process)
         if len(self.processes) < remember:
             cpu, lived = process.totals["cpu_run_virtual_total"], record.ac_tgetime
-            ended = process.pid, process.ppid, comm, cpu, lived, record.ac_exitcode
-            self.processes.append(ended)
+            word, received = record.ac_exitcode, record.received_ns
+            self.processes.append((process.pid, process.ppid, comm, cpu, lived, word, received))
         else:
             self.forgotten += 1
 
@@ -473,7 +477,7 @@ class JobTracker:
             record = data[row * ROW : (row + 1) * ROW]
             if isinstance(owner, _Job) and not owner.closed:
                 self.attributed += 1
-                owner.add_row(record, end.about, self._remember)
+                owner.add_row(record, end.about, end.received, self._remember)
                 end.about = None
                 if end.pid in self._held:
                     self._attribute_all(self._released(end.pid))
@@ -495,7 +499,8 @@ class JobTracker:
                 if isinstance(end.about, Process):
                     owner.add_process(end.about, self._remember)
                 else:
-                    owner.add_row(end.about.data, end.about.values, self._remember)
+                    values = end.about.values
+                    owner.add_row(end.about.data, values, end.received, self._remember)
             else:
                 self._count(owner, _records(end))
             end.about = None

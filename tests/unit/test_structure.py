@@ -57,6 +57,7 @@ MAY_IMPORT = {
         "sums",
         "totals",
     },
+    "tree": {"ancestry", "jobs"},
     "diagnosis": {"client", "cpulist", "errors", "exits", "fields", "host", "mends", "records"},
     "cgroups": {"_native", "endpoint", "errors", "host", "shim"},
     "emulator": {"_native", "cpulist", "emulator", "endpoint", "fields", "presence", "rows"},
