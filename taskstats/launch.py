@@ -227,7 +227,7 @@ class Command:
         return Ended(
             status=self._status,
             wall_ns=self._ended_ns - began,
-            usage=self._itself.since(before) + self._orphans,
+            usage=(self._itself + self._orphans).since(before),
             before=before,
         )
 

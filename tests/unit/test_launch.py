@@ -210,6 +210,8 @@ def test_what_was_spent_before_exec_is_taken_off() -> None:
     assert told["before"]["minor_faults"] > 0
     assert told["usage"]["minor_faults"] > 0
     assert told["usage"]["max_rss_bytes"] is None, "it was larger before its exec"
+    orphaned = launched.run(*launched.shell("(true &) | cat"))
+    assert launched.cost(orphaned.stderr)["usage"]["max_rss_bytes"] is None
     grown = launched.run(PYTHON, "-c", "bytearray(b'x') * (100 << 20)")
     assert launched.cost(grown.stderr)["usage"]["max_rss_bytes"] > 100 << 20
 
@@ -399,7 +401,7 @@ def test_a_shell_with_job_control_takes_the_terminal_and_gives_it_back() -> None
         bash.say("echo =$((40 + 2))=")
         bash.expect(r"=42=\r\n")
         bash.say("exit 5")
-        bash.expect(r"\nexit\r\n(?:.|\n)*ready> ")
+        bash.expect(r"exit\r\n(?:.|\n)*ready> ")
         bash.say("echo =$?=")
         assert bash.expect(r"=(\d+)=\r") == "5"
 
