@@ -433,9 +433,11 @@ def test_where_no_shell_could_continue_us_we_are_not_stopped() -> None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
         command = int(children)
         os.kill(command, signal.SIGSTOP)
+        while _line(command, "State") != "T":
+            os.sched_yield()
         process.terminate()  # passed on to one that is stopped: only if we are not
         while not int(_line(command, "ShdPnd"), 16) >> (signal.SIGTERM - 1) & 1:
-            assert _line(process.pid, "State")[0] != "T"
+            assert _line(process.pid, "State") != "T"
         os.kill(command, signal.SIGCONT)
         output, _ = process.communicate()
     assert output == "SIGTERM\nout "
