@@ -175,7 +175,7 @@ class Ancestry(Generic[Owner]):
         return pid in self._living or pid in self._ends
 
     def of_living(self, pid: int) -> Owner | Unclear[Owner] | Waits | None:
-        """Whose a living process is."""
+        """Whose the children of a living process are: but for one that inherits, whose it is."""
         return self._of_living(pid, _FOR_EVER)
 
     def _of_living(self, pid: int, began: int) -> Owner | Unclear[Owner] | Waits | None:

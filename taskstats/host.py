@@ -1,5 +1,6 @@
 """Facts about this machine and process, from /proc and /sys."""
 
+import contextlib
 import errno
 import os
 import re
@@ -122,6 +123,15 @@ def processes() -> list[int]:
     return sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
 
 
+def tasks() -> list[int]:
+    """The ids of the tasks (threads) that /proc shows."""
+    found: list[int] = []
+    for pid in processes():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found += (int(path.name) for path in Path(f"/proc/{pid}/task").iterdir())
+    return found
+
+
 def threads(pid: int) -> int | None:
     """How many threads the process has; None if /proc does not show it."""
     try:
@@ -139,15 +149,36 @@ def tgid(pid: int) -> int | None:
 
 def cgroup_mounts() -> list[tuple[Literal[1, 2], str]]:
     """The cgroup hierarchies mounted here: version and path."""
-    return list(_cgroup_mounts())
+    return [(version, mount) for version, mount, _, _ in _cgroup_mounts()]
 
 
-def _cgroup_mounts() -> Iterator[tuple[Literal[1, 2], str]]:
+def _cgroup_mounts() -> Iterator[tuple[Literal[1, 2], str, set[str], str]]:
+    """Version, where it is mounted, its options (controllers), and what of it is mounted there."""
     for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
-        mount, _, system = line.partition(b" - ")
-        kind = system.partition(b" ")[0]
-        if kind in (b"cgroup", b"cgroup2"):
-            yield (2 if kind == b"cgroup2" else 1), os.fsdecode(mount.split(b" ")[4])
+        mount, _, system = map(os.fsdecode, line.partition(b" - "))
+        kind, _, options = system.partition(" ")
+        if kind in ("cgroup", "cgroup2"):
+            root, point = mount.split(" ")[3:5]
+            yield (
+                (2 if kind == "cgroup2" else 1),
+                point,
+                set(options.split(" ")[-1].split(",")),
+                root,
+            )
+
+
+def own_cgroups() -> Iterator[tuple[Literal[1, 2], set[str], Path]]:
+    """This process's cgroups, as far as they are mounted here: version, controllers, directory."""
+    lines = Path("/proc/self/cgroup").read_bytes().splitlines()
+    within = [os.fsdecode(line).split(":", 2)[1:] for line in lines]
+    for version, mount, options, root in _cgroup_mounts():
+        for names, path in within:  # of version 2 there are no names
+            controllers = set(filter(None, names.split(",")))
+            if (version == 2) is bool(controllers) or not controllers <= options:
+                continue
+            below = os.path.relpath(path, root)
+            if not below.startswith(".."):
+                yield version, controllers, Path(mount, below)
 
 
 def exits_by_the_books() -> int:

@@ -561,8 +561,9 @@ class JobTracker:
             if record.hiwater_vm:  # of a user's process, not ended
                 threads.setdefault(record.ac_tgid, []).append(record)
         self._ancestry.learn(threads)
+        heirs = {one.subreaper for one in self._jobs.values()}  # no part of them
         for tgid, records in threads.items():
-            owner = self._ancestry.of_living(tgid)
+            owner = None if tgid in heirs else self._ancestry.of_living(tgid)
             if isinstance(owner, _Job) and job in _lineage(owner):
                 yield self._process(tgid, records)
 

@@ -158,6 +158,7 @@ class Command:
 
     Attributes:
         pid: The command's.
+        others: Children that this process had before.
 
     Raises:
         OSError: There can be no more processes, or descriptors.
@@ -166,7 +167,7 @@ class Command:
     def __init__(self, words: Sequence[str], user: pwd.struct_passwd | None = None) -> None:
         groups = os.getgrouplist(user.pw_name, user.pw_gid) if user else ()
         self._words = [os.fsencode(word) for word in words]
-        self._not_ours = _children()
+        self.others = _children()
         self._status: int | None = None
         self._held_terminal = False
         self._ended_ns = 0
@@ -245,7 +246,7 @@ class Command:
                 self._ended_ns = time.monotonic_ns()
                 self._status = status
                 self._itself = Usage.of(used)
-            elif pid not in self._not_ours:
+            elif pid not in self.others:
                 self._orphans += Usage.of(used)
 
     def _heed(self, info: signal.struct_siginfo) -> None:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from rich.console import Console
@@ -51,9 +51,9 @@ class Format(ABC):
         """A remark for people, under the rows."""
 
 
-def console() -> Console:
-    """Stdout, with no interpretation of what is written."""
-    made = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+def console(file: TextIO | None = None) -> Console:
+    """Stdout, or another file, with no interpretation of what is written."""
+    made = Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
     made.width = max(made.width, _LEAST_WIDTH) if made.width else 80
     return made
 
@@ -61,6 +61,20 @@ def console() -> Console:
 def is_terminal() -> bool:
     """Whether lines must fit a width. Not the console's word, which FORCE_COLOR changes."""
     return sys.stdout.isatty()
+
+
+def about(kind: str, struct_version: int | None) -> dict[str, Any]:
+    """What programs need to know of what they read."""
+    made = {
+        "kind": kind,
+        "schema": SCHEMA,
+        "kernel": host.kernel_release(),
+        "boot_id": host.boot_id(),
+        "package_version": version("linux-taskstats"),
+    }
+    if struct_version is not None:
+        made["struct_version"] = struct_version
+    return made
 
 
 def left_out(columns: Sequence[Column], width: int) -> str:
@@ -105,16 +119,7 @@ class JsonLines(Format):
         self._struct_version = struct_version
 
     def head(self) -> None:
-        about = {
-            "kind": "stream",
-            "schema": SCHEMA,
-            "kernel": host.kernel_release(),
-            "boot_id": host.boot_id(),
-            "package_version": version("linux-taskstats"),
-        }
-        if self._struct_version is not None:
-            about["struct_version"] = self._struct_version
-        self._write([about])
+        self._write([about("stream", self._struct_version)])
 
     def rows(self, rows: Iterable[Row]) -> None:
         if self._names:
@@ -126,12 +131,13 @@ class JsonLines(Format):
         self._write([{"kind": "loss", "cpu": cpu, "lost": lost}])
 
     def _write(self, objects: Iterable[Row]) -> None:
-        lines = "".join(f"{_encode(one)}\n" for one in objects)
+        lines = "".join(f"{encode(one)}\n" for one in objects)
         if lines:
             click.echo(lines, nl=False)
 
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+#: JSON in one line.
+encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Csv(Format):

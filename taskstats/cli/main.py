@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 
-from taskstats import mends
-from taskstats.cli import streams
+from taskstats.cli import errors, streams
 from taskstats.cli.cgroup import cgroup
 from taskstats.cli.doctor import doctor
 from taskstats.cli.exits import exits
 from taskstats.cli.fields import fields
 from taskstats.cli.query import query
-from taskstats.errors import AccessDenied, TaskstatsError, Unavailable
+from taskstats.cli.run import run
+from taskstats.errors import TaskstatsError
 
 
 class _Group(click.Group):
@@ -24,17 +24,14 @@ class _Group(click.Group):
         except OSError as error:
             if error.filename == "stdout":
                 streams.abandon(sys.stdout)
-            about = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            click.echo(f"Error: {about}", err=True)
+            errors.told(error).show()
             sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (AccessDenied, Unavailable) as error:
-            raise click.ClickException(f"{error}\nMore: {mends.command()} doctor") from error
         except TaskstatsError as error:
-            raise click.ClickException(str(error)) from error
+            raise errors.told(error) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,9 +55,9 @@ def taskstats() -> None:
     \b
     Exit status: 0 done; 1 an error, a pid or path that could not be had, or
     not ready to listen (doctor); 2 wrong usage; 3 records lost or unreadable
-    (exits --strict).
+    (exits --strict). run has those of its command.
     """
 
 
-for command in (exits, query, cgroup, fields, doctor):
+for command in (exits, run, query, cgroup, fields, doctor):
     taskstats.add_command(command)

@@ -52,6 +52,19 @@ class User(click.ParamType):  # type: ignore[type-arg]
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+class Account(User):
+    """A user who has an entry in the user database."""
+
+    def convert(  # type: ignore[override]
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> pwd.struct_passwd:
+        uid = super().convert(value, param, ctx)
+        try:
+            return pwd.getpwuid(uid)
+        except KeyError:
+            self.fail(f"user {uid} has no entry in the user database", param, ctx)
+
+
 class Seconds(click.ParamType):  # type: ignore[type-arg]
     """A length of time."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from taskstats.fields import DELAY_FIELDS, DELAYS, FIELDS
 from taskstats.processes import PROCESS_KEYS
+from taskstats.totals import TOTALS_KEYS
 
 ABSENT = "-"
 NOT_MEASURED = "n/m"
@@ -90,7 +91,7 @@ def status(code: int | None, number: int | None, certain: bool = True) -> str:
 
 #: key -> unit, of the kernel's fields and of what a process's line has besides.
 UNITS = {name: field.unit for name, field in FIELDS.items()}
-UNITS |= {name: unit for name, (unit, _) in PROCESS_KEYS.items()}
+UNITS |= {name: unit for name, (unit, _) in {**TOTALS_KEYS, **PROCESS_KEYS}.items()}
 
 _OF_UNIT = {
     "ns": duration,

@@ -1,0 +1,142 @@
+"""What a command has cost: the kernel's records beside what wait4 or its cgroup say."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from taskstats import launch, tree
+from taskstats.jobs import Usage
+from taskstats.totals import Totals
+
+Source = Literal["cgroup", "wait4", "records"]
+
+_ROUNDING_NS = 2000  # of wait4, for each process
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """A command's end, and what it and all its descendants used.
+
+    Attributes:
+        words: The command.
+        pid: Its process.
+        ended: How it ended, and what wait4 told.
+        usage: What the records told.
+        cgroup_ns: CPU time of the cgroup that it had alone; None if it had none.
+    """
+
+    words: Sequence[str]
+    pid: int
+    ended: launch.Ended
+    usage: Usage
+    cgroup_ns: int | None
+
+    @property
+    def before_ns(self) -> int:
+        """CPU time of the command's process before its exec, as a copy of ours: not its cost."""
+        return self.ended.before.user_ns + self.ended.before.system_ns
+
+    @property
+    def wait4_ns(self) -> int:
+        """CPU time by wait4, of the command and all that was waited for."""
+        return self.ended.user_ns + self.ended.system_ns
+
+    @property
+    def records_ns(self) -> int:
+        """CPU time by the records of what has ended."""
+        return cpu_ns(self.usage.total) - self.before_ns
+
+    @property
+    def living_ns(self) -> int:
+        """CPU time of what lives on."""
+        return sum(process.cpu_ns for process in self.usage.living)
+
+    @property
+    def source(self) -> Source:
+        """Who tells the CPU time: the records, where wait4 has not seen all that they have.
+
+        wait4 does not tell of a process whose parent ignores SIGCHLD, or lives on
+        (kernel/exit.c:wait_task_zombie).
+        """
+        if self.cgroup_ns is not None:
+            return "cgroup"
+        rounding = _ROUNDING_NS * self.usage.total.processes
+        return "wait4" if self.wait4_ns + rounding >= self.records_ns else "records"
+
+    @property
+    def cpu_ns(self) -> int:
+        """CPU time in all; by a cgroup also that of what lives on."""
+        if self.cgroup_ns is not None:
+            return self.cgroup_ns - self.before_ns
+        return self.wait4_ns if self.source == "wait4" else self.records_ns
+
+    @property
+    def teardown_ns(self) -> int | None:
+        """CPU time that is in no record, signed; None where nobody tells it.
+
+        What a process does after its record was taken (kernel/exit.c:do_exit), and what the
+        scheduler had not added up by then.
+        """
+        if self.source == "records":
+            return None
+        living = self.living_ns if self.source == "cgroup" else 0
+        return self.cpu_ns - self.records_ns - living
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that ended is in it."""
+        return self.usage.complete and self.usage.settled_until is None
+
+    def command_ns(self, comm: str) -> int:
+        """CPU time by the records of one command name."""
+        own = any(one.pid == self.pid and one.comm == comm for one in self.usage.processes)
+        return cpu_ns(self.usage.commands[comm]) - (self.before_ns if own else 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        status, usage = self.ended.status, self.usage
+        return {
+            "command": list(self.words),
+            "pid": self.pid,
+            "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+            "exit_signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+            "wall_seconds": self.ended.wall_ns / 1e9,
+            "cpu_seconds": self.cpu_ns / 1e9,
+            "cpu_source": self.source,
+            "teardown_seconds": None if self.teardown_ns is None else self.teardown_ns / 1e9,
+            "before_exec_seconds": self.before_ns / 1e9,
+            "wait4": asdict(self.ended.usage),
+            "complete": self.complete,
+            "lost": usage.lost,
+            "unattributed": usage.unattributed,
+            "ambiguous": usage.ambiguous,
+            "evicted": usage.evicted,
+            "total": usage.total.to_dict(),
+            "commands": [
+                {"comm": comm, **totals.to_dict()} for comm, totals in usage.commands.items()
+            ],
+            "executables": [
+                {"ac_exe_dev": dev, "ac_exe_inode": inode, **totals.to_dict()}
+                for (dev, inode), totals in usage.executables.items()
+            ],
+            "tree": _flat(tree.grown(usage.processes, usage.living)),
+            "forgotten": usage.forgotten,
+            "living": [asdict(process) for process in usage.living],
+        }
+
+
+def cpu_ns(totals: Totals) -> int:
+    """CPU time by records."""
+    return totals.sums.get("cpu_run_virtual_total", 0)
+
+
+def _flat(roots: list[tree.Node]) -> list[dict[str, Any]]:
+    """The nodes, parents first, each with the place of its parent: JSON has an end of levels."""
+    made: list[dict[str, Any]] = []
+    stack: list[tuple[tree.Node, int | None]] = [(root, None) for root in reversed(roots)]
+    while stack:
+        node, parent = stack.pop()
+        stack += [(child, len(made)) for child in reversed(node.children)]
+        made.append({"parent": parent, **node.to_dict()})
+    return made

@@ -1,0 +1,17 @@
+"""How errors are told."""
+
+import click
+
+from taskstats import mends
+from taskstats.errors import AccessDenied, TaskstatsError, Unavailable
+
+
+def told(error: click.ClickException | TaskstatsError | OSError) -> click.ClickException:
+    """An error as a command ends on it: a line, and where more is to be found."""
+    if isinstance(error, click.ClickException):
+        return error
+    if isinstance(error, AccessDenied | Unavailable):
+        return click.ClickException(f"{error}\nMore: {mends.command()} doctor")
+    if isinstance(error, OSError) and error.filename:
+        return click.ClickException(f"{error.filename}: {error.strerror}")
+    return click.ClickException(str(error))

@@ -1,0 +1,79 @@
+"""Follows a job while its command runs: a thread that feeds a listener's batches to a tracker."""
+
+import threading
+import time
+
+from taskstats.exits import BATCH_ROWS, ExitListener
+from taskstats.jobs import JobTracker
+from taskstats.records import Batch
+
+_TICK = 0.1  # seconds after which an empty batch comes
+_PATIENCE_NS = 2_000_000_000  # after the end, until the parents of all have been heard of
+
+
+class Follower:
+    """Reads the stream from `start` to `finish`.
+
+    Args:
+        listener: Of all CPUs.
+        tracker: Knows the job already.
+    """
+
+    def __init__(self, listener: ExitListener, tracker: JobTracker) -> None:
+        self._listener = listener
+        self._tracker = tracker
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+        self._failure: BaseException | None = None
+        self._ended_ns: int | None = None
+        self._marker: int | None = None
+
+    def start(self) -> None:
+        """Begins to read."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Reads all that was sent before now, and until it is known whose that is.
+
+        Raises:
+            TaskstatsError: What the listener or the tracker has raised; the first of that.
+        """
+        self._ended_ns = time.time_ns()
+        # A thread that ends: its record wakes the reader, and comes after all that it wants.
+        threading.Thread(target=self._mark).start()
+        self._thread.join()
+        self._listener.stop()
+        self._tracker.note_lost(self._listener.stats().lost)
+        if self._failure:
+            raise self._failure
+
+    def _mark(self) -> None:
+        self._marker = threading.get_native_id()
+
+    def _run(self) -> None:
+        try:
+            self._follow()
+        except BaseException as failure:
+            self._failure = failure
+
+    def _follow(self) -> None:
+        all_read = False
+        asked_since_end = False
+        for batch in self._listener.batches(timeout=_TICK):
+            self._tracker.feed(batch)
+            if asked_since_end and not batch:
+                all_read = True
+            elif self._marker is not None and self._has_marker(batch):
+                all_read = True
+                self._tracker.feed(Batch(b""))  # of what was sent before, nothing is on its way
+            if all_read and self._is_settled():
+                return
+            asked_since_end = self._ended_ns is not None
+
+    def _has_marker(self, batch: Batch) -> bool:
+        """Whether the marker's record is in it, and all queues were empty after."""
+        return 0 < len(batch) < BATCH_ROWS and self._marker in batch.columns["ac_pid"]
+
+    def _is_settled(self) -> bool:
+        ended, waits_since = self._ended_ns or 0, self._tracker.settled_until
+        late = time.time_ns() - ended > _PATIENCE_NS
+        return waits_since is None or waits_since > ended or late

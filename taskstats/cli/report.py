@@ -1,0 +1,255 @@
+"""What a command has cost, for people: a line of totals, a table by command, a tree."""
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from taskstats import tree
+from taskstats.cli import formats, tables, texts
+from taskstats.cli.costs import Costs
+from taskstats.cli.tables import Column
+from taskstats.cli.texts import Row
+from taskstats.fields import DELAYS
+from taskstats.totals import Totals
+
+_TEARDOWN = "(exit teardown)"
+
+_MOST_OF_COMMAND = 60  # cells
+
+#: How the columns of delays are headed, where it is not after their name.
+_DELAY_HEADINGS = {"cpu": "RUN-WAIT", "blkio": "BLOCK-IO"}
+
+
+def lines(costs: Costs, width: int | None, with_tree: bool) -> Iterator[Text]:
+    """The report.
+
+    Args:
+        costs: What is to be told.
+        width: Cells that a line may take; None for no limit.
+        with_tree: The tree too.
+    """
+    yield _headline(costs)
+    yield from (Text(note, style="red") for note in _missing(costs))
+    yield from (Text(note) for note in _remarks(costs))
+    yield from _table(costs, width)
+    yield from _living(costs)
+    if with_tree:
+        yield from _tree(costs)
+
+
+def seconds(ns: int) -> str:
+    """A time in seconds, to the millisecond."""
+    return f"{ns / 1e9:.3f} s"
+
+
+# ---- the line of totals ----------------------------------------------------------------------
+
+
+def _headline(costs: Costs) -> Text:
+    total, wall = costs.usage.total, costs.ended.wall_ns
+    parts = [
+        _shortened(texts.printable(shlex.join(costs.words))),
+        _status(costs.ended.status),
+        f"{seconds(wall)} wall",
+        f"{seconds(costs.cpu_ns)} CPU ({100 * costs.cpu_ns / max(wall, 1):.0f} %)",
+        *_peak(costs),
+        f"{total.processes} process{'es' * (total.processes != 1)}",
+    ]
+    made = Text("  ".join(parts) + "  ", style="bold")
+    lost = costs.usage.lost
+    return made.append(f"lost {lost}", style="red" if lost else "")
+
+
+def _shortened(command: str) -> str:
+    long = cell_len(command) > _MOST_OF_COMMAND
+    return set_cell_size(command, _MOST_OF_COMMAND - 1) + "…" if long else command
+
+
+def _status(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"killed by {texts.status(None, os.WTERMSIG(status))}"
+    return f"exit {os.WEXITSTATUS(status)}"
+
+
+def _peak(costs: Costs) -> Iterator[str]:
+    """The peak resident size, and whose it was."""
+    commands = costs.usage.commands
+    largest = max(commands, key=lambda comm: commands[comm].peak_rss_bytes or 0, default="")
+    if largest and (peak := commands[largest].peak_rss_bytes):
+        yield f"peak {texts.size(peak)} ({texts.printable(largest)})"
+
+
+def _missing(costs: Costs) -> Iterator[str]:
+    """What the figures lack."""
+    usage = costs.usage
+    if usage.lost:
+        yield f"incomplete: {usage.lost} records were lost, the command's or others'"
+    if usage.unattributed:
+        yield f"incomplete: {usage.unattributed} records may be its orphans', or others'"
+    if usage.ambiguous:
+        yield f"incomplete: {usage.ambiguous} records have a parent whose pid had two owners"
+    if usage.evicted:
+        yield f"incomplete: the parent of {usage.evicted} records was never heard of"
+    if usage.settled_until is not None:
+        yield "incomplete: the parents of some processes had not been heard of at the end"
+
+
+def _remarks(costs: Costs) -> Iterator[str]:
+    if costs.source == "records":
+        yield (
+            f"CPU is the records' sum: wait4 told {seconds(costs.wait4_ns)}, and does not see a "
+            "process whose parent ignores SIGCHLD or lives on"
+        )
+    if costs.source == "cgroup":
+        yield "CPU is its cgroup's"
+
+
+# ---- the table -------------------------------------------------------------------------------
+
+
+def _table(costs: Costs, width: int | None) -> Iterator[Text]:
+    commands = costs.usage.commands
+    rows = [_row(costs, comm) for comm in commands]
+    rows.sort(key=lambda row: -row["cpu_ns"])
+    teardown = _teardown(costs)
+    columns = tables.widened(_columns(costs.usage.total), [*rows, teardown])
+    left_out: Sequence[Column] = ()
+    if width is not None:
+        columns, left_out = tables.fitted(columns, width)
+    yield tables.heading(columns)
+    for row in rows:
+        yield tables.line(columns, row)
+    yield tables.line(columns, teardown).append(f"   {teardown['note']}")
+    if left_out:
+        yield Text(formats.left_out(left_out, width or 0))
+
+
+def _row(costs: Costs, comm: str) -> Row:
+    own = costs.command_ns(comm)
+    return {
+        "kind": "command",
+        "comm": comm,
+        **costs.usage.commands[comm].to_dict(),
+        "cpu_ns": own,
+        "cpu_percent": 100 * own / max(costs.cpu_ns, 1),
+    }
+
+
+def _teardown(costs: Costs) -> Row:
+    own = costs.teardown_ns
+    note = "not told" if own is None else "after the records, or not added up by then"
+    percent = None if own is None else 100 * own / max(costs.cpu_ns, 1)
+    return {"comm": _TEARDOWN, "cpu_ns": own, "cpu_percent": percent, "note": note}
+
+
+def _columns(total: Totals) -> list[Column]:
+    waits = ["cpu", "blkio"]
+    waits += [name for name in DELAYS if name not in waits and total.sums.get(f"{name}_count")]
+    return [
+        Column("comm", "COMMAND", lambda row: texts.printable(row["comm"]), right=False),
+        Column("processes", "PROCS", _count("processes")),
+        Column("failed", "FAILED", _count("failed"), leave=1, style=_failed_style),
+        Column("cpu_ns", "CPU", _cpu),
+        Column("cpu_percent", "CPU%", _percent),
+        *(_delay(name, 10 + number) for number, name in enumerate(waits)),
+        Column("peak_rss_bytes", "PEAK RSS", _plain("peak_rss_bytes"), leave=3),
+        Column("longest_seconds", "LONGEST", _plain("longest_seconds"), leave=2),
+    ]
+
+
+def _delay(name: str, leave: int) -> Column:
+    key = f"{name}_delay_total"
+
+    def text(row: Row) -> str:
+        if "kind" not in row:
+            return ""
+        if key not in row:
+            return texts.NOT_MEASURED if not row["delays_measured"] else texts.ABSENT
+        doubtful = name != "cpu" and row["delay_exceeds_elapsed"] and row[key]
+        return texts.duration(row[key]) + "?" * bool(doubtful)
+
+    return Column(key, _DELAY_HEADINGS.get(name, f"{name.upper()}-WAIT"), text, leave=leave)
+
+
+def _count(name: str) -> Any:
+    return lambda row: str(row.get(name, ""))
+
+
+def _plain(name: str) -> Any:
+    return lambda row: texts.of(row, name) if "kind" in row else ""
+
+
+def _cpu(row: Row) -> str:
+    return texts.ABSENT if row["cpu_ns"] is None else seconds(row["cpu_ns"])
+
+
+def _percent(row: Row) -> str:
+    return texts.ABSENT if row["cpu_percent"] is None else f"{row['cpu_percent']:.1f}"
+
+
+def _failed_style(row: Row) -> str:
+    return "red" if row.get("failed") else ""
+
+
+# ---- what lives on ---------------------------------------------------------------------------
+
+
+def _living(costs: Costs) -> Iterator[Text]:
+    living = costs.usage.living
+    if not living:
+        return
+    number = len(living)
+    yield Text(f"{number} process{'es' * (number != 1)} still running, not in the sums above:")
+    for one in sorted(living, key=lambda one: one.pid):
+        peak = texts.size(one.peak_rss_bytes) if one.peak_rss_bytes else texts.ABSENT
+        yield Text(
+            f"  {one.pid} {texts.printable(one.comm)}  {seconds(one.cpu_ns)} CPU  "
+            f"peak {peak}  since {texts.duration(one.elapsed_us * 1e3)}"
+        )
+
+
+# ---- the tree --------------------------------------------------------------------------------
+
+
+def _tree(costs: Costs) -> Iterator[Text]:
+    usage = costs.usage
+    rows = [*_branches(tree.grown(usage.processes, usage.living))]
+    width = max((cell_len(label) for label, _, _ in rows), default=0)
+    figures = max((len(cpu) for _, cpu, _ in rows), default=0)
+    for label, cpu, age in rows:
+        yield Text(f"{label}{' ' * (width - cell_len(label))}  {cpu:>{figures}}  {age}")
+    if usage.forgotten:
+        yield Text(f"{usage.forgotten} processes more are not in the tree", style="red")
+
+
+def _branches(roots: list[tree.Node]) -> Iterator[tuple[str, str, str]]:
+    """Label, CPU time with all below, and how long the longest has lived, of each line."""
+    stack = [(root, "", "") for root in reversed(roots)]
+    while stack:
+        node, lead, below = stack.pop()
+        label, age, cpu = _label(node, with_pid=not lead), node.longest_us, node.cpu_ns
+        single = node.count == 1
+        while single and len(node.children) == 1 and node.children[0].count == 1:
+            (node,) = node.children
+            label += f" ─ {_label(node)}"
+        most = "" if single else "max "
+        yield lead + label, seconds(cpu), most + texts.duration(age * 1e3)
+        last = len(node.children) - 1
+        for at in range(last, -1, -1):
+            here, under = ("└─ ", "   ") if at == last else ("├─ ", "│  ")
+            stack.append((node.children[at], below + here, below + under))
+
+
+def _label(node: tree.Node, *, with_pid: bool = False) -> str:
+    made = texts.printable(node.comm)
+    if node.count > 1:
+        made += f" x{node.count}"
+    elif with_pid:
+        made += f" {node.pid}"
+    if node.living:
+        made += " (running)" if node.living == node.count else f" ({node.living} running)"
+    return made

@@ -1,0 +1,146 @@
+"""`taskstats run`: a command, and what it really cost."""
+
+import os
+import pwd
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, TextIO
+
+import click
+from rich.text import Text
+
+from taskstats import host, launch
+from taskstats.cgroup_cpu import OwnCgroup
+from taskstats.cli import errors, formats, options, report
+from taskstats.cli.costs import Costs
+from taskstats.cli.following import Follower
+from taskstats.client import Client
+from taskstats.errors import TaskstatsError
+from taskstats.exits import ExitListener
+from taskstats.jobs import JobTracker
+
+_REMEMBERED = 250_000  # processes for the tree, 50 MB
+_JOB = "run"
+
+_OURS = 125  # exit status where the failure is ours, as of env(1), timeout(1) and others
+
+
+class _Run(click.Command):
+    """Exits with 125 where the failure is ours: 1 and 2 are the command's."""
+
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        with _failing_as_ours():
+            return super().make_context(*arguments, **settings)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _failing_as_ours():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _failing_as_ours() -> Iterator[None]:
+    try:
+        yield
+    except (click.ClickException, TaskstatsError, OSError) as error:
+        errors.told(error).show()
+        sys.exit(_OURS)
+
+
+@click.command(cls=_Run, context_settings={"allow_interspersed_args": False})
+@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="The report goes there.")
+@click.option("--append", is_flag=True, help="Append to the files; else they are made anew.")
+@click.option("--json", "json_path", type=click.Path(), metavar="FILE", help="All figures: a line.")
+@click.option("--tree", "with_tree", is_flag=True, help="The processes too, those alike as one.")
+@click.option("--user", type=options.Account(), metavar="NAME", help="Run it as this user.")
+@click.argument("words", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(
+    output: str | None,
+    append: bool,
+    json_path: str | None,
+    with_tree: bool,
+    user: pwd.struct_passwd | None,
+    words: Sequence[str],
+) -> None:
+    """Run a command, and tell what it and all its descendants cost, down to the shortest-lived.
+
+    The command runs as without this: same streams, terminal, process group and signals; but none
+    of the capabilities that this needs. At its end stands on stderr a line of totals and a table
+    by command name.
+
+    CPU is what the kernel tells at the end (wait4, or the cgroup where the command has one of its
+    own); the rows are the kernel's records, taken as each process began to exit. What it used
+    after that is the row (exit teardown). RUN-WAIT is time ready to run and waiting for a CPU. A
+    process that is still running at the end is listed, and in no sum.
+
+    \b
+    Exit status: the command's own; if a signal ended it, the same signal ends this;
+    125 this failed, and the command was not run; 126 it could not be run;
+    127 it was not found.
+    """
+    _warn_of_root(user)
+    with ExitStack() as stack:
+        text = stack.enter_context(_opened(output, append)) if output else sys.stderr
+        figures = stack.enter_context(_opened(json_path, append)) if json_path else None
+        listener = stack.enter_context(ExitListener())
+        client = stack.enter_context(Client())
+        command = stack.enter_context(launch.Command(words, user))
+        tracker = JobTracker(client.pids, remember=_REMEMBERED)
+        # Children of the program that we were before an exec: siblings, and no part of this.
+        for pid in command.others:
+            tracker.start(pid, pid, subreaper=os.getpid())
+        tracker.start(command.pid, _JOB, subreaper=os.getpid())
+        cgroup = OwnCgroup.find()
+        follower = Follower(listener, tracker)
+        follower.start()
+        ended = _waited(command, follower)
+        cgroup_ns = cgroup.cpu_ns() if cgroup else None
+        usage = tracker.usage(_JOB, _tasks())
+        costs = Costs(words, command.pid, ended, usage, cgroup_ns)
+        if figures:
+            about = formats.about("run", client.pid().version)
+            figures.write(formats.encode({**about, **costs.to_dict()}) + "\n")
+        _print(report.lines(costs, _width(text), with_tree), text)
+    launch.die_like(ended.status)
+
+
+def _waited(command: launch.Command, follower: Follower) -> launch.Ended:
+    """The command's end; if it could not be run, that of this program."""
+    try:
+        return command.wait()
+    except OSError as error:
+        click.echo(f"taskstats: {error.filename}: {error.strerror}", err=True)
+        sys.exit(launch.exit_status(error))
+    finally:
+        follower.finish()
+
+
+def _tasks() -> list[int]:
+    """The ids of all tasks, if this process has a child left."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return []
+    return host.tasks()
+
+
+def _warn_of_root(user: pwd.struct_passwd | None) -> None:
+    """Says so where sudo has made the command root's without need."""
+    caller = os.environ.get("SUDO_USER", "root")
+    if user is None and os.geteuid() == 0 and caller != "root":
+        click.echo(f"the command runs as root; --user {caller} runs it as {caller}", err=True)
+
+
+def _opened(path: str, append: bool) -> TextIO:
+    return open(path, "a" if append else "w", encoding="utf-8", errors="backslashreplace")  # noqa: PTH123
+
+
+def _width(text: TextIO) -> int | None:
+    """How wide a line may be, on a terminal."""
+    return formats.console(text).width if text.isatty() else None
+
+
+def _print(lines: Iterable[Text], text: TextIO) -> None:
+    console = formats.console(text)
+    for line in lines:
+        console.print(line)
