@@ -123,7 +123,9 @@ def _table(costs: Costs, width: int | None) -> Iterator[Text]:
     yield tables.heading(columns)
     for row in rows:
         yield tables.line(columns, row)
-    yield tables.line(columns, teardown).append(f"   {teardown['note']}")
+    line = tables.line(columns, teardown)
+    noted = line.copy().append(f"   {teardown['note']}")
+    yield line if width is not None and noted.cell_len > width else noted
     if left_out:
         yield Text(formats.left_out(left_out, width or 0))
 

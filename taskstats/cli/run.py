@@ -84,13 +84,13 @@ def run(
         figures = stack.enter_context(_opened(json_path, append)) if json_path else None
         listener = stack.enter_context(ExitListener())
         client = stack.enter_context(Client())
+        cgroup = OwnCgroup.find()
         command = stack.enter_context(launch.Command(words, user))
         tracker = JobTracker(client.pids, remember=_REMEMBERED)
         # Children of the program that we were before an exec: siblings, and no part of this.
         for pid in command.others:
             tracker.start(pid, pid, subreaper=os.getpid())
         tracker.start(command.pid, _JOB, subreaper=os.getpid())
-        cgroup = OwnCgroup.find()
         follower = Follower(listener, tracker)
         follower.start()
         ended = _waited(command, follower)

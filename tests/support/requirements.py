@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 
 import pytest
 
@@ -47,3 +48,9 @@ def needs_processes() -> None:
     """Skips a test that must know which process a thread is of, and when it is gone."""
     if struct_version() < 12:  # ac_tgid, and AGROUP in ac_flag
         lacks("struct version 12")
+
+
+def needs_program(name: str) -> None:
+    """Skips a test that compares with a program which is not there."""
+    if shutil.which(name) is None:
+        skip(f"there is no {name}")

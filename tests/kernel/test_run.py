@@ -1,0 +1,414 @@
+"""`taskstats run` on the real kernel: what it counts, beside others who count."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import terminal
+from support.command import STORM, TASKSTATS
+from support.requirements import needs_processes, needs_program, skip
+from support.storm import CPUS, Storm
+
+SHELL = "/bin/sh"
+
+
+@pytest.fixture(autouse=True)
+def _processes() -> None:
+    needs_processes()
+
+
+class Run:
+    """A command run by `taskstats run`.
+
+    Attributes:
+        status: Its exit status, or minus the signal.
+        output: What it wrote to stdout.
+        errors: What stands on stderr, the report last.
+        figures: What --json has written.
+    """
+
+    def __init__(self, path: Path, *words: str, options: tuple[str, ...] = (), **also: Any) -> None:
+        file = path / f"{uuid.uuid4().hex}.json"
+        command = [TASKSTATS, "run", *options, "--json", str(file), "--", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, **also)
+        assert "Traceback" not in done.stderr
+        self.status, self.output, self.errors = done.returncode, done.stdout, done.stderr
+        written = file.read_text()
+        self.figures: dict[str, Any] = json.loads(written) if written else {}
+
+    @property
+    def total(self) -> dict[str, Any]:
+        total: dict[str, Any] = self.figures["total"]
+        return total
+
+    def processes(self, comm: str) -> int:
+        """How many of one name."""
+        return sum(c["processes"] for c in self.figures["commands"] if c["comm"] == comm)
+
+
+def test_two_hundred_short_lived_children_are_two_hundred(tmp_path: Path) -> None:
+    run = Run(tmp_path, SHELL, "-c", "for i in $(seq 200); do /bin/true; done")
+    assert run.processes("true") == 200
+    assert run.processes("sh") + run.processes("seq") == run.total["processes"] - 200 in (2, 3)
+    assert run.figures["complete"] is True
+    assert run.figures["lost"] == 0
+    assert run.status == 0
+    assert re.search(r"^true +200 +0 ", run.errors, re.MULTILINE)
+
+
+def counted_by_strace(trace: Path) -> tuple[int, int]:
+    """Processes and threads that strace has seen, itself not among them."""
+    text = trace.read_text(errors="replace")
+    made = [
+        line
+        for line in text.splitlines()
+        if re.search(r"\b(clone|clone3|fork|vfork)(\(| resumed)", line)
+        and re.search(r"= \d+$", line)
+    ]
+    threads = [line for line in made if "CLONE_THREAD" in line]
+    begun = {line.split()[0] for line in text.splitlines()}
+    assert len(begun) == len(made) + 1
+    return len(begun) - len(threads), len(begun)
+
+
+MAKEFILE = """
+OBJECTS := $(foreach n,1 2 3 4 5 6 7 8,o$(n).o)
+program: $(OBJECTS)
+\tgcc -o $@ $^ main.c
+o%.o: ; echo 'int f$*(void) { return $*; }' > o$*.c && gcc -c -o $@ o$*.c
+"""
+
+POOL = """
+import multiprocessing
+with multiprocessing.Pool(4) as pool:
+    assert sum(pool.map(abs, range(1000))) == 499500
+"""
+
+
+@pytest.mark.parametrize("workload", ["make", "pool"])
+def test_processes_are_as_many_as_strace_counts(workload: str, tmp_path: Path) -> None:
+    needs_program("strace")
+    needs_program("make")
+    (tmp_path / "Makefile").write_text(MAKEFILE)
+    (tmp_path / "main.c").write_text("int main(void) { return 0; }\n")
+    words = {"make": ["make", "-s", "-j4"], "pool": [sys.executable, "-c", POOL]}[workload]
+    trace = tmp_path / "trace"
+    strace = ["strace", "-f", "-qq", "-s", "0", "-e", "trace=process", "-o", str(trace)]
+    run = Run(tmp_path, *strace, *words, cwd=tmp_path)
+    processes, threads = counted_by_strace(trace)
+    assert run.status == 0
+    assert run.figures["complete"] is True
+    assert run.total["processes"] - run.processes("strace") == processes > 4
+    assert run.total["threads"] - run.processes("strace") == threads
+
+
+ORPHAN = """
+import os, sys
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.read(0, 1)  # until its parent is gone
+        os.execv("/bin/sh", ["sh", "-c", "echo > done"])
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_a_double_forked_orphan_is_the_commands_and_no_stranger_is(tmp_path: Path) -> None:
+    script = f"""exec 3<>gate
+        {shlex.quote(sys.executable)} -c {shlex.quote(ORPHAN)} <&3 3<&-
+        echo >&3; read line < done"""
+    for name in ("gate", "done"):
+        os.mkfifo(tmp_path / name)
+    with Storm("processes", rate=2000) as storm:
+        storm.begin()
+        run = Run(tmp_path, SHELL, "-c", script, cwd=tmp_path)
+        assert storm.finish() > 0
+    assert run.status == 0
+    assert run.figures["complete"] is True
+    names = {one["comm"]: one["processes"] for one in run.figures["commands"]}
+    assert names.pop("sh") == 2  # the shell, and the orphan
+    (python,) = names.values()
+    assert python == 2
+    orphans = [one for one in run.figures["tree"] if one["parent"] is None]
+    assert len(orphans) == 2  # the command, and what came back to the subreaper
+
+
+def test_two_at_once_have_a_hundred_children_each(tmp_path: Path) -> None:
+    script = "read go < {}; i=0; while [ $i -lt 100 ]; do /bin/true; i=$((i+1)); done"
+    running = []
+    for name in ("one", "two"):
+        os.mkfifo(tmp_path / name)
+        json_path = tmp_path / f"{name}.json"
+        words = [TASKSTATS, "run", "--json", str(json_path), "--", SHELL, "-c", script.format(name)]
+        running.append((json_path, subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE)))
+    for name in ("one", "two"):
+        (tmp_path / name).write_text("go\n")
+    for json_path, process in running:
+        process.communicate()
+        figures = json.loads(json_path.read_text())
+        names = {one["comm"]: one["processes"] for one in figures["commands"]}
+        assert names == {"sh": 1, "true": 100}
+        assert figures["complete"] is True
+
+
+def test_a_run_within_a_run_is_right_as_well(tmp_path: Path) -> None:
+    inner = tmp_path / "inner.json"
+    script = "for i in 1 2 3 4 5; do /bin/true; done; exit 3"
+    run = Run(tmp_path, TASKSTATS, "run", "--json", str(inner), SHELL, "-c", script)
+    figures = json.loads(inner.read_text())
+    assert {one["comm"]: one["processes"] for one in figures["commands"]} == {"sh": 1, "true": 5}
+    assert run.status == figures["exit_code"] == 3
+    assert run.processes("true") == 5
+    assert run.processes("sh") == 1
+    assert run.total["processes"] == 7  # the inner one too
+    assert (run.figures["complete"], figures["complete"]) == (True, True)
+
+
+# ---- CPU time and memory ---------------------------------------------------------------------
+
+
+@pytest.fixture(params=["cgroup", "cgroup2"])
+def cgroup(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """An empty cgroup that counts CPU time."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        kind, _, options = right.split()
+        if kind == request.param and (kind == "cgroup2" or "cpuacct" in options.split(",")):
+            path = Path(left.split()[4]) / f"taskstats-{uuid.uuid4().hex}"
+            break
+    else:
+        skip(f"no {request.param} that counts CPU time is mounted")
+    try:
+        path.mkdir()
+    except OSError as error:
+        skip(f"no cgroup can be made in {path.parent}: {error}")
+    yield path
+    path.rmdir()
+
+
+def cpu_of(cgroup: Path) -> float:
+    """Seconds, by the kernel."""
+    if (cgroup / "cpuacct.usage").exists():
+        return int((cgroup / "cpuacct.usage").read_text()) / 1e9
+    return int((cgroup / "cpu.stat").read_text().split()[1]) / 1e6
+
+
+BURN = """
+import os, sys, time
+open(sys.argv[1], "w").write(str(os.getpid()))
+for _ in range(100):
+    if os.fork() == 0:
+        end = time.process_time() + 0.02
+        while time.process_time() < end:
+            pass
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_cpu_time_is_that_of_the_kernels_own_cgroup(tmp_path: Path, cgroup: Path) -> None:
+    """The truth is counted by a cgroup that the command puts itself in."""
+    procs = cgroup / "cgroup.procs"
+    run = Run(tmp_path, sys.executable, "-S", "-c", BURN, str(procs))
+    truth = cpu_of(cgroup)
+    assert run.figures["cpu_source"] == "wait4"
+    assert run.figures["cpu_seconds"] == pytest.approx(truth, rel=0.01)
+    rows = sum(one["cpu_seconds"] for one in run.figures["commands"])
+    added_up = rows - run.figures["before_exec_seconds"] + run.figures["teardown_seconds"]
+    assert added_up == pytest.approx(run.figures["cpu_seconds"])
+    assert "(exit teardown)" in run.errors
+
+
+#: Its children are reaped by the kernel, and no part of what wait4 tells of it.
+BLIND = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(20):
+    if os.fork() == 0:
+        end = time.process_time() + 0.02
+        while time.process_time() < end:
+            pass
+        os._exit(0)
+try:
+    os.wait()
+except ChildProcessError:
+    pass
+"""
+
+
+def test_a_cgroup_of_its_own_is_believed(tmp_path: Path, cgroup: Path) -> None:
+    procs = cgroup / "cgroup.procs"
+    words = [TASKSTATS, "run", "--json", str(tmp_path / "j"), sys.executable, "-S", "-c", BLIND]
+    enter = f"echo $$ > {procs}; exec {shlex.join(words)}"
+    done = subprocess.run([SHELL, "-c", enter], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "j").read_text())
+    assert figures["cpu_source"] == "cgroup"
+    assert 0.4 < figures["cpu_seconds"] <= cpu_of(cgroup)
+
+
+def test_where_wait4_is_blind_the_records_are_believed(tmp_path: Path) -> None:
+    run = Run(tmp_path, sys.executable, "-S", "-c", BLIND)
+    wait4 = run.figures["wait4"]
+    assert run.figures["cpu_source"] == "records"
+    assert (wait4["user_ns"] + wait4["system_ns"]) / 1e9 < 0.35 < run.figures["cpu_seconds"]
+    assert run.figures["teardown_seconds"] is None
+    assert "ignores SIGCHLD" in run.errors
+
+
+def test_the_peak_of_a_short_lived_child_is_seen(tmp_path: Path) -> None:
+    size = 300 << 20
+    child = f"b = b'x' * {size}"
+    script = f"{shlex.quote(sys.executable)} -S -c {shlex.quote(child)}; :"
+    run = Run(tmp_path, SHELL, "-c", script)
+    assert size <= run.total["peak_rss_bytes"] < size * 1.2
+    assert re.search(r"peak 3\d\d MiB \(python", run.errors)
+
+
+# ---- the command as its user expects ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "told"),
+    [
+        ("exit 0", 0, "exit 0"),
+        ("exit 7", 7, "exit 7"),
+        ("kill -9 $$", -signal.SIGKILL, "killed by KILL (9)"),
+        ("kill -TERM $$", -signal.SIGTERM, "killed by TERM (15)"),
+    ],
+)
+def test_its_end_is_the_commands(script: str, status: int, told: str, tmp_path: Path) -> None:
+    run = Run(tmp_path, SHELL, "-c", script)
+    assert run.status == status
+    assert told in run.errors
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["no-such-command"], 127),
+        (["/dev/null"], 126),
+        (["--no-such-option", "true"], 125),
+        ([], 125),
+        (["-o", "/no/such/directory/file", "true"], 125),
+        (["--user", "no-such-user", "true"], 125),
+    ],
+)
+def test_failures_have_statuses_of_their_own(words: list[str], status: int) -> None:
+    done = subprocess.run([TASKSTATS, "run", *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    assert "wall" not in done.stderr
+
+
+def test_without_the_right_nothing_is_run(tmp_path: Path) -> None:
+    drop = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
+    command = [*drop, TASKSTATS, "run", "touch", str(tmp_path / "touched")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 125
+    assert "CAP_NET_ADMIN" in done.stderr
+    assert not (tmp_path / "touched").exists()
+
+
+def test_stdin_is_the_commands_and_stdout_is_its_alone(tmp_path: Path) -> None:
+    run = Run(tmp_path, "cat", input="a line\n")
+    assert run.output == "a line\n"
+
+
+def test_a_signal_sent_to_it_is_the_commands_and_the_report_comes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ready")
+    script = "trap 'exit 5' TERM; echo > ready; while :; do sleep 0.01; done"
+    command = [TASKSTATS, "run", SHELL, "-c", script]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        (tmp_path / "ready").read_text()
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert "exit 5" in errors
+
+
+def test_what_lives_on_is_listed_and_in_no_sum(tmp_path: Path) -> None:
+    run = Run(tmp_path, SHELL, "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
+    sleeper = int(run.output)
+    try:
+        (living,) = run.figures["living"]
+        assert (living["pid"], living["threads"]) == (sleeper, 1)
+        assert run.processes("sleep") == 0
+        assert "1 process still running" in run.errors
+        (node,) = (one for one in run.figures["tree"] if one["living"])
+        assert node["pid"] == sleeper
+    finally:
+        os.kill(sleeper, signal.SIGKILL)
+
+
+def test_losses_are_told_on_the_first_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ready")
+    os.mkfifo(tmp_path / "go")
+    json_path = tmp_path / "j"
+    words = [SHELL, "-c", "echo > ready; read line < go"]
+    command = [TASKSTATS, "run", "--json", str(json_path), *words]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        (tmp_path / "ready").read_text()
+        process.send_signal(signal.SIGSTOP)
+        with Storm("threads", cpu=CPUS[0], exits=STORM) as storm:
+            storm.begin()
+            storm.finish()
+        process.send_signal(signal.SIGCONT)
+        (tmp_path / "go").write_text("\n")
+        _, errors = process.communicate(timeout=60)
+    figures = json.loads(json_path.read_text())
+    assert figures["lost"] > 0
+    assert figures["complete"] is False
+    assert f"lost {figures['lost']}" in errors.splitlines()[0]
+    assert "incomplete" in errors
+
+
+def test_it_runs_as_another_user_without_rights(tmp_path: Path) -> None:
+    script = "id -un; grep -h Cap /proc/self/status; umask"
+    run = Run(tmp_path, SHELL, "-c", script, options=("--user", "nobody"))
+    name, *capabilities, umask = run.output.splitlines()
+    assert name == "nobody"
+    held = {line.split()[0]: int(line.split()[1], 16) for line in capabilities}
+    assert not any(held[name] for name in ("CapInh:", "CapPrm:", "CapEff:", "CapAmb:"))
+    assert held["CapBnd:"]
+    before = os.umask(0)
+    os.umask(before)
+    assert int(umask, 8) == before
+
+
+def test_sudo_is_warned_of(tmp_path: Path) -> None:
+    run = Run(tmp_path, "true", env={**os.environ, "SUDO_USER": "nobody"})
+    assert "--user nobody" in run.errors.splitlines()[0]
+
+
+# ---- the report ------------------------------------------------------------------------------
+
+
+def test_the_report_goes_to_a_file_and_may_be_appended(tmp_path: Path) -> None:
+    report, figures = tmp_path / "report", tmp_path / "figures"
+    for number in (1, 2):
+        options = ["-o", str(report), "--json", str(figures), "--append", "--tree"]
+        command = [TASKSTATS, "run", *options, SHELL, "-c", f"exit {number}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout, done.stderr) == (number, "", "")
+    heads = [line for line in report.read_text().splitlines() if " wall " in line]
+    assert [re.search(r"exit (\d)", head)[1] for head in heads] == ["1", "2"]  # type: ignore[index]
+    assert [json.loads(line)["exit_code"] for line in figures.read_text().splitlines()] == [1, 2]
+
+
+def test_a_narrow_terminal_leaves_columns_out() -> None:
+    status, text = terminal.run([TASKSTATS, "run", SHELL, "-c", "test -t 0 && test -t 2"], 60)
+    assert status == 0
+    table = text[text.index("COMMAND") :].splitlines()
+    assert max(map(len, table)) <= 60
+    assert "left out at 60 columns" in text
