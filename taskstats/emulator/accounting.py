@@ -68,7 +68,7 @@ def of_task(
         "ac_comm": task.comm,
         "ac_pid": id_of(task),
         "ac_tgid": id_of(leader),
-        "ac_ppid": id_of(task.parent and task.parent.process.leader),
+        "ac_ppid": id_of(task.parent),
         "ac_uid": task.uid,
         "ac_gid": task.gid,
         "ac_etime": elapsed,

@@ -150,7 +150,7 @@ class EmulatedKernel:
         Args:
             comm: Its name, of which the kernel keeps 15 bytes.
             group: A task of the process that it is a thread of.
-            parent: The process that it is a child of; None for init, or the group's.
+            parent: A task of the process that it is a child of; None for init, or the group's.
             pid: Its id; None for the next one that is free.
             cpu: Where it runs; None for the first, or its group's.
             uid: Real user id; None for its group's or its parent's. So is `gid`.
@@ -161,13 +161,15 @@ class EmulatedKernel:
 
         Raises:
             TypeError: No such field, or one that the kernel works out; no integer.
-            ValueError: The pid is taken, there is no such CPU, the group has exited, or a figure
-                does not fit its field.
+            ValueError: The pid is taken, there is no such CPU, the group or the parent has exited,
+                a thread is to have a parent of its own, or a figure does not fit its field.
         """
         with self._lock:
             self._handle_queued()
-            if parent is None:
-                parent = self.init if group is None else group.parent
+            if group is None:
+                parent = parent or self.init
+            elif parent is not None:
+                raise ValueError("a thread has its group's parent")
             like = group or parent or self.init
             if cpu is None:
                 cpu = self._state.cpus[0] if group is None else group.cpu
@@ -216,6 +218,9 @@ class EmulatedKernel:
         zombie: bool = False,
     ) -> None:
         """One thread exits; listeners of its CPU hear of it.
+
+        With the last thread of a process its children get another parent: the nearest subreaper
+        above (`Task.subreaper`), or else init. Zombies stay zombies: no parent reaps by itself.
 
         Args:
             task: It.

@@ -38,11 +38,17 @@ class Process:
 
     Attributes:
         leader: Its leader, also once that has exited.
+        parent: The process that it is a child of; None for init.
+        children: Those that nobody has reaped.
+        subreaper: It is given the orphans below it.
         threads: Those not yet released: living ones, and a leader that has exited.
         sums: Sums over the threads that have exited; None before the first of several has.
     """
 
     leader: "Task"
+    parent: "Process | None"
+    children: "set[Process]" = field(default_factory=set, repr=False)
+    subreaper: bool = False
     threads: "list[Task]" = field(default_factory=list)
     sums: dict[str, int] | None = None
 
@@ -61,7 +67,6 @@ class Task:
         comm: Its name.
         cpu: Where it runs, and exits.
         uid, gid: Real ids.
-        parent: The process it is a child of; None for init.
         vpid: Its id in the PID namespace of a caller that is in another than the initial one; None
             if it is not in that. Init plays its pid 1 until a task is spawned with that.
         started_ns: When it was made, by the kernel's monotonic clock.
@@ -79,7 +84,6 @@ class Task:
     cpu: int
     uid: int
     gid: int
-    parent: "Task | None"
     vpid: int | None
     started_ns: int
     state: State = "running"
@@ -102,6 +106,23 @@ class Task:
     def is_leader(self) -> bool:
         """Whether it leads its group."""
         return self.process.leader is self
+
+    @property
+    def parent(self) -> "Task | None":
+        """The leader of the process that it is a child of now; None for init."""
+        return self.process.parent.leader if self.process.parent else None
+
+    @property
+    def subreaper(self) -> bool:
+        """Whether its process is given the orphans below it (prctl's PR_SET_CHILD_SUBREAPER).
+
+        It may be set. A process that it makes does not have it; an exec keeps it.
+        """
+        return self.process.subreaper
+
+    @subreaper.setter
+    def subreaper(self, on: bool) -> None:
+        self.process.subreaper = on
 
     @property
     def figures(self) -> dict[str, int]:
@@ -214,7 +235,7 @@ class Tasks:
         """A new process, or a new thread of a group.
 
         Raises:
-            ValueError: The pid is taken, the group has exited, or an id is none.
+            ValueError: The pid is taken, the group or the parent has exited, or an id is none.
         """
         fits("ac_uid", uid)
         fits("ac_gid", gid)
@@ -222,12 +243,18 @@ class Tasks:
             raise ValueError(f"no pid: {pid if vpid is None else vpid}")
         if pid in self._by_pid:
             raise ValueError(f"there is a task {pid} already")
-        if group is not None and not group.process.living:
-            raise ValueError(f"{group!r} has exited")
+        for maker in (group, parent):
+            if maker is not None and not maker.process.living:
+                raise ValueError(f"{maker!r} has exited")
         task = Task(
-            self._free_pid() if pid is None else pid, comm, cpu, uid, gid, parent, vpid, self.now_ns
+            self._free_pid() if pid is None else pid, comm, cpu, uid, gid, vpid, self.now_ns
         )
-        task.process = Process(task) if group is None else group.process
+        if group is not None:
+            task.process = group.process
+        else:
+            task.process = Process(task, parent.process if parent else None)
+            if parent is not None:
+                parent.process.children.add(task.process)
         task.process.threads.append(task)
         self._by_pid[task.pid] = task
         return task
@@ -263,14 +290,38 @@ class Tasks:
         task.exited = True
         if not task.is_leader:
             self._release(task)
-        if not task.process.living and not zombie:
-            self.reap(task.process.leader)
+        if not task.process.living:
+            self._forget_children(task.process)
+            if not zombie:
+                self.reap(task.process.leader)
+
+    def _forget_children(self, process: Process) -> None:
+        """Its children get another parent (kernel/exit.c:forget_original_parent)."""
+        if not process.children:
+            return
+        orphans, process.children = process.children, set()
+        reaper = self._reaper_above(process)
+        for orphan in orphans:
+            orphan.parent = reaper
+        reaper.children |= orphans
+
+    def _reaper_above(self, process: Process) -> Process:
+        """The nearest subreaper above, or else init (kernel/exit.c:find_new_reaper).
+
+        All above are alive: whoever has exited has no children any more.
+        """
+        above = process.parent
+        while above is not None and not above.subreaper:
+            above = above.parent
+        return above or self.init.process
 
     def reap(self, leader: Task) -> None:
         """The parent waits for a process that has exited."""
         if leader.process.living:
             raise ValueError(f"{leader!r} has not exited")
         self._release(leader)
+        if leader.process.parent is not None:
+            leader.process.parent.children.discard(leader.process)
 
     def _release(self, task: Task) -> None:
         if self._by_pid.get(task.pid) is task:

@@ -157,6 +157,111 @@ def test_exit_group_ends_all_threads(kernel: EmulatedKernel) -> None:
     assert [r.ac_pid for r in records if r.is_last] == [threads[-1].pid]
 
 
+def parent_of(client: Client, task: Task) -> int:
+    return client.pid(task.pid).ac_ppid
+
+
+def test_an_orphan_is_given_to_the_nearest_subreaper_above(
+    kernel: EmulatedKernel, client: Client
+) -> None:
+    far = kernel.spawn("far")
+    near = kernel.spawn("near", parent=far)
+    between = kernel.spawn("between", parent=near)
+    parent = kernel.spawn("parent", parent=between)
+    orphan = kernel.spawn("orphan", parent=parent)
+    grandchild = kernel.spawn("grandchild", parent=orphan)
+    beside = kernel.spawn("beside", parent=far)
+    far.subreaper = near.subreaper = beside.subreaper = True
+    assert not parent.subreaper, "a new process is none"
+    with ExitListener("0", endpoint=kernel.endpoint) as listener:
+        kernel.exit(parent)
+        assert (parent_of(client, orphan), orphan.parent) == (near.pid, near)
+        assert parent_of(client, grandchild) == orphan.pid
+        kernel.exit(near)
+        assert parent_of(client, orphan) == parent_of(client, between) == far.pid
+        far.subreaper = False
+        kernel.exit(orphan)
+        kernel.exit(far)
+        assert parent_of(client, between) == parent_of(client, beside) == 1
+        kernel.exit(between)
+        told = {record.comm: record.ac_ppid for record in heard(listener)}
+    assert told == {
+        "parent": between.pid,
+        "near": far.pid,
+        "orphan": far.pid,
+        "far": 1,
+        "between": 1,
+    }
+
+
+def test_without_a_subreaper_init_is_given_orphans(kernel: EmulatedKernel, client: Client) -> None:
+    parent = kernel.spawn()
+    orphan = kernel.spawn(parent=parent)
+    parent.subreaper = True
+    kernel.exit(parent)
+    assert parent_of(client, orphan) == 1, "who exits keeps nothing"
+
+
+def test_children_stay_as_long_as_a_thread_lives(kernel: EmulatedKernel, client: Client) -> None:
+    parent = kernel.spawn()
+    thread = kernel.spawn(group=parent)
+    children = [kernel.spawn(parent=parent), kernel.spawn(parent=thread)]
+    kernel.exit(parent)
+    assert [parent_of(client, one) for one in children] == [parent.pid] * 2
+    children.append(kernel.spawn(parent=thread))
+    kernel.exec(thread, "new")
+    assert [parent_of(client, one) for one in children] == [parent.pid] * 3
+    kernel.exit_group(thread)
+    assert [parent_of(client, one) for one in children] == [1] * 3
+
+
+def test_an_exec_keeps_a_subreaper(kernel: EmulatedKernel, client: Client) -> None:
+    reaper = kernel.spawn()
+    thread = kernel.spawn(group=reaper)
+    thread.subreaper = True
+    kernel.exec(thread, "new")
+    parent = kernel.spawn(parent=thread)
+    orphan = kernel.spawn(parent=parent)
+    kernel.exit(parent)
+    assert parent_of(client, orphan) == thread.pid
+
+
+def test_a_zombie_is_given_away_too(kernel: EmulatedKernel, client: Client) -> None:
+    reaper = kernel.spawn()
+    reaper.subreaper = True
+    parent = kernel.spawn(parent=reaper)
+    orphan = kernel.spawn(parent=parent)
+    kernel.exit(orphan, 3, zombie=True)
+    kernel.exit(parent, zombie=True)
+    assert parent_of(client, parent) == parent_of(client, orphan) == reaper.pid
+    kernel.reap(orphan)
+    with pytest.raises(NoSuchTask):
+        client.pid(orphan.pid)
+    other = kernel.spawn()
+    again = kernel.spawn(pid=orphan.pid, parent=other)
+    kernel.exit(reaper)
+    assert parent_of(client, again) == other.pid, "who has its pid now is no child of it"
+    assert parent_of(client, parent) == 1
+
+
+def test_a_thread_has_its_groups_parent(kernel: EmulatedKernel, client: Client) -> None:
+    shell = kernel.spawn()
+    leader = kernel.spawn(parent=shell)
+    thread = kernel.spawn(group=leader)
+    assert (parent_of(client, thread), thread.parent) == (shell.pid, shell)
+    with pytest.raises(ValueError, match="its group's parent"):
+        kernel.spawn(group=leader, parent=kernel.init)
+    kernel.exit(shell)
+    assert parent_of(client, thread) == 1
+
+
+def test_who_has_exited_has_no_children(kernel: EmulatedKernel) -> None:
+    parent = kernel.spawn()
+    kernel.exit(parent, zombie=True)
+    with pytest.raises(ValueError, match="has exited"):
+        kernel.spawn(parent=parent)
+
+
 def test_exec_of_a_thread_takes_the_leaders_place(kernel: EmulatedKernel, client: Client) -> None:
     leader = kernel.spawn("old")
     kernel.advance(1)
