@@ -35,7 +35,7 @@ OTHERS = "(other commands)"
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class EndedProcess:
     """A process of a job that has ended, as it is remembered for the job's tree.
 
     Attributes:
@@ -58,7 +58,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Living:
+class LivingProcess:
     """A process of a job that lives, as the kernel has told when it was asked.
 
     Attributes:
@@ -108,8 +108,8 @@ class Usage:
     total: Totals
     commands: Mapping[str, Totals]
     executables: Mapping[tuple[int, int], Totals]
-    living: tuple[Living, ...]
-    processes: tuple[Ended, ...]
+    living: tuple[LivingProcess, ...]
+    processes: tuple[EndedProcess, ...]
     forgotten: int
     lost: int
     unattributed: int
@@ -132,7 +132,7 @@ class _Job:
     attached: bool
     outer: "_Job | None" = None
     tallies: dict[_Command, Tally] = field(default_factory=dict)
-    processes: list[tuple[Any, ...]] = field(default_factory=list)  # what Ended is made of
+    processes: list[tuple[Any, ...]] = field(default_factory=list)  # what EndedProcess is made of
     forgotten: int = 0
     lost: int = 0
     unattributed: int = 0
@@ -367,7 +367,8 @@ class JobTracker:
             executables={key: tally.totals(self._fields) for key, tally in executables.items()},
             living=tuple(self._living(job, tasks)),
             processes=tuple(
-                Ended(pid, ppid, _name(comm), *rest) for pid, ppid, comm, *rest in whole.processes
+                EndedProcess(pid, ppid, _name(comm), *rest)
+                for pid, ppid, comm, *rest in whole.processes
             ),
             forgotten=whole.forgotten,
             lost=job.lost,
@@ -383,8 +384,7 @@ class JobTracker:
         """Takes a batch of the stream.
 
         Args:
-            batch: Task records of exits; an empty one says that nothing more comes for now, and
-                all that waits only for others' records is attributed.
+            batch: Task records of exits; an empty one is a `flush`.
 
         Raises:
             FieldUnavailable: The kernel's struct is older than version 12.
@@ -392,7 +392,7 @@ class JobTracker:
             TaskstatsError: What the query raises; the batch has been taken then.
         """
         if not batch:
-            self._settle(self._now + DISORDER_NS, self._fold.flush())
+            self.flush()
             return
         check_exits(batch)
         self._fields &= batch.fields
@@ -415,6 +415,14 @@ class JobTracker:
         self._line.append((received, batch, alone, ends))
         self._in_line += len(ends)
         self._settle(received, self._fold.feed(batch, others))
+
+    def flush(self) -> None:
+        """Attributes what waits for records that may have been on their way: they were not.
+
+        Raises:
+            TaskstatsError: What the query raises.
+        """
+        self._settle(self._now + DISORDER_NS, self._fold.flush())
 
     def note_lost(self, total: int) -> None:
         """Tells of losses after which no record came on the same CPU.
@@ -549,7 +557,7 @@ class JobTracker:
 
     # -- the living
 
-    def _living(self, job: _Job, tasks: Iterable[int]) -> Iterator[Living]:
+    def _living(self, job: _Job, tasks: Iterable[int]) -> Iterator[LivingProcess]:
         """The living processes of a job, and of those within it."""
         ids = sorted(set(tasks))
         if not ids:
@@ -567,11 +575,11 @@ class JobTracker:
             if isinstance(owner, _Job) and job in _lineage(owner):
                 yield self._process(tgid, records)
 
-    def _process(self, tgid: int, records: list[Record]) -> Living:
+    def _process(self, tgid: int, records: list[Record]) -> LivingProcess:
         first = min(records, key=lambda record: record.ac_pid != tgid)
         heard = self._fold.heard_of(tgid)
         cpu = heard[_CPU_TOTAL] if heard else 0
-        return Living(
+        return LivingProcess(
             pid=tgid,
             ppid=first.ac_ppid,
             comm=first.comm,

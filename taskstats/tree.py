@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taskstats.ancestry import DISORDER_NS
-from taskstats.jobs import Ended, Living
+from taskstats.jobs import EndedProcess, LivingProcess
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class Node:
             pairs += [(child, theirs[child._shape]) for child in mine.children]
 
 
-def grown(ended: Sequence[Ended], living: Iterable[Living]) -> list[Node]:
+def grown(ended: Sequence[EndedProcess], living: Iterable[LivingProcess]) -> list[Node]:
     """The trees of these processes: of those whose parent is not among them.
 
     An orphan stands under the process that inherited it, if that is among them.
@@ -88,7 +88,7 @@ def grown(ended: Sequence[Ended], living: Iterable[Living]) -> list[Node]:
 
 
 def _parent(
-    one: Ended, ended: Sequence[Ended], same_pid: Sequence[int], alive: int | None
+    one: EndedProcess, ended: Sequence[EndedProcess], same_pid: Sequence[int], alive: int | None
 ) -> int | None:
     """Where its parent stands: of those that had the pid, the first that ended after it."""
     later = (at for at in same_pid if ended[at].received_ns >= one.received_ns - DISORDER_NS)

@@ -64,7 +64,7 @@ class Follower:
                 all_read = True
             elif self._marker is not None and self._has_marker(batch):
                 all_read = True
-                self._tracker.feed(Batch(b""))  # of what was sent before, nothing is on its way
+                self._tracker.flush()  # of what was sent before, nothing is on its way
             if all_read and self._is_settled():
                 return
             asked_since_end = self._ended_ns is not None

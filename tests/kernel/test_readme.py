@@ -8,7 +8,7 @@ from pathlib import Path
 from support.requirements import needs_processes
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-TASKS, FAILURES, PROCESSES, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+TASKS, FAILURES, PROCESSES, JOBS, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
@@ -37,3 +37,10 @@ def test_the_program_of_failures_runs() -> None:
 def test_the_program_of_processes_runs() -> None:
     needs_processes()
     assert re.search(r"^\d+ sh 3 \d+$", run(PROCESSES).stdout, re.MULTILINE)
+
+
+def test_the_program_of_jobs_runs() -> None:
+    needs_processes()
+    lines = run(JOBS).stdout.splitlines()
+    assert lines[-1] == "complete"
+    assert {tuple(line.split()[:2]) for line in lines[:-1]} == {("sh", "1"), ("true", "3")}

@@ -5,6 +5,8 @@ from datetime import datetime
 
 import taskstats
 from taskstats import Batch, ExitListener, ExitStats, Field, Record
+from taskstats.jobs import JobTracker, Usage
+from taskstats.totals import Totals
 
 
 def fields(record: Record) -> None:
@@ -44,3 +46,17 @@ def failures(pid: int) -> str:
         return taskstats.cgroup_stats("/sys/fs/cgroup").source
     except taskstats.TaskstatsError as error:
         return f"{error.operation} {error.errno} {error.mend} {pid}"
+
+
+def jobs(root: int, step: int) -> float | None:
+    with taskstats.Client() as client, ExitListener() as listener:
+        tracker = JobTracker(client.pids, remember=100)
+        tracker.start(root, "job 1")
+        tracker.attach(step, ("job", 2), subreaper=1)
+        for batch in listener.batches(timeout=0.1):
+            tracker.feed(batch)
+        tracker.note_lost(listener.stats().lost)
+        usage: Usage = tracker.close("job 1")
+        totals: Totals = usage.commands["cc1"]
+        print(usage.complete, [one.comm for one in usage.living], totals.delays["cpu"].count)
+        return totals.cpu_seconds

@@ -1,0 +1,190 @@
+"""What `taskstats run` says: whose figures it believes, and how it puts them."""
+
+import dataclasses
+import json
+import signal
+from typing import Any
+
+import pytest
+
+from taskstats import launch
+from taskstats.cli import report
+from taskstats.cli.costs import Costs
+from taskstats.jobs import EndedProcess, LivingProcess, Usage
+from taskstats.totals import Totals
+
+S = 1_000_000_000
+
+TOTAL = Totals(
+    processes=3,
+    threads=4,
+    statuses={0: 2, 1: 1},
+    signals={},
+    longest_seconds=0.143,
+    delay_exceeds_elapsed=0,
+    sums={"cpu_run_virtual_total": S, "hiwater_rss": 2048, "cpu_count": 1, "cpu_delay_total": 5},
+)
+
+
+def process(pid: int, ppid: int, comm: str) -> EndedProcess:
+    return EndedProcess(pid, ppid, comm, S // 3, 1000, 0, 0)
+
+
+USAGE = Usage(
+    id="run",
+    root=10,
+    attached=False,
+    total=TOTAL,
+    commands={"make": dataclasses.replace(TOTAL, processes=1), "cc1": TOTAL},
+    executables={(1, 2): TOTAL},
+    living=(),
+    processes=(process(10, 1, "make"), process(11, 10, "cc1"), process(12, 10, "cc1")),
+    forgotten=0,
+    lost=0,
+    unattributed=0,
+    ambiguous=0,
+    evicted=0,
+    settled_until=None,
+)
+
+
+def costs(
+    wait4_ns: int = S, cgroup_ns: int | None = None, status: int = 0, **changed: Any
+) -> Costs:
+    ended = launch.Ended(
+        status, 2 * S, launch.Usage(user_ns=wait4_ns), launch.Usage(system_ns=S // 100)
+    )
+    return Costs(("make", "-j4"), 10, ended, dataclasses.replace(USAGE, **changed), cgroup_ns)
+
+
+def text(one: Costs, width: int | None = None, *, with_tree: bool = False) -> str:
+    return "\n".join(line.plain for line in report.lines(one, width, with_tree))
+
+
+def test_before_its_exec_it_was_a_copy_of_us() -> None:
+    one = costs()
+    assert one.records_ns == S - S // 100
+    assert one.command_ns("make") == S - S // 100
+    assert one.command_ns("cc1") == S
+
+
+@pytest.mark.parametrize(
+    ("wait4_ns", "cgroup_ns", "source", "cpu_ns", "teardown_ns"),
+    [
+        (2 * S, None, "wait4", 2 * S, 2 * S - 99 * S // 100),
+        (99 * S // 100 - 6000, None, "wait4", 99 * S // 100 - 6000, -6000),  # rounding
+        (99 * S // 100 - 6001, None, "records", 99 * S // 100, None),
+        (0, 3 * S, "cgroup", 3 * S - S // 100, 2 * S),
+    ],
+)
+def test_who_is_believed(
+    wait4_ns: int, cgroup_ns: int | None, source: str, cpu_ns: int, teardown_ns: int | None
+) -> None:
+    one = costs(wait4_ns, cgroup_ns)
+    assert (one.source, one.cpu_ns, one.teardown_ns) == (source, cpu_ns, teardown_ns)
+
+
+def test_by_a_cgroup_what_lives_on_is_in_it_and_no_teardown() -> None:
+    living = LivingProcess(20, 1, "daemon", 1, S, 1000, None)
+    assert costs(cgroup_ns=3 * S, living=(living,)).teardown_ns == S
+
+
+def test_the_line_of_totals() -> None:
+    first = text(costs(wait4_ns=2 * S)).splitlines()[0]
+    assert first == (
+        "make -j4  exit 0  2.000 s wall  2.000 s CPU (100 %)  peak 2.00 MiB (make)  "
+        "3 processes  lost 0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(0x300, "exit 3"), (int(signal.SIGKILL), "killed by KILL (9)")]
+)
+def test_how_it_ended(status: int, told: str) -> None:
+    assert f"  {told}  " in text(costs(status=status))
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"lost": 7}, "7 records were lost"),
+        ({"unattributed": 7}, "7 records may be its orphans'"),
+        ({"ambiguous": 7}, "7 records have a parent whose pid had two owners"),
+        ({"evicted": 7}, "the parent of 7 records was never heard of"),
+        ({"settled_until": 5}, "had not been heard of at the end"),
+    ],
+)
+def test_what_is_missing_is_told(changed: dict[str, int], told: str) -> None:
+    one = costs(**changed)
+    assert not one.complete
+    assert told in text(one)
+    styles = [line.style for line in report.lines(one, None, with_tree=False)]
+    assert "red" in styles
+    assert one.to_dict()["complete"] is False
+
+
+def test_a_loss_is_red_on_the_first_line() -> None:
+    first = next(report.lines(costs(lost=7), None, with_tree=False))
+    (span,) = [span for span in first.spans if span.style == "red"]
+    assert first.plain[span.start : span.end] == "lost 7"
+
+
+def test_the_table_adds_up() -> None:
+    rows = text(costs(wait4_ns=4 * S)).splitlines()
+    headings = "COMMAND PROCS FAILED CPU CPU% RUN-WAIT BLOCK-IO PEAK RSS LONGEST"
+    assert " ".join(rows[1].split()) == headings
+    assert rows[2].split()[:6] == ["cc1", "3", "1", "1.000", "s", "25.0"]
+    assert "n/m" in rows[2]
+    assert rows[4].startswith("(exit teardown) ")
+    assert "3.010 s" in rows[4]
+
+
+def test_a_measured_delay_has_a_column_and_a_doubtful_one_a_mark() -> None:
+    sums = {**TOTAL.sums, "blkio_count": 1, "blkio_delay_total": 5000}
+    sums |= {"swapin_count": 1, "swapin_delay_total": 7000}
+    total = dataclasses.replace(TOTAL, sums=sums, delay_exceeds_elapsed=1)
+    told = text(costs(total=total, commands={"cc1": total}))
+    assert "SWAPIN-WAIT" in told
+    assert "5.00 us?" in told
+
+
+def test_the_tree_has_chains_on_one_line() -> None:
+    processes = (
+        *(process(10, 1, "make"), process(11, 10, "gcc"), process(12, 11, "collect2")),
+        *(process(13, 12, "ld"), process(14, 10, "sh"), process(15, 10, "sh")),
+    )
+    tree = text(costs(processes=processes, forgotten=2), with_tree=True).splitlines()[-4:]
+    assert tree[0].split() == ["make", "10", "2.000", "s", "1.00", "ms"]
+    assert tree[1].startswith("├─ gcc ─ collect2 ─ ld  1.000 s")
+    assert tree[2].split() == ["└─", "sh", "x2", "0.667", "s", "max", "1.00", "ms"]
+    assert tree[3] == "2 processes more are not in the tree"
+
+
+def test_on_a_narrow_terminal_lines_fit() -> None:
+    for width in (40, 60, 80):
+        table = text(costs(wait4_ns=2 * S), width).splitlines()[1:]
+        assert max(map(len, table)) <= max(width, 60)
+
+
+def test_names_cannot_write_on_the_terminal() -> None:
+    told = text(costs(commands={"\x1b[2J": TOTAL}, processes=(process(11, 1, "\x1b[2J"),)))
+    assert "\x1b" not in told
+
+
+def test_what_lives_on_is_listed() -> None:
+    living = LivingProcess(20, 1, "daemon", 1, S, 1000, 1 << 20)
+    told = text(costs(living=(living,)))
+    assert "1 process still running, not in the sums above:" in told
+    assert "  20 daemon  1.000 s CPU  peak 1.00 MiB  since 1.00 ms" in told
+
+
+def test_for_programs_it_is_json() -> None:
+    made = json.loads(json.dumps(costs(wait4_ns=2 * S, status=0x100).to_dict()))
+    assert (made["command"], made["exit_code"], made["exit_signal"]) == (["make", "-j4"], 1, None)
+    assert (made["cpu_source"], made["cpu_seconds"], made["teardown_seconds"]) == ("wait4", 2, 1.01)
+    assert [one["comm"] for one in made["commands"]] == ["make", "cc1"]
+    assert made["total"]["statuses"] == {"0": 2, "1": 1}
+    assert [(one["comm"], one["count"], one["parent"]) for one in made["tree"]] == [
+        ("make", 1, None),
+        ("cc1", 2, 0),
+    ]
