@@ -93,26 +93,28 @@ def run(
         tracker.start(command.pid, _JOB, subreaper=os.getpid())
         follower = Follower(listener, tracker)
         follower.start()
-        ended = _waited(command, follower)
-        cgroup_ns = cgroup.cpu_ns() if cgroup else None
-        usage = tracker.usage(_JOB, _tasks())
-        costs = Costs(words, command.pid, ended, usage, cgroup_ns)
-        if figures:
-            about = formats.about("run", client.pid().version)
-            figures.write(formats.encode({**about, **costs.to_dict()}) + "\n")
-        _print(report.lines(costs, _width(text), with_tree), text)
+        ended = _waited(command)
+        try:
+            cgroup_ns = cgroup.cpu_ns() if cgroup else None
+            follower.finish()
+            usage = tracker.usage(_JOB, _tasks())
+            costs = Costs(words, command.pid, ended, usage, cgroup_ns)
+            if figures:
+                about = formats.about("run", client.pid().version)
+                figures.write(formats.encode({**about, **costs.to_dict()}) + "\n")
+            _print(report.lines(costs, _width(text), with_tree), text)
+        except (TaskstatsError, OSError) as error:  # the command has run: its status stands
+            errors.told(error).show()
     launch.die_like(ended.status)
 
 
-def _waited(command: launch.Command, follower: Follower) -> launch.Ended:
+def _waited(command: launch.Command) -> launch.Ended:
     """The command's end; if it could not be run, that of this program."""
     try:
         return command.wait()
     except OSError as error:
         click.echo(f"taskstats: {error.filename}: {error.strerror}", err=True)
         sys.exit(launch.exit_status(error))
-    finally:
-        follower.finish()
 
 
 def _tasks() -> list[int]:
