@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from taskstats import cpulist, host, mends
+from taskstats import cpulist, delayacct, host, mends
 from taskstats.client import Client
 from taskstats.errors import AccessDenied, TaskstatsError
 from taskstats.exits import DESCRIPTORS, ExitListener
@@ -152,6 +152,13 @@ def _delays(own: Record | None) -> Check:
         finding = "no kernel.task_delayacct (before Linux 5.14, or no CONFIG_TASK_DELAY_ACCT)"
     else:
         finding = "kernel.task_delayacct=1"
+        state = delayacct.state()
+        if state == "left":
+            finding += ", left on by `taskstats run --delays`, which was killed"
+            mend = mends.for_delays_left_on(str(delayacct.RECORD))
+            return Check("delays", "warn", finding, why, mend)
+        if state == "held":
+            finding += ", while `taskstats run --delays` runs"
     if own is not None and own.delays_measured:
         return Check("delays", "ok", f"{finding}; this process is measured", why)
     if own is None or own.version < _WPCOPY_SINCE:

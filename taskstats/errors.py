@@ -111,6 +111,12 @@ _SANDBOX: _Entry = (
     "Allow AF_NETLINK in the service's or container's sandbox",
 )
 
+_ROOT: _Entry = (
+    AccessDenied,
+    "it takes root to have delays measured",
+    "Run as root, or first: sudo sysctl kernel.task_delayacct=1",
+)
+
 _REMOVED: _Entry = (TaskstatsError, "the cgroup has been removed", "")
 _NO_CGROUP: _Entry = (
     TaskstatsError,
@@ -175,6 +181,19 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
         "the kernel sends exits to the initial network namespace only, and this is another",
         "Run in the host's network namespace (docker run --network=host, nsenter -t 1 -n)",
     ),
+    ("delays", "switch", codes.ENOENT): (
+        Unavailable,
+        "this kernel has no switch for delay accounting (kernel.task_delayacct)",
+        "Use Linux 5.14 or later, built with CONFIG_TASK_DELAY_ACCT=y",
+    ),
+    ("delays", "directory", codes.EPERM): (
+        TaskstatsError,
+        "others than root can write there",
+        "Remove it; it is made anew",
+    ),
+    ("delays", "", codes.EACCES): _ROOT,
+    ("delays", "", codes.EPERM): _ROOT,
+    ("delays", "", codes.EROFS): _ROOT,
     ("query", "", codes.EPERM): (
         AccessDenied,
         _KEPT,
@@ -235,7 +254,7 @@ def from_errno(operation: str, errno: int, step: str = "", about: str = "") -> T
     """The error for a system call's or the kernel's errno.
 
     Args:
-        operation: "query", "listen", "cgroup" or "decode".
+        operation: "query", "listen", "cgroup", "decode" or "delays".
         errno: A positive errno.
         step: Where it failed: one of STEPS, or a check of our own.
         about: What it was about, for instance "pid 42".

@@ -43,6 +43,12 @@ def for_delays() -> str:
     return with_sudo("sysctl kernel.task_delayacct=1", "sys_admin")
 
 
+def for_delays_left_on(record: str) -> str:
+    """The command that turns them off again, where whoever turned them on was killed."""
+    command = f"sysctl kernel.task_delayacct=0 && rm {shlex.quote(record)}"
+    return with_sudo(f"sh -c {shlex.quote(command)}", "sys_admin")
+
+
 def for_proc(view: host.View, words: str) -> str:
     """The command that mends a view of /proc; `words` are those behind `taskstats`."""
     if view == "whole":

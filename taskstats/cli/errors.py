@@ -12,6 +12,7 @@ def told(error: click.ClickException | TaskstatsError | OSError) -> click.ClickE
         return error
     if isinstance(error, AccessDenied | Unavailable):
         return click.ClickException(f"{error}\nMore: {mends.command()} doctor")
-    if isinstance(error, OSError) and error.filename:
-        return click.ClickException(f"{error.filename}: {error.strerror}")
-    return click.ClickException(str(error))
+    if isinstance(error, TaskstatsError) or not error.strerror:
+        return click.ClickException(str(error))
+    about = f"{error.filename}: " if error.filename else ""
+    return click.ClickException(f"{about}{error.strerror}")

@@ -1,21 +1,22 @@
 """`taskstats run`: a command, and what it really cost."""
 
+import io
 import os
 import pwd
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO
 
 import click
-from rich.text import Text
 
 from taskstats import host, launch
 from taskstats.cgroup_cpu import OwnCgroup
-from taskstats.cli import errors, formats, options, report
+from taskstats.cli import errors, formats, gnu_time, options, report
 from taskstats.cli.costs import Costs
 from taskstats.cli.following import Follower
 from taskstats.client import Client
+from taskstats.delayacct import measured_delays
 from taskstats.errors import TaskstatsError
 from taskstats.exits import ExitListener
 from taskstats.jobs import JobTracker
@@ -47,11 +48,33 @@ def _failing_as_ours() -> Iterator[None]:
         sys.exit(_OURS)
 
 
+class _TimeFormat(click.ParamType):  # type: ignore[type-arg]
+    """GNU time's format."""
+
+    name = "text"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Sequence[gnu_time.Piece]:
+        try:
+            return gnu_time.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 @click.command(cls=_Run, context_settings={"allow_interspersed_args": False})
 @click.option("-o", "--output", type=click.Path(), metavar="FILE", help="The report goes there.")
 @click.option("--append", is_flag=True, help="Append to the files; else they are made anew.")
 @click.option("--json", "json_path", type=click.Path(), metavar="FILE", help="All figures: a line.")
 @click.option("--tree", "with_tree", is_flag=True, help="The processes too, those alike as one.")
+@click.option(
+    "--format",
+    "pieces",
+    type=_TimeFormat(),
+    metavar="TEXT",
+    help="A line of figures instead, as GNU time's: '%e %U %S %M'.",
+)
+@click.option("--delays", is_flag=True, help="Have all kinds of delay measured meanwhile.")
 @click.option("--user", type=options.Account(), metavar="NAME", help="Run it as this user.")
 @click.argument("words", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
@@ -59,6 +82,8 @@ def run(
     append: bool,
     json_path: str | None,
     with_tree: bool,
+    pieces: Sequence[gnu_time.Piece] | None,
+    delays: bool,
     user: pwd.struct_passwd | None,
     words: Sequence[str],
 ) -> None:
@@ -80,10 +105,12 @@ def run(
     """
     _warn_of_root(user)
     with ExitStack() as stack:
-        text = stack.enter_context(_opened(output, append)) if output else sys.stderr
-        figures = stack.enter_context(_opened(json_path, append)) if json_path else None
+        text_file = stack.enter_context(_opened(output, append)) if output else None
+        json_file = stack.enter_context(_opened(json_path, append)) if json_path else None
         listener = stack.enter_context(ExitListener())
         client = stack.enter_context(Client())
+        if delays:
+            stack.enter_context(measured_delays())
         cgroup = OwnCgroup.find()
         command = stack.enter_context(launch.Command(words, user))
         tracker = JobTracker(client.pids, remember=_REMEMBERED)
@@ -99,10 +126,15 @@ def run(
             follower.finish()
             usage = tracker.usage(_JOB, _tasks())
             costs = Costs(words, command.pid, ended, usage, cgroup_ns)
-            if figures:
+            if json_file:
                 about = formats.about("run", client.pid().version)
-                figures.write(formats.encode({**about, **costs.to_dict()}) + "\n")
-            _print(report.lines(costs, _width(text), with_tree), text)
+                _write(json_file, formats.encode({**about, **costs.to_dict()}) + "\n")
+            if text_file:
+                text = io.StringIO()
+                _tell(costs, text, pieces, with_tree)
+                _write(text_file, text.getvalue())
+            else:
+                _tell(costs, sys.stderr, pieces, with_tree)
         except (TaskstatsError, OSError) as error:  # the command has run: its status stands
             errors.told(error).show()
     launch.die_like(ended.status)
@@ -133,16 +165,25 @@ def _warn_of_root(user: pwd.struct_passwd | None) -> None:
         click.echo(f"the command runs as root; --user {caller} runs it as {caller}", err=True)
 
 
-def _opened(path: str, append: bool) -> TextIO:
-    return open(path, "a" if append else "w", encoding="utf-8", errors="backslashreplace")  # noqa: PTH123
+def _opened(path: str, append: bool) -> io.FileIO:
+    """Without a buffer: what finds no room is told once, and not again as it is closed."""
+    return io.FileIO(path, "a" if append else "w")
 
 
-def _width(text: TextIO) -> int | None:
-    """How wide a line may be, on a terminal."""
-    return formats.console(text).width if text.isatty() else None
+def _write(file: io.FileIO, text: str) -> None:
+    left = text.encode(errors="backslashreplace")
+    while left:
+        left = left[file.write(left) :]
 
 
-def _print(lines: Iterable[Text], text: TextIO) -> None:
+def _tell(
+    costs: Costs, text: TextIO, pieces: Sequence[gnu_time.Piece] | None, with_tree: bool
+) -> None:
+    """Writes the report, or the line that was asked for instead."""
+    if pieces is not None:
+        text.write(gnu_time.line(pieces, costs) + "\n")
+        return
     console = formats.console(text)
-    for line in lines:
+    width = console.width if text.isatty() else None
+    for line in report.lines(costs, width, with_tree):
         console.print(line)

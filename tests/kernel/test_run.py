@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support import terminal
 from support.command import STORM, TASKSTATS
-from support.requirements import needs_processes, needs_program, skip
+from support.requirements import lacks, needs_processes, needs_program, skip
 from support.storm import CPUS, Storm
 
 SHELL = "/bin/sh"
@@ -275,6 +275,24 @@ def test_the_peak_of_a_short_lived_child_is_seen(tmp_path: Path) -> None:
     assert re.search(r"peak 3\d\d MiB \(python", run.errors)
 
 
+def test_delays_are_measured_for_it_alone(tmp_path: Path) -> None:
+    switch = Path("/proc/sys/kernel/task_delayacct")
+    if not switch.exists():
+        lacks("kernel.task_delayacct")
+    if switch.read_text().strip() != "0":
+        skip("delays are measured here already")
+    run = Run(tmp_path, "cat", str(switch), options=("--delays",))
+    assert run.output == "1\n"
+    assert switch.read_text() == "0\n"
+    assert run.total["delays_measured"] is True
+    assert run.total["wpcopy_count"] > 0
+    without = Run(tmp_path, "cat", str(switch))
+    assert without.output == "0\n"
+    assert without.total["delays_measured"] is None
+    assert "wpcopy_count" not in without.total
+    assert "n/m" in without.errors
+
+
 # ---- the command as its user expects ---------------------------------------------------------
 
 
@@ -404,6 +422,26 @@ def test_the_report_goes_to_a_file_and_may_be_appended(tmp_path: Path) -> None:
     heads = [line for line in report.read_text().splitlines() if " wall " in line]
     assert [re.search(r"exit (\d)", head)[1] for head in heads] == ["1", "2"]  # type: ignore[index]
     assert [json.loads(line)["exit_code"] for line in figures.read_text().splitlines()] == [1, 2]
+
+
+def test_gnu_times_format(tmp_path: Path) -> None:
+    run = Run(tmp_path, SHELL, "-c", "exit 4", options=("--format", "%x %e %M %C"))
+    assert re.fullmatch(r"4 \d+\.\d\d \d+ /bin/sh -c exit 4\n", run.errors)
+
+
+def test_a_format_that_cannot_be_is_refused_before() -> None:
+    command = [TASKSTATS, "run", "--format", "%K", "echo", "ran"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "counted nowhere" in done.stderr
+
+
+def test_a_report_that_cannot_be_written_leaves_the_status() -> None:
+    command = [TASKSTATS, "run", "-o", "/dev/full", SHELL, "-c", "exit 4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 4
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_narrow_terminal_leaves_columns_out() -> None:

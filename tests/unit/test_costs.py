@@ -3,58 +3,13 @@
 import dataclasses
 import json
 import signal
-from typing import Any
 
 import pytest
+from support.costs import TOTAL, S, costs, process
 
-from taskstats import launch
 from taskstats.cli import report
 from taskstats.cli.costs import Costs
-from taskstats.jobs import EndedProcess, LivingProcess, Usage
-from taskstats.totals import Totals
-
-S = 1_000_000_000
-
-TOTAL = Totals(
-    processes=3,
-    threads=4,
-    statuses={0: 2, 1: 1},
-    signals={},
-    longest_seconds=0.143,
-    delay_exceeds_elapsed=0,
-    sums={"cpu_run_virtual_total": S, "hiwater_rss": 2048, "cpu_count": 1, "cpu_delay_total": 5},
-)
-
-
-def process(pid: int, ppid: int, comm: str) -> EndedProcess:
-    return EndedProcess(pid, ppid, comm, S // 3, 1000, 0, 0)
-
-
-USAGE = Usage(
-    id="run",
-    root=10,
-    attached=False,
-    total=TOTAL,
-    commands={"make": dataclasses.replace(TOTAL, processes=1), "cc1": TOTAL},
-    executables={(1, 2): TOTAL},
-    living=(),
-    processes=(process(10, 1, "make"), process(11, 10, "cc1"), process(12, 10, "cc1")),
-    forgotten=0,
-    lost=0,
-    unattributed=0,
-    ambiguous=0,
-    evicted=0,
-    settled_until=None,
-)
-
-
-def costs(
-    wait4_ns: int = S, cgroup_ns: int | None = None, status: int = 0, **changed: Any
-) -> Costs:
-    ended = launch.Ended(
-        status, 2 * S, launch.Usage(user_ns=wait4_ns), launch.Usage(system_ns=S // 100)
-    )
-    return Costs(("make", "-j4"), 10, ended, dataclasses.replace(USAGE, **changed), cgroup_ns)
+from taskstats.jobs import LivingProcess
 
 
 def text(one: Costs, width: int | None = None, *, with_tree: bool = False) -> str:
