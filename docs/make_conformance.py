@@ -29,8 +29,8 @@ One list of cases, for the emulated kernel (`taskstats.emulator`) and for real o
 sends or does, and what it is told. `tests/conformance` runs it; this page is made from that table
 and from the last run on each kernel, by `docs/make_conformance.py`.
 
-The functions are those of kernel/taskstats.c at revision 79d2e1919a27, and of generic netlink as
-far as this family shows it; the branches are named in our words.
+The functions are those of kernel/taskstats.c at revision 79d2e1919a27, and of generic netlink and
+kernel/exit.c as far as this family shows them; the branches are named in our words.
 
 | mark | |
 | --- | --- |

@@ -1,4 +1,4 @@
-"""The branches of kernel/taskstats.c (revision 79d2e1919a27), and of what stands before it.
+"""The branches of kernel/taskstats.c (revision 79d2e1919a27), and of what stands around it.
 
 What a client cannot observe has the reason beside it; all others have a case.
 """
@@ -168,4 +168,16 @@ _GENERIC = [
     Branch("nla_validate", "too long"),
 ]
 
-BRANCHES = (*_TASKSTATS, *_GENERIC)
+#: kernel/exit.c, as far as ac_ppid shows it.
+_EXIT = [
+    Branch("find_new_reaper", "another thread of the parent lives"),
+    Branch("find_new_reaper", "the nearest subreaper above"),
+    Branch("find_new_reaper", "no subreaper above: init"),
+    Branch(
+        "find_new_reaper",
+        "a subreaper above whose threads have all exited",
+        _RACE + "its children are given away before it is a zombie",
+    ),
+]
+
+BRANCHES = (*_TASKSTATS, *_GENERIC, *_EXIT)

@@ -113,6 +113,18 @@ class EmulatedWorld(World):
         made.state = "sleeping"
         return _Task(made)
 
+    def child(self, parent: Task) -> Task:
+        made = self._kernel.spawn("task", parent=_of(parent), **_USED)
+        made.state = "sleeping"
+        return _Task(made)
+
+    def subreaper(self, process: Task, on: bool = True) -> None:
+        _of(process).subreaper = on
+
+    @property
+    def reaper(self) -> int:
+        return self._kernel.init.pid
+
     def exit(self, task: Task, code: int = 0) -> None:
         self._kernel.advance(0.01)
         self._kernel.exit(_of(task), code)

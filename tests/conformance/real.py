@@ -81,7 +81,7 @@ class RealWorld(World):
         super().__init__()
         compiled.program("task")
         self._family = raw.family()
-        self._living: dict[tasks.Process, set[tasks.Thread]] = {}
+        self._living: dict[tasks.Family, set[tasks.Thread]] = {}
         self.release = os.uname().release.partition("-")[0]
         self.cpus = sorted(os.sched_getaffinity(0))
         self.possible = _POSSIBLE.read_text().strip()
@@ -134,6 +134,21 @@ class RealWorld(World):
         made = of.thread(cpu)
         self._living[of].add(made)
         return _Task(made)
+
+    def child(self, parent: Task) -> Task:
+        process = _of(parent).process.fork()
+        self._living[process] = {process.leader}
+        return _Task(process.leader)
+
+    def subreaper(self, process: Task, on: bool = True) -> None:
+        _of(process).process.be_subreaper(on)
+
+    @property
+    def reaper(self) -> int:
+        with tasks.Process() as parent:
+            orphan = parent.fork()
+            parent.exit_group(parent.leader)
+            return tasks.parent_of(orphan.pid)
 
     def exit(self, task: Task, code: int = 0) -> None:
         thread = _of(task)

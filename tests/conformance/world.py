@@ -280,6 +280,19 @@ class World(ABC):
         """A new thread of a process."""
 
     @abstractmethod
+    def child(self, parent: Task) -> Task:
+        """A process that a process has forked, which sleeps. Nobody reaps it."""
+
+    @abstractmethod
+    def subreaper(self, process: Task, on: bool = True) -> None:
+        """Makes a process one that is given the orphans below it, or takes that back."""
+
+    @property
+    @abstractmethod
+    def reaper(self) -> int:
+        """The pid of who is given the orphans of a process of `spawn`: init, or some subreaper."""
+
+    @abstractmethod
     def exit(self, task: Task, code: int = 0) -> None:
         """A thread exits, alone; its record has been sent. If it was the last it is reaped."""
 

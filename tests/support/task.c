@@ -1,8 +1,8 @@
-/* A process whose threads do as they are told. See task.py.
+/* A process whose threads, and children, do as they are told. See task.py.
  *
  * Usage: task NEXT ANSWERS ORDERS...
  * with the path of the program that it becomes by exec, and descriptors: where
- * it answers, and where its k-th thread reads orders. It answers its pid once it
+ * it answers, and where its k-th thread or child reads orders. It answers its pid once it
  * runs, and again after an exec. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -11,11 +11,12 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#define THREADS 4
+#define THREADS 5
 #define STACK 16384 /* bytes: a thread makes system calls, and no signal reaches a handler */
 
 struct order {
@@ -33,11 +34,8 @@ static void answer(int32_t number)
 
 static int obey(void *index);
 
-static void start_thread(int index)
+static void start(int index, int flags)
 {
-    int flags =
-        CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
-
     answer(clone(obey, stacks[index] + STACK, flags, (void *)(intptr_t)index));
 }
 
@@ -58,7 +56,14 @@ static int obey(void *index)
     while (read(orders, &order, sizeof(order)) == sizeof(order)) {
         switch (order.what) {
         case 't':
-            start_thread(order.number);
+            start(order.number, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+                                    CLONE_SYSVSEM);
+            break;
+        case 'c':
+            start(order.number, SIGCHLD);
+            break;
+        case 'r':
+            answer(prctl(PR_SET_CHILD_SUBREAPER, order.number, 0, 0, 0));
             break;
         case 'x':
             syscall(SYS_exit, order.number);

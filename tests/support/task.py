@@ -5,13 +5,13 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 from support import compiled
 
-THREADS = 4  # of a process, at most; as in task.c
+THREADS = 5  # of a process and of those that it has forked, at most; as in task.c
 _DEADLINE = 60.0  # of a condition that comes true by itself: then it is broken, not slow
 
 
@@ -27,10 +27,20 @@ def until(condition: Callable[[], bool]) -> None:
 def state_of(pid: int, tid: int | None = None) -> str:
     """The letter in /proc/PID/task/TID/stat; "" once it is gone."""
     try:
-        stat = Path(f"/proc/{pid}/task/{pid if tid is None else tid}/stat").read_text()
+        return _stat(pid, pid if tid is None else tid)[0]
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    return stat.rpartition(")")[2].split()[0]
+
+
+def parent_of(pid: int) -> int:
+    """The pid of a process's parent, by its stat."""
+    return int(_stat(pid, pid)[1])
+
+
+def _stat(pid: int, tid: int) -> list[str]:
+    """What stands in it behind the name."""
+    stat = Path(f"/proc/{pid}/task/{tid}/stat").read_text()
+    return stat.rpartition(")")[2].split()
 
 
 class Thread:
@@ -41,7 +51,7 @@ class Thread:
         process: Whose it is.
     """
 
-    def __init__(self, process: "Process", index: int, tid: int) -> None:
+    def __init__(self, process: "Family", index: int, tid: int) -> None:
         self.process = process
         self.index = index
         self.tid = tid
@@ -50,6 +60,11 @@ class Thread:
     def state(self) -> str:
         """The letter in its /proc/.../stat; "" once it is gone."""
         return state_of(self.process.pid, self.tid)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has exited, and its children have another parent."""
+        return self.state in ("", "Z", "X")
 
     def move(self, cpu: int) -> None:
         """Keeps it on one CPU."""
@@ -62,7 +77,7 @@ class Thread:
     def exit(self, code: int = 0) -> None:
         """Ends it alone. Its record has been built and sent when this returns."""
         self.process.order(self, "x", code)
-        until(lambda: self.state in ("", "Z", "X"))
+        until(lambda: self.ended)
 
     def exec(self) -> None:
         """It becomes the program `process.next_comm`, and the leader; the others are killed."""
@@ -83,18 +98,91 @@ class Thread:
         self.settle()
 
 
-class Process:
-    """One process, which waits in read(2) for orders.
+class Family:
+    """A process that waits in read(2) for orders, and those that it forks, which do the same.
+
+    Attributes:
+        pid: Its id.
+        threads: Those that it has, the leader first.
+    """
+
+    pid: int
+    threads: list[Thread]
+
+    def __init__(self, orders: Sequence[int], answers: int, indices: Iterator[int]) -> None:
+        self._orders = orders
+        self._answers = answers
+        self._indices = indices  # of the orders that are nobody's yet
+
+    @property
+    def leader(self) -> Thread:
+        return self.threads[0]
+
+    def thread(self, cpu: int | None = None) -> Thread:
+        """A new thread of it."""
+        made = self._start(self, "t")
+        self.threads.append(made)
+        if cpu is not None:
+            made.move(cpu)
+        made.settle()
+        self.threads[0].settle()
+        return made
+
+    def fork(self) -> "Child":
+        """A child of it."""
+        made = Child(self._orders, self._answers, self._indices)
+        made.threads = [self._start(made, "c")]
+        made.pid = made.leader.tid
+        made.leader.settle()
+        return made
+
+    def _start(self, of: "Family", what: str) -> Thread:
+        index = next(self._indices)
+        self.order(self.leader, what, index)
+        return Thread(of, index, self.answer())
+
+    def be_subreaper(self, on: bool) -> None:
+        """It is given the orphans below it from now on, or no more."""
+        self.order(self.leader, "r", on)
+        assert self.answer() == 0
+
+    def exit_group(self, thread: Thread, code: int = 0, signal_: int = 0) -> None:
+        """Ends all of it, by a thread's exit_group(2) or by a signal; it is a zombie then."""
+        if signal_:
+            os.kill(self.pid, signal_)
+        else:
+            self.order(thread, "g", code)
+        self.await_end()
+
+    def await_end(self) -> None:
+        """Waits until it is a zombie, or gone."""
+        until(lambda: all(one.ended for one in self.threads))
+
+    def order(self, thread: Thread, what: str, number: int = 0) -> None:
+        os.write(self._orders[thread.index], struct.pack("=ii", ord(what), number))
+
+    def answer(self) -> int:
+        told = os.read(self._answers, 4)
+        if len(told) < 4:
+            raise RuntimeError("the process has ended")
+        return int(struct.unpack("=i", told)[0])
+
+
+class Child(Family):
+    """A process that another one has forked. It ends with the `Process` at the latest.
+
+    The others of the family do not wait for it: if its parent is one of them it stays a zombie.
+    """
+
+
+class Process(Family):
+    """One process, made by this one.
 
     Args:
         comm: Its name, at most 15 characters.
         next_comm: Its name after an exec.
         cpu: Where it runs; None for anywhere.
         uid: Its user and group; None for this process's.
-
-    Attributes:
-        pid: Its id.
-        threads: Those that it has, the leader first.
     """
 
     def __init__(
@@ -106,8 +194,8 @@ class Process:
         uid: int | None = None,
     ) -> None:
         reading, writing = zip(*(os.pipe() for _ in range(THREADS)), strict=True)
-        self._answers, answering = os.pipe()
-        self._orders = writing
+        answers, answering = os.pipe()
+        super().__init__(writing, answers, iter(range(1, THREADS)))
         theirs = (answering, *reading)
         self._popen = subprocess.Popen(
             [_named(comm), _named(next_comm), *map(str, theirs)],
@@ -126,30 +214,6 @@ class Process:
             self.threads[0].move(cpu)
         self.threads[0].settle()
 
-    @property
-    def leader(self) -> Thread:
-        return self.threads[0]
-
-    def thread(self, cpu: int | None = None) -> Thread:
-        """A new thread of it."""
-        index = len(self.threads)
-        self.order(self.threads[0], "t", index)
-        made = Thread(self, index, self.answer())
-        self.threads.append(made)
-        if cpu is not None:
-            made.move(cpu)
-        made.settle()
-        self.threads[0].settle()
-        return made
-
-    def exit_group(self, thread: Thread, code: int = 0, signal_: int = 0) -> None:
-        """Ends all of it, by a thread's exit_group(2) or by a signal; it is a zombie then."""
-        if signal_:
-            os.kill(self.pid, signal_)
-        else:
-            self.order(thread, "g", code)
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-
     def await_end(self) -> None:
         """Waits until it is a zombie."""
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
@@ -162,15 +226,6 @@ class Process:
     def reap(self) -> None:
         """Waits for it as its parent: it is gone then."""
         self._popen.wait()
-
-    def order(self, thread: Thread, what: str, number: int = 0) -> None:
-        os.write(self._orders[thread.index], struct.pack("=ii", ord(what), number))
-
-    def answer(self) -> int:
-        told = os.read(self._answers, 4)
-        if len(told) < 4:
-            raise RuntimeError("the process has ended")
-        return int(struct.unpack("=i", told)[0])
 
     def __enter__(self) -> Self:
         return self
