@@ -30,8 +30,8 @@ class Machine:
     limit: float = 900
 
 
-#: User-Mode Linux has one CPU, whatever the machine has.
-ONE_CPU = frozenset({"two CPUs", "CPU hotplug"})
+#: User-Mode Linux has one CPU, whatever the machine has; Debian's counts no CPU time in version 1.
+UML = frozenset({"two CPUs", "CPU hotplug", "a cgroup that counts CPU time"})
 
 #: What came after 5.10.
 OLD = frozenset({"kernel.task_delayacct", "struct version 12", "other network namespaces"})
@@ -39,8 +39,8 @@ OLD = frozenset({"kernel.task_delayacct", "struct version 12", "other network na
 CLOUD = "linux-image-cloud-amd64"
 
 MACHINES = (
-    Machine("uml-6.1", "uml", "user-mode-linux", None, 13, ONE_CPU, 0.05),
-    Machine("uml-5.10", "uml", "user-mode-linux", "bullseye", 10, ONE_CPU | OLD, 0.05),
+    Machine("uml-6.1", "uml", "user-mode-linux", None, 13, UML, 0.05),
+    Machine("uml-5.10", "uml", "user-mode-linux", "bullseye", 10, UML | OLD, 0.05),
     Machine("qemu-6.12", "qemu", CLOUD, "bookworm-backports", 14, scale=0.02, limit=1800),
     Machine("qemu-7.3", "qemu", CLOUD, "trixie-backports", 17, scale=0.02, limit=1800),
     Machine("s390x", "cross", "gcc-s390x-linux-gnu"),
