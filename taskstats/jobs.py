@@ -451,7 +451,7 @@ class JobTracker:
         settled = [end for _, _, ends in due for end in ends] + several
         known = self._ancestry.is_known
         unknown = [pid for pid in {end.parent for end in settled} if not known(pid)]
-        overdue = [pid for pid in self._held if self._is_overdue(pid, now)]
+        overdue = list(self._overdue(now))
         try:
             if unknown or overdue:
                 self._ancestry.learn(unknown + overdue)
@@ -523,9 +523,14 @@ class JobTracker:
         self._in_hold -= sum(map(_records, ends))
         return ends
 
-    def _is_overdue(self, parent: int, now: int) -> bool:
-        since = self._held[parent][0].received
-        return not 0 <= now - since < self._patience_ns or self._in_hold > self._capacity
+    def _overdue(self, now: int) -> Iterator[int]:
+        """The parents that have been waited for too long, or for whom there is no more room."""
+        excess = self._in_hold - self._capacity
+        for parent, ends in self._held.items():  # the oldest first
+            if excess <= 0 and 0 <= now - ends[0].received < self._patience_ns:
+                return
+            excess -= sum(map(_records, ends))
+            yield parent
 
     def _last_try(self, parent: int) -> None:
         """Attributes those that have waited for a process for long, or gives them up."""

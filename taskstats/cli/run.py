@@ -19,8 +19,10 @@ from taskstats.client import Client
 from taskstats.delayacct import measured_delays
 from taskstats.errors import TaskstatsError
 from taskstats.exits import ExitListener
+from taskstats.fields import FIELDS
 from taskstats.jobs import JobTracker
 
+_FIRST_WITH_PROCESSES = FIELDS["ac_tgid"].since
 _REMEMBERED = 250_000  # processes for the tree, 50 MB
 _JOB = "run"
 
@@ -109,6 +111,11 @@ def run(
         json_file = stack.enter_context(_opened(json_path, append)) if json_path else None
         listener = stack.enter_context(ExitListener())
         client = stack.enter_context(Client())
+        version = client.pid().version
+        if version < _FIRST_WITH_PROCESSES:
+            raise click.ClickException(
+                f"struct version {version} does not name processes ({_FIRST_WITH_PROCESSES} does)"
+            )
         if delays:
             stack.enter_context(measured_delays())
         cgroup = OwnCgroup.find()
@@ -127,7 +134,7 @@ def run(
             usage = tracker.usage(_JOB, _tasks())
             costs = Costs(words, command.pid, ended, usage, cgroup_ns)
             if json_file:
-                about = formats.about("run", client.pid().version)
+                about = formats.about("run", version)
                 _write(json_file, formats.encode({**about, **costs.to_dict()}) + "\n")
             if text_file:
                 text = io.StringIO()
