@@ -120,7 +120,7 @@ class Ancestry(Generic[Owner]):
         """A process has ended; its pid may be another's from now on."""
         pid = end.pid
         self._ends[pid] = (*self._ends[pid], end) if pid in self._ends else (end,)
-        if pid in self._living:
+        if pid in self._living and pid not in self._roots:
             del self._living[pid]
 
     def remove(self, ends: Iterable[End[Owner]]) -> None:
@@ -135,6 +135,7 @@ class Ancestry(Generic[Owner]):
         owner: Owner | Unclear[Owner] | Waits | None
         if end.pid in self._roots and end.began + _ROUNDING >= self._roots[end.pid][1]:
             owner, _ = self._roots.pop(end.pid)
+            self._living.pop(end.pid, None)
         elif end.parent in self._ends:
             owner = self._of_child(end, self._ends[end.parent])
         else:
@@ -152,21 +153,19 @@ class Ancestry(Generic[Owner]):
     ) -> Owner | Unclear[Owner] | Waits | None:
         """Whose it is, where processes of its parent's pid have ended lately."""
         # Who ended well before it was not its parent; who was the first to end well after it was.
-        candidates = []
+        owners = []
         for one in parents:
             if one.received >= end.received - DISORDER_NS and one.began <= end.began + _ROUNDING:
-                candidates.append(one)
+                if not one.settled:
+                    return WAITS
+                owners.append(one.owner)
                 if one.received > end.received + DISORDER_NS:
                     break
         else:
             living = self._of_living(end.parent, end.began)
-            if not candidates:
-                return living
             if not isinstance(living, Waits):
-                return _agreed([*(one.owner for one in candidates), living])
-        if not all(one.settled for one in candidates):
-            return WAITS
-        return _agreed([one.owner for one in candidates])
+                owners.append(living)
+        return _agreed(owners) if owners else WAITS
 
     # -- the living
 

@@ -288,7 +288,8 @@ class JobTracker:
                 cannot be told apart. None if that is the root, or nobody.
 
         Raises:
-            ValueError: There is such a job, or it has this root.
+            ValueError: There is such a job, or one with this root; or the root of one would be the
+                subreaper of another.
         """
         self._begin(root, id, subreaper, attached=False)
 
@@ -302,8 +303,8 @@ class JobTracker:
         roots = {job.root for job in self._jobs.values()}
         if root in roots:
             raise ValueError(f"process {root} is the root of a job already")
-        if subreaper in roots:
-            raise ValueError(f"process {subreaper} is the root of a job, and inherits for that")
+        if subreaper in roots or root in {job.subreaper for job in self._jobs.values()}:
+            raise ValueError("the root of one job cannot inherit the orphans of another")
         job = _Job(id, root, subreaper, attached)
         outer = self._ancestry.own(root, job, subreaper)
         job.outer = outer if isinstance(outer, _Job) else None

@@ -340,6 +340,7 @@ def test_what_ended_before_it_was_attached_to_is_unknown() -> None:
         (lambda t: t.start(11, "a"), ValueError),
         (lambda t: t.start(10, "b"), ValueError),
         (lambda t: t.start(30, "b", subreaper=10), ValueError),
+        (lambda t: t.start(5, "b", subreaper=6) or t.start(6, "c"), ValueError),
         (lambda t: t.usage("b"), KeyError),
         (lambda t: t.close("b"), KeyError),
         (lambda t: t.usage("a", [1]), ValueError),
