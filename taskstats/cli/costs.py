@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from taskstats import launch, tree
+from taskstats.cli import gnu_time
 from taskstats.jobs import Usage
 from taskstats.totals import Totals
 
@@ -92,6 +93,25 @@ class Costs:
         """CPU time by the records of one command name."""
         own = any(one.pid == self.pid and one.comm == comm for one in self.usage.processes)
         return cpu_ns(self.usage.commands[comm]) - (self.before_ns if own else 0)
+
+    def gnu_values(self) -> gnu_time.Values:
+        """The figures of GNU time, which are wait4's; but the largest size that anybody knows."""
+        used = self.ended.usage
+        peaks = used.max_rss_bytes or 0, self.usage.total.peak_rss_bytes or 0
+        return gnu_time.Values(
+            wall_seconds=self.ended.wall_ns / 1e9,
+            user_seconds=used.user_ns / 1e9,
+            system_seconds=used.system_ns / 1e9,
+            max_rss_bytes=max(peaks) or None,
+            status=self.ended.status,
+            minor_faults=used.minor_faults,
+            major_faults=used.major_faults,
+            voluntary_switches=used.voluntary_switches,
+            involuntary_switches=used.involuntary_switches,
+            block_inputs=used.block_inputs,
+            block_outputs=used.block_outputs,
+            words=tuple(self.words),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, ready for JSON."""

@@ -1,100 +1,180 @@
-"""`--format` as GNU time has it (time(1)): a line with the figures that it names."""
+"""The format of GNU time's --format (time(1)): parsed before the command runs, rendered after.
+
+Units and digits are GNU's, with three differences. What GNU time does not know (it writes `?` and
+goes on), and what Linux never counts (it writes 0), is refused by `parse`. A figure that is not to
+be had is written `?`, and so is the exit status of a command that a signal ended (it writes 0).
+"""
 
 import os
 import resource
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 
-from taskstats.cli.costs import Costs
-
-#: A piece of the line: text as it stands, or what makes it.
-Piece = str | Callable[[Costs], str]
-
-
-def _seconds(ns: int) -> str:
-    """Hundredths, rounded down as there."""
-    return f"{ns // 10**9}.{ns // 10**7 % 100:02}"
+_UNKNOWN = "?"
 
 
-def _clock(costs: Costs) -> str:
-    ns = costs.ended.wall_ns
-    minutes, seconds = divmod(ns // 10**9, 60)
-    hours, of_hour = divmod(minutes, 60)
-    if hours:
-        return f"{hours}:{of_hour:02}:{seconds:02}"
-    return f"{minutes}:{seconds:02}.{ns // 10**7 % 100:02}"
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What a command cost. None stands for what is not to be had.
+
+    Attributes:
+        wall_seconds: From its start to its end.
+        user_seconds: CPU time in user mode.
+        system_seconds: CPU time in the kernel.
+        max_rss_bytes: The largest resident set that one of its processes had.
+        status: Its wait status, as waitpid(2) gives it.
+        minor_faults: Page faults without I/O.
+        major_faults: Those with I/O.
+        voluntary_switches: Context switches because it waited.
+        involuntary_switches: Those because its time was up, or another was more urgent.
+        block_inputs: Blocks of 512 bytes read from storage.
+        block_outputs: Those written.
+        words: The command.
+    """
+
+    wall_seconds: float
+    user_seconds: float
+    system_seconds: float
+    max_rss_bytes: int | None
+    status: int
+    minor_faults: int | None
+    major_faults: int | None
+    voluntary_switches: int | None
+    involuntary_switches: int | None
+    block_inputs: int | None
+    block_outputs: int | None
+    words: tuple[str, ...]
 
 
-def _percent(costs: Costs) -> str:
-    used, wall = (ns // 10**6 for ns in (costs.wait4_ns, costs.ended.wall_ns))
-    return f"{used * 100 // wall}%" if wall else "?%"
+#: Literal text, or what writes a figure.
+Part = str | Callable[[Values], str]
 
 
-def _peak(costs: Costs) -> str:
-    peaks = costs.usage.total.peak_rss_bytes, costs.ended.usage.max_rss_bytes
-    largest = max(peak or 0 for peak in peaks)
-    return str(largest // 1024) if largest else "?"
+def parse(text: str) -> tuple[Part, ...]:
+    """The parts of a format.
+
+    Raises:
+        ValueError: It has a specifier or an escape that there is not, or one of a figure that
+            Linux does not count; the message is for people.
+    """
+    return tuple(_parts(text))
 
 
-def _status(costs: Costs) -> str:
-    """As a shell has it; there, a signal is 0."""
-    status = costs.ended.status
-    return str(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+def render(parts: tuple[Part, ...], values: Values) -> str:
+    """The line that GNU time would write, without the newline at its end."""
+    return "".join(part if isinstance(part, str) else part(values) for part in parts)
 
 
-#: What can be named: letter -> what makes it.
-_FIGURES: Mapping[str, Callable[[Costs], str]] = {
-    "%": lambda _: "%",
-    "C": lambda costs: " ".join(costs.words),
-    "E": _clock,
-    "F": lambda costs: str(costs.ended.usage.major_faults),
-    "I": lambda costs: str(costs.ended.usage.block_inputs),
-    "M": _peak,
-    "O": lambda costs: str(costs.ended.usage.block_outputs),
-    "P": _percent,
-    "R": lambda costs: str(costs.ended.usage.minor_faults),
-    "S": lambda costs: _seconds(costs.ended.system_ns),
-    "U": lambda costs: _seconds(costs.ended.user_ns),
-    "Z": lambda _: str(resource.getpagesize()),
-    "c": lambda costs: str(costs.ended.usage.involuntary_switches),
-    "e": lambda costs: _seconds(costs.ended.wall_ns),
-    "w": lambda costs: str(costs.ended.usage.voluntary_switches),
-    "x": _status,
-}
+def _parts(text: str) -> Iterator[Part]:
+    characters = iter(text)
+    for character in characters:
+        if character == "%":
+            yield _specified(next(characters, ""))
+        elif character == "\\":
+            yield _escaped(next(characters, ""))
+        else:
+            yield character
 
-#: What GNU time prints as 0, since Linux counts it nowhere (getrusage(2)).
-_UNCOUNTED = "DKWXkprst"
+
+def _specified(name: str) -> Part:
+    if name in SPECIFIERS:
+        return SPECIFIERS[name]
+    known = f"known are {' '.join(f'%{one}' for one in SPECIFIERS)}"
+    if name in UNCOUNTED:
+        raise ValueError(f"%{name} is {UNCOUNTED[name]}, which Linux does not count; {known}")
+    if not name:
+        raise ValueError(f"a % stands at the end (%% writes one); {known}")
+    raise ValueError(f"there is no %{name}; {known}")
+
+
+def _escaped(name: str) -> str:
+    if name in _ESCAPES:
+        return _ESCAPES[name]
+    known = r"known are \t \n \\"
+    if not name:
+        raise ValueError(f"a \\ stands at the end (\\\\ writes one); {known}")
+    raise ValueError(f"there is no \\{name}; {known}")
+
 
 _ESCAPES = {"t": "\t", "n": "\n", "\\": "\\"}
 
 
-def parse(text: str) -> Sequence[Piece]:
-    """The pieces of a format.
-
-    Raises:
-        ValueError: It names what there is not.
-    """
-    pieces: list[Piece] = []
-    characters = iter(text)
-    for character in characters:
-        if character not in "%\\":
-            pieces.append(character)
-            continue
-        letter = next(characters, "")
-        if character == "\\":
-            pieces.append(_ESCAPES.get(letter, character + letter))
-        elif letter in _FIGURES:
-            pieces.append(_FIGURES[letter])
-        else:
-            raise ValueError(_refusal(letter))
-    return pieces
+# ---- figures: summarize in time.c of GNU time 1.9 --------------------------------------------
 
 
-def _refusal(letter: str) -> str:
-    if letter and letter in _UNCOUNTED:
-        return f"%{letter} is counted nowhere in Linux; GNU time prints 0"
-    return f"no figure %{letter}; there are {' '.join('%' + one for one in _FIGURES)}"
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000)
 
 
-def line(pieces: Sequence[Piece], costs: Costs) -> str:
-    """The line."""
-    return "".join(piece if isinstance(piece, str) else piece(costs) for piece in pieces)
+def _in_hundredths(seconds: float) -> str:
+    hundredths = _microseconds(seconds) // 10_000
+    return f"{hundredths // 100}.{hundredths % 100:02}"
+
+
+def _on_the_clock(values: Values) -> str:
+    hundredths = _microseconds(values.wall_seconds) // 10_000
+    minutes, seconds = divmod(hundredths // 100, 60)
+    if minutes >= 60:
+        return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+    return f"{minutes}:{seconds:02}.{hundredths % 100:02}"
+
+
+def _cpu_share(values: Values) -> str:
+    """Percent; of times cut to milliseconds each, unless it took less than one."""
+    unit = 1000 if _microseconds(values.wall_seconds) >= 1000 else 1
+    wall, user, system = (
+        _microseconds(seconds) // unit
+        for seconds in (values.wall_seconds, values.user_seconds, values.system_seconds)
+    )
+    return f"{(user + system) * 100 // wall}%" if wall else f"{_UNKNOWN}%"
+
+
+def _kilobytes(values: Values) -> str:
+    return _UNKNOWN if values.max_rss_bytes is None else str(values.max_rss_bytes // 1024)
+
+
+def _exit_status(values: Values) -> str:
+    return str(os.WEXITSTATUS(values.status)) if os.WIFEXITED(values.status) else _UNKNOWN
+
+
+def _count(number: int | None) -> str:
+    return _UNKNOWN if number is None else str(number)
+
+
+#: What there is, in the order in which messages list it.
+SPECIFIERS: Mapping[str, Part] = MappingProxyType(
+    {
+        "e": lambda values: _in_hundredths(values.wall_seconds),
+        "E": _on_the_clock,
+        "U": lambda values: _in_hundredths(values.user_seconds),
+        "S": lambda values: _in_hundredths(values.system_seconds),
+        "P": _cpu_share,
+        "M": _kilobytes,
+        "F": lambda values: _count(values.major_faults),
+        "R": lambda values: _count(values.minor_faults),
+        "c": lambda values: _count(values.involuntary_switches),
+        "w": lambda values: _count(values.voluntary_switches),
+        "I": lambda values: _count(values.block_inputs),
+        "O": lambda values: _count(values.block_outputs),
+        "x": _exit_status,
+        "C": lambda values: " ".join(values.words),
+        "Z": lambda _: str(resource.getpagesize()),
+        "%": "%",
+    }
+)
+
+#: What GNU time has besides. No kernel fills these members of struct rusage (getrusage(2)).
+UNCOUNTED: Mapping[str, str] = MappingProxyType(
+    {
+        "D": "the average size of unshared data",
+        "K": "the average memory use",
+        "p": "the average size of unshared stacks",
+        "t": "the average resident set",
+        "X": "the average size of shared text",
+        "r": "the number of socket messages received",
+        "s": "the number of socket messages sent",
+        "k": "the number of signals delivered",
+        "W": "the number of times it was swapped out",
+    }
+)

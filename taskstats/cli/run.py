@@ -57,7 +57,7 @@ class _TimeFormat(click.ParamType):  # type: ignore[type-arg]
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Sequence[gnu_time.Piece]:
+    ) -> tuple[gnu_time.Part, ...]:
         try:
             return gnu_time.parse(value)
         except ValueError as error:
@@ -71,7 +71,7 @@ class _TimeFormat(click.ParamType):  # type: ignore[type-arg]
 @click.option("--tree", "with_tree", is_flag=True, help="The processes too, those alike as one.")
 @click.option(
     "--format",
-    "pieces",
+    "parts",
     type=_TimeFormat(),
     metavar="TEXT",
     help="A line of figures instead, as GNU time's: '%e %U %S %M'.",
@@ -84,7 +84,7 @@ def run(
     append: bool,
     json_path: str | None,
     with_tree: bool,
-    pieces: Sequence[gnu_time.Piece] | None,
+    parts: tuple[gnu_time.Part, ...] | None,
     delays: bool,
     user: pwd.struct_passwd | None,
     words: Sequence[str],
@@ -138,10 +138,10 @@ def run(
                 _write(json_file, formats.encode({**about, **costs.to_dict()}) + "\n")
             if text_file:
                 text = io.StringIO()
-                _tell(costs, text, pieces, with_tree)
+                _tell(costs, text, parts, with_tree)
                 _write(text_file, text.getvalue())
             else:
-                _tell(costs, sys.stderr, pieces, with_tree)
+                _tell(costs, sys.stderr, parts, with_tree)
         except (TaskstatsError, OSError) as error:  # the command has run: its status stands
             errors.told(error).show()
     launch.die_like(ended.status)
@@ -184,11 +184,11 @@ def _write(file: io.FileIO, text: str) -> None:
 
 
 def _tell(
-    costs: Costs, text: TextIO, pieces: Sequence[gnu_time.Piece] | None, with_tree: bool
+    costs: Costs, text: TextIO, parts: tuple[gnu_time.Part, ...] | None, with_tree: bool
 ) -> None:
     """Writes the report, or the line that was asked for instead."""
-    if pieces is not None:
-        text.write(gnu_time.line(pieces, costs) + "\n")
+    if parts is not None:
+        text.write(gnu_time.render(parts, costs.gnu_values()) + "\n")
         return
     console = formats.console(text)
     width = console.width if text.isatty() else None

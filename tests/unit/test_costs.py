@@ -7,6 +7,7 @@ import signal
 import pytest
 from support.costs import TOTAL, S, costs, process
 
+from taskstats import launch
 from taskstats.cli import report
 from taskstats.cli.costs import Costs
 from taskstats.jobs import LivingProcess
@@ -42,6 +43,14 @@ def test_who_is_believed(
 def test_by_a_cgroup_what_lives_on_is_in_it_and_no_teardown() -> None:
     living = LivingProcess(20, 1, "daemon", 1, S, 1000, None)
     assert costs(cgroup_ns=3 * S, living=(living,)).teardown_ns == S
+
+
+def test_of_two_largest_sizes_the_larger_is_gnu_times() -> None:
+    one = costs()
+    values = one.gnu_values()
+    assert (values.max_rss_bytes, values.user_seconds, values.words) == (2 << 20, 1, one.words)
+    ended = dataclasses.replace(one.ended, usage=launch.Usage(max_rss_bytes=5 << 20))
+    assert dataclasses.replace(one, ended=ended).gnu_values().max_rss_bytes == 5 << 20
 
 
 def test_the_line_of_totals() -> None:

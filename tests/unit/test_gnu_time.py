@@ -1,72 +1,199 @@
-"""`--format`: GNU time's figures, in its digits."""
+"""--format as GNU time has it: against GNU time itself, and what is refused."""
 
-import dataclasses
-import re
+import os
+import random
 import shutil
 import subprocess
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from support.costs import costs
+from support import compiled
 
-from taskstats import launch
 from taskstats.cli import gnu_time
+from taskstats.cli.gnu_time import SPECIFIERS, UNCOUNTED, Values
 
-MS = 1_000_000
+GNU_TIME = shutil.which("time") or "time"
+EVERY = "|".join(f"%{name}" for name in SPECIFIERS)
+WORDS = ("/bin/true", "two  words", "50%")
+
+SOME = Values(
+    wall_seconds=1.25,
+    user_seconds=0.75,
+    system_seconds=0.5,
+    max_rss_bytes=3_000_000,
+    status=3 << 8,
+    minor_faults=11,
+    major_faults=12,
+    voluntary_switches=13,
+    involuntary_switches=14,
+    block_inputs=15,
+    block_outputs=16,
+    words=WORDS,
+)
 
 
-def written(text: str, **usage: Any) -> str:
-    made = costs()
-    wall = usage.pop("wall_ns", 2000 * MS)
-    status = usage.pop("status", 0)
-    ended = launch.Ended(status, wall, launch.Usage(**usage), launch.Usage())
-    return gnu_time.line(gnu_time.parse(text), dataclasses.replace(made, ended=ended))
+def rendered(text: str, values: Values = SOME) -> str:
+    return gnu_time.render(gnu_time.parse(text), values)
+
+
+# ---- beside GNU time -------------------------------------------------------------------------
+
+
+def is_gnu_time() -> bool:
+    """Busybox has a `time` too, which does not say so."""
+    try:
+        told = subprocess.run([GNU_TIME, "--version"], capture_output=True, text=True)
+    except FileNotFoundError:
+        return False
+    return "GNU" in told.stdout
+
+
+@pytest.fixture(scope="module")
+def preloaded() -> Path:
+    if not is_gnu_time():
+        pytest.skip("GNU time is not installed (Debian: time)")
+    return compiled.program("same_usage", Path(compiled.__file__).parent, "-shared", "-fPIC")
+
+
+def told_by_gnu_time(preloaded: Path, text: str, values: Values) -> str:
+    """What GNU time writes on exactly these values, without what it says of the status."""
+    times = (values.wall_seconds, values.user_seconds, values.system_seconds)
+    counts = (
+        values.status,
+        (values.max_rss_bytes or 0) // 1024,
+        values.minor_faults,
+        values.major_faults,
+        values.voluntary_switches,
+        values.involuntary_switches,
+        values.block_inputs,
+        values.block_outputs,
+    )
+    usage = [*(round(seconds * 1_000_000) for seconds in times), *counts]
+    told = subprocess.run(
+        [GNU_TIME, "-q", "-f", text, *values.words],
+        env={"LD_PRELOAD": str(preloaded), "USAGE": " ".join(map(str, usage))},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return told.stderr.removesuffix("\n")
 
 
 @pytest.mark.parametrize(
-    ("text", "usage", "line"),
+    ("wall", "user", "system"),
     [
-        ("%e", {"wall_ns": 1_239_999_999}, "1.23"),
-        ("%E", {"wall_ns": 61_050 * MS}, "1:01.05"),
-        ("%E", {"wall_ns": 3_661_900 * MS}, "1:01:01"),
-        ("%U %S", {"user_ns": 10 * MS, "system_ns": 1_509 * MS}, "0.01 1.50"),
-        ("%P", {"user_ns": 999 * MS, "wall_ns": 2000 * MS}, "49%"),
-        ("%P", {"wall_ns": 999_999}, "?%"),
-        ("%M", {"max_rss_bytes": 5 << 20}, "5120"),
-        ("%M", {"max_rss_bytes": None}, "2048"),  # the records' own
-        ("%F %R %w %c", {"major_faults": 1, "minor_faults": 2, "voluntary_switches": 3}, "1 2 3 0"),
-        ("%I %O", {"block_inputs": 8, "block_outputs": 16}, "8 16"),
-        ("%x", {"status": 0x300}, "3"),
-        ("%x", {"status": 9}, "137"),
-        ("%C|100%%", {}, "make -j4|100%"),
-        (r"a\tb\nc\\d\e", {}, "a\tb\nc\\d\\e"),
+        (0, 0, 0),
+        (0, 5, 5),  # no share can be told
+        (0.000_999, 0.000_998, 0.5),  # of less than a millisecond, to the microsecond
+        (0.001, 0.001_999, 0.000_999),
+        (0.29, 0.57, 1.13),  # * 100 is less than a whole number
+        (0.009_999, 0.009_999, 0.01),
+        (59.999_999, 30, 29.999_999),
+        (60, 60, 60),
+        (3599.999_999, 1, 1),
+        (3600, 7200, 0.5),
+        (360_000.25, 1, 1),
     ],
 )
-def test_figures(text: str, usage: dict[str, Any], line: str) -> None:
-    assert written(text, **usage) == line
+def test_times_as_gnu_time_writes_them(
+    preloaded: Path, wall: float, user: float, system: float
+) -> None:
+    values = replace(SOME, wall_seconds=wall, user_seconds=user, system_seconds=system)
+    assert rendered(EVERY, values) == told_by_gnu_time(preloaded, EVERY, values)
 
 
-@pytest.mark.parametrize("letter", gnu_time._UNCOUNTED)
-def test_what_linux_does_not_count_is_no_zero(letter: str) -> None:
-    with pytest.raises(ValueError, match=f"%{letter} is counted nowhere"):
-        gnu_time.parse(f"%e %{letter}")
+def test_any_values_as_gnu_time_writes_them(preloaded: Path) -> None:
+    chosen = random.Random(1)
+    for _ in range(100):
+        wall, user, system = (chosen.randrange(10 ** chosen.randrange(1, 12)) for _ in range(3))
+        if wall < 1000:  # there GNU time leaves out whole seconds of CPU time
+            user, system = user % 1_000_000, system % 1_000_000
+        counts = [chosen.randrange(10 ** chosen.randrange(1, 12)) for _ in range(7)]
+        values = Values(
+            wall / 1e6,
+            user / 1e6,
+            system / 1e6,
+            counts[0],
+            chosen.randrange(256) << 8,
+            *counts[1:],
+            words=WORDS,
+        )
+        assert rendered(EVERY, values) == told_by_gnu_time(preloaded, EVERY, values)
 
 
-@pytest.mark.parametrize("text", ["%", "%e %y", "100%", "%é"])
-def test_what_there_is_not(text: str) -> None:
-    with pytest.raises(ValueError, match="no figure"):
+def test_text_as_gnu_time_writes_it(preloaded: Path) -> None:
+    text = r"a\tb\nc\\n%%e %e%%\\"
+    assert rendered(text) == told_by_gnu_time(preloaded, text, SOME)
+
+
+def test_a_signal_leaves_no_exit_status(preloaded: Path) -> None:
+    killed = replace(SOME, status=9)
+    assert told_by_gnu_time(preloaded, "%x", killed) == "0"
+    assert rendered("%x", killed) == "?"
+
+
+def test_gnu_time_has_these_besides_and_writes_0(preloaded: Path) -> None:
+    text = "".join(f"%{name}" for name in UNCOUNTED)
+    assert told_by_gnu_time(preloaded, text, SOME) == "0" * len(UNCOUNTED)
+
+
+# ---- by itself -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("%e %U %S %M", "1.25 0.75 0.50 2929"),
+        ("%E %P", "0:01.25 100%"),
+        ("%F %R %w %c %I %O %x", "12 11 13 14 15 16 3"),
+        ("%C", "/bin/true two  words 50%"),
+        ("%Z", str(os.sysconf("SC_PAGE_SIZE"))),
+        ("", ""),
+        (r"%%\t\n\\é", "%\t\n\\é"),
+    ],
+)
+def test_rendered(text: str, expected: str) -> None:
+    assert rendered(text) == expected
+
+
+def test_a_command_is_never_read_as_a_format() -> None:
+    assert rendered("%C", replace(SOME, words=("%e", r"\n"))) == r"%e \n"
+
+
+def test_what_is_not_to_be_had_is_no_0() -> None:
+    nothing = replace(
+        SOME,
+        max_rss_bytes=None,
+        minor_faults=None,
+        major_faults=None,
+        voluntary_switches=None,
+        involuntary_switches=None,
+        block_inputs=None,
+        block_outputs=None,
+    )
+    assert rendered("%M %R %F %w %c %I %O", nothing) == "? ? ? ? ? ? ?"
+    assert rendered("%M %R", replace(nothing, max_rss_bytes=0, minor_faults=0)) == "0 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("%e %q", "there is no %q; known are %e %E "),
+        ("%e %", "a % stands at the end (%% writes one); known are %e "),
+        ("%%%", "a % stands at the end (%% writes one); known are %e "),
+        ("% e", "there is no % ; known are %e "),
+        (r"\a", r"there is no \a; known are \t \n \\"),
+        ("%e\\", r"a \ stands at the end (\\ writes one); known are \t \n \\"),
+        ("%K", "%K is the average memory use, which Linux does not count; known are %e "),
+    ],
+)
+def test_refused_before_anything_runs(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match="known are") as refused:
         gnu_time.parse(text)
+    assert str(refused.value).startswith(told)
 
 
-@pytest.mark.skipif(not shutil.which("time"), reason="GNU time is not here")
-def test_gnu_time_has_the_same_shape() -> None:
-    """All figures that both have, for a command of which most are the same each time."""
-    text = "%e|%E|%U|%S|%P|%F|%R|%c|%w|%x|%C|%Z|%%"
-    command = ["sh", "-c", "exit 3"]
-    path = shutil.which("time")
-    done = subprocess.run([path, "-f", text, *command], capture_output=True, text=True)  # type: ignore[list-item]
-    theirs = done.stderr.splitlines()[-1]
-    made = dataclasses.replace(costs(status=0x300), words=command)
-    ours = gnu_time.line(gnu_time.parse(text), made)
-    assert re.sub(r"\d+", "0", ours) == re.sub(r"\d+", "0", theirs)
-    assert ours.split("|")[9:] == theirs.split("|")[9:]
+@pytest.mark.parametrize("name", UNCOUNTED)
+def test_what_linux_never_counts_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^%{name} is .*, which Linux does not count"):
+        gnu_time.parse(f"%e %{name}")
