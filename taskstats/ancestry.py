@@ -89,6 +89,10 @@ class Ancestry(Generic[Owner]):
 
     # -- roots
 
+    def is_root(self, pid: int) -> bool:
+        """Whether it is a root that lives, as far as is heard."""
+        return pid in self._roots
+
     def own(self, pid: int, owner: Owner, subreaper: int | None) -> Owner | Unclear[Owner] | None:
         """Makes a process a root; says whose it was before, as far as can be told."""
         self.learn({pid})
@@ -120,7 +124,13 @@ class Ancestry(Generic[Owner]):
         """A process has ended; its pid may be another's from now on."""
         pid = end.pid
         self._ends[pid] = (*self._ends[pid], end) if pid in self._ends else (end,)
-        if pid in self._living and pid not in self._roots:
+        if pid in self._roots:
+            owner, began = self._roots[pid]
+            if end.began + _ROUNDING < began:
+                return  # of one that had the pid before
+            del self._roots[pid]
+            end.owner, end.settled = owner, True
+        if pid in self._living:
             del self._living[pid]
 
     def remove(self, ends: Iterable[End[Owner]]) -> None:
@@ -133,10 +143,9 @@ class Ancestry(Generic[Owner]):
     def settle(self, end: End[Owner]) -> Owner | Unclear[Owner] | Waits | None:
         """Finds whose it is; if that can be told, it stands there from now on."""
         owner: Owner | Unclear[Owner] | Waits | None
-        if end.pid in self._roots and end.began + _ROUNDING >= self._roots[end.pid][1]:
-            owner, _ = self._roots.pop(end.pid)
-            self._living.pop(end.pid, None)
-        elif end.parent in self._ends:
+        if end.settled:  # a root
+            return end.owner
+        if end.parent in self._ends:
             owner = self._of_child(end, self._ends[end.parent])
         else:
             owner, began = self._living.get(end.parent, (WAITS, 0))

@@ -1,6 +1,6 @@
 """JobTracker: the records of exits, attributed to the jobs that they are of. No I/O."""
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -255,6 +255,7 @@ class JobTracker:
         self._line: deque[tuple[int, Batch, list[int], list[_End]]] = deque()  # not yet due
         self._late: deque[tuple[int, list[_End]]] = deque()  # children's records may be on the way
         self._in_line = 0
+        self._several: defaultdict[int, deque[_End]] = defaultdict(deque)  # by pid; in the fold
         self._held: dict[int, list[_End]] = {}  # by the pid of the parent they need
         self._in_hold = 0
 
@@ -288,8 +289,8 @@ class JobTracker:
                 cannot be told apart. None if that is the root, or nobody.
 
         Raises:
-            ValueError: There is such a job, or one with this root; or the root of one would be the
-                subreaper of another.
+            ValueError: There is such a job, or one with this root, whose end has not been heard of;
+                or the root of one would be the subreaper of another.
         """
         self._begin(root, id, subreaper, attached=False)
 
@@ -300,10 +301,10 @@ class JobTracker:
     def _begin(self, root: int, id: Hashable, subreaper: int | None, *, attached: bool) -> None:  # noqa: A002
         if id in self._jobs:
             raise ValueError(f"there is a job {id!r} already")
-        roots = {job.root for job in self._jobs.values()}
-        if root in roots:
-            raise ValueError(f"process {root} is the root of a job already")
-        if subreaper in roots or root in {job.subreaper for job in self._jobs.values()}:
+        if self._ancestry.is_root(root):
+            raise ValueError(f"process {root} is the root of a job, and has not ended yet")
+        heirs = {job.subreaper for job in self._jobs.values()}
+        if root in heirs or (subreaper is not None and self._ancestry.is_root(subreaper)):
             raise ValueError("the root of one job cannot inherit the orphans of another")
         job = _Job(id, root, subreaper, attached)
         outer = self._ancestry.own(root, job, subreaper)
@@ -404,13 +405,16 @@ class JobTracker:
         add, holds = self._ancestry.add, self._fold.holds
         for row, values in enumerate(_PICKER.rows(batch.data)):
             flags, _, _, _, ppid, began, tgid, _, _, _ = values
-            if flags & (LAST | PAIRED) == LAST and not holds(tgid):
+            if flags & LAST:
                 end: _End = End(tgid, ppid, began, received, values)
                 add(end)
+            if flags & (LAST | PAIRED) == LAST and not holds(tgid):
                 alone.append(row)
                 ends.append(end)
             else:
                 others.append(row)
+                if flags & LAST:
+                    self._several[tgid].append(end)
             if flags & LOST_BEFORE:
                 self._lose(batch.columns["lost_before"][row])
         self._line.append((received, batch, alone, ends))
@@ -446,9 +450,7 @@ class JobTracker:
     def _settle(self, now: int, processes: list[Process]) -> None:
         """Attributes what has waited long enough."""
         due = list(self._due(now))
-        several = [_end_of(process) for process in processes]
-        for end in several:
-            self._ancestry.add(end)
+        several = [self._end_of(process) for process in processes]
         settled = [end for _, _, ends in due for end in ends] + several
         known = self._ancestry.is_known
         unknown = [pid for pid in {end.parent for end in settled} if not known(pid)]
@@ -467,6 +469,15 @@ class JobTracker:
             self._late.append((now, settled))
             while self._late[0][0] < now - 2 * DISORDER_NS:
                 self._ancestry.remove(self._late.popleft()[1])
+
+    def _end_of(self, process: Process) -> _End:
+        """The end of a process of several threads, now that these are known."""
+        ends = self._several[process.pid]
+        end = ends.popleft()
+        if not ends:
+            del self._several[process.pid]
+        end.about = process
+        return end
 
     def _due(self, now: int) -> Iterator[tuple[Batch, list[int], list[_End]]]:
         while self._line:
@@ -594,11 +605,6 @@ class JobTracker:
             elapsed_us=first.ac_tgetime,
             peak_rss_bytes=max(record.hiwater_rss for record in records) * 1024 or None,
         )
-
-
-def _end_of(process: Process) -> _End:
-    record = process.record
-    return End(process.pid, process.ppid, record.ac_btime64, record.received_ns or 0, process)
 
 
 def _records(end: _End) -> int:

@@ -165,8 +165,11 @@ _BURN = "import time\nwhile time.process_time() < 0.2: pass\n"
 
 
 def test_an_orphan_that_ends_before_the_command_is_counted() -> None:
-    # The pipe ends when the orphan has.
-    made = launched.run(*launched.shell(f'("{PYTHON}" -c "$1" &) | cat', _BURN))
+    # It is gone for the shell once it has been reaped, which only we can do.
+    begin = f'pid=$("{PYTHON}" -c "$1" >&2 & echo $!)'
+    made = launched.run(
+        *launched.shell(f"{begin}; while kill -0 $pid 2>&-; do sleep 0.01; done", _BURN)
+    )
     told = launched.cost(made.stderr)["usage"]
     assert told["user_ns"] + told["system_ns"] >= 180_000_000
 
