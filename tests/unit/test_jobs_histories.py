@@ -146,11 +146,13 @@ def test_where_nothing_is_said_to_be_missing_nothing_is(history: History) -> Non
 @given(history=late_histories)
 @settings(max_examples=300, deadline=None)
 def test_without_losses_nothing_is_uncertain(history: History) -> None:
-    """No pid has two owners at once, each parent's end is heard, and no subreaper is named."""
+    """Each parent's end is heard, and no subreaper is named; but a pid may have two owners."""
     played = Played(history, asks=True)
     if not history.lost:
         t = played.tracker
-        assert (t.unattributed, t.ambiguous, t.evicted) == (0, 0, 0)
+        assert (t.unattributed, t.evicted) == (0, 0)
+        owners = Counter(ended.process.tgid for ended, _ in played.heard if ended.last)
+        assert t.ambiguous == 0 or max(owners.values()) > 1
 
 
 @given(history=histories())
