@@ -140,6 +140,15 @@ def _proc(view: host.View) -> Check:
     return Check("proc", state, host.VIEWS[view], why, mends.for_proc(view, "doctor"))
 
 
+#: For whom the switch is at 1.
+_WHOSE: dict[delayacct.Standing, str] = {
+    "nobody": "",
+    "holder": ", on for a running `taskstats run --delays`",
+    "leftover": ", left by a `taskstats run --delays` that was killed; before it was 0",
+    "hidden": ", on for a `taskstats run --delays`; root is told whether that still runs",
+}
+
+
 def _delays(own: Record | None) -> Check:
     why = "delays are absent, not zero; it covers only processes started after"
     switch = host.task_delayacct()
@@ -151,14 +160,11 @@ def _delays(own: Record | None) -> Check:
     if switch is None:
         finding = "no kernel.task_delayacct (before Linux 5.14, or no CONFIG_TASK_DELAY_ACCT)"
     else:
-        finding = "kernel.task_delayacct=1"
-        state = delayacct.state()
-        if state == "left":
-            finding += ", left on by `taskstats run --delays`, which was killed"
-            mend = mends.for_delays_left_on(str(delayacct.RECORD))
-            return Check("delays", "warn", finding, why, mend)
-        if state == "held":
-            finding += ", while `taskstats run --delays` runs"
+        standing = delayacct.standing()
+        finding = f"kernel.task_delayacct=1{_WHOSE[standing]}"
+        if standing == "leftover":
+            why = "every process made until it is put back is measured, for nobody"
+            return Check("delays", "warn", finding, why, delayacct.for_leftover())
     if own is not None and own.delays_measured:
         return Check("delays", "ok", f"{finding}; this process is measured", why)
     if own is None or own.version < _WPCOPY_SINCE:

@@ -57,7 +57,11 @@ class TaskstatsError(Exception):
 
 
 class AccessDenied(TaskstatsError, PermissionError):
-    """CAP_NET_ADMIN in the initial user namespace is missing (kernel: genl_family_rcv_msg)."""
+    """A right is missing.
+
+    CAP_NET_ADMIN in the initial user namespace (kernel: genl_family_rcv_msg), or for
+    kernel.task_delayacct root's (proc_sys_permission, sysctl_delayacct).
+    """
 
 
 class NoSuchTask(TaskstatsError, ProcessLookupError):
@@ -65,7 +69,7 @@ class NoSuchTask(TaskstatsError, ProcessLookupError):
 
 
 class Unavailable(TaskstatsError):
-    """The service is not to be had here: no TASKSTATS in the kernel, or a namespace in the way."""
+    """It is not to be had here: the kernel was built without, or a namespace is in the way."""
 
 
 class ProtocolError(TaskstatsError):
@@ -111,17 +115,18 @@ _SANDBOX: _Entry = (
     "Allow AF_NETLINK in the service's or container's sandbox",
 )
 
-_ROOT: _Entry = (
-    AccessDenied,
-    "it takes root to have delays measured",
-    "Run as root, or first: sudo sysctl kernel.task_delayacct=1",
-)
-
 _REMOVED: _Entry = (TaskstatsError, "the cgroup has been removed", "")
 _NO_CGROUP: _Entry = (
     TaskstatsError,
     "not the directory of a cgroup",
     "Pass a directory below a cgroup mount, for instance /sys/fs/cgroup/…",
+)
+
+_NOT_ROOT: _Entry = (AccessDenied, "only root may set kernel.task_delayacct", "")
+_NOT_OURS: _Entry = (
+    TaskstatsError,
+    "not a directory of root's alone with its lock files",
+    "Remove it: no other program should make it",
 )
 
 # (operation, step or "", errno) -> (class, what, mend). "" stands for any.
@@ -181,19 +186,6 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
         "the kernel sends exits to the initial network namespace only, and this is another",
         "Run in the host's network namespace (docker run --network=host, nsenter -t 1 -n)",
     ),
-    ("delays", "switch", codes.ENOENT): (
-        Unavailable,
-        "this kernel has no switch for delay accounting (kernel.task_delayacct)",
-        "Use Linux 5.14 or later, built with CONFIG_TASK_DELAY_ACCT=y",
-    ),
-    ("delays", "directory", codes.EPERM): (
-        TaskstatsError,
-        "others than root can write there",
-        "Remove it; it is made anew",
-    ),
-    ("delays", "", codes.EACCES): _ROOT,
-    ("delays", "", codes.EPERM): _ROOT,
-    ("delays", "", codes.EROFS): _ROOT,
     ("query", "", codes.EPERM): (
         AccessDenied,
         _KEPT,
@@ -221,6 +213,21 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
         "some of its threads cannot be seen from here, so they cannot be counted",
         "Run in the host's PID namespace, with its /proc mounted, and not hidepid",
     ),
+    ("delays", "switch", codes.ENOENT): (
+        Unavailable,
+        "this kernel has no kernel.task_delayacct",
+        "Use Linux 5.14 or later, built with CONFIG_TASK_DELAY_ACCT=y",
+    ),
+    ("delays", "", codes.EACCES): _NOT_ROOT,
+    ("delays", "", codes.EPERM): _NOT_ROOT,
+    ("delays", "", codes.EROFS): (
+        Unavailable,
+        "it is mounted read-only here, as in most containers",
+        "Run on the host: sudo sysctl kernel.task_delayacct=1",
+    ),
+    ("delays", "owner", codes.EPERM): _NOT_OURS,
+    ("delays", "", codes.ENOTDIR): _NOT_OURS,
+    ("delays", "", codes.ELOOP): _NOT_OURS,
     ("", "", codes.EMFILE): (
         TaskstatsError,
         "too few file descriptors",
@@ -254,7 +261,7 @@ def from_errno(operation: str, errno: int, step: str = "", about: str = "") -> T
     """The error for a system call's or the kernel's errno.
 
     Args:
-        operation: "query", "listen", "cgroup", "decode" or "delays".
+        operation: "query", "listen", "cgroup", "delays" or "decode".
         errno: A positive errno.
         step: Where it failed: one of STEPS, or a check of our own.
         about: What it was about, for instance "pid 42".

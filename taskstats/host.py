@@ -18,6 +18,9 @@ _INITIAL_INODES = {"user": 0xEFFFFFFD, "pid": 0xEFFFFFFC}
 #: Capabilities by number (include/uapi/linux/capability.h).
 _CAPABILITIES = {"net_admin": 12, "sys_ptrace": 19, "sys_admin": 21, "sys_resource": 24}
 
+#: The switch: whether tasks made from then on have their delays measured.
+TASK_DELAYACCT = Path("/proc/sys/kernel/task_delayacct")
+
 
 # ---- the machine -----------------------------------------------------------------------------
 
@@ -61,7 +64,7 @@ def task_delayacct() -> bool | None:
     None where there is no such switch: before Linux 5.14, or without CONFIG_TASK_DELAY_ACCT.
     """
     try:
-        return Path("/proc/sys/kernel/task_delayacct").read_text(encoding="ascii").strip() != "0"
+        return TASK_DELAYACCT.read_text(encoding="ascii").strip() != "0"
     except FileNotFoundError:
         return None
 

@@ -43,10 +43,10 @@ def for_delays() -> str:
     return with_sudo("sysctl kernel.task_delayacct=1", "sys_admin")
 
 
-def for_delays_left_on(record: str) -> str:
-    """The command that turns them off again, where whoever turned them on was killed."""
-    command = f"sysctl kernel.task_delayacct=0 && rm {shlex.quote(record)}"
-    return with_sudo(f"sh -c {shlex.quote(command)}", "sys_admin")
+def for_leftover_delays(record: str) -> str:
+    """The command that sets the switch back and empties the record, unless somebody holds it."""
+    script = f"sysctl kernel.task_delayacct=0 && truncate -s 0 {shlex.quote(record)}"
+    return with_sudo(f"flock -n {shlex.quote(record)} sh -c {shlex.quote(script)}", "sys_admin")
 
 
 def for_proc(view: host.View, words: str) -> str:

@@ -13,6 +13,7 @@ grep -q '^[^ ]* /dev devtmpfs' /proc/mounts || mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs shm /dev/shm
+mount -t tmpfs run /run
 [ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
 mount -t tmpfs cgroups /sys/fs/cgroup
 mkdir /sys/fs/cgroup/unified /sys/fs/cgroup/named

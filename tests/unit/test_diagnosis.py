@@ -10,7 +10,7 @@ import pytest
 from support import child, wire
 
 import taskstats
-from taskstats import diagnosis, host, mends
+from taskstats import delayacct, diagnosis, host, mends
 from taskstats.diagnosis import Check, Diagnosis
 from taskstats.errors import TaskstatsError, from_errno
 from taskstats.records import Record
@@ -35,6 +35,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Any:
             monkeypatch.setattr(host, name, lambda *_, value=value: value)
 
     monkeypatch.setattr(mends, "command", lambda: "/venv/bin/taskstats")
+    monkeypatch.setattr(delayacct, "standing", lambda: "nobody")
     return set_facts
 
 
@@ -116,6 +117,42 @@ def test_delays(
     assert finding in check.finding
     assert mend in check.mend
     assert bool(mend) == bool(check.mend)
+
+
+@pytest.mark.parametrize(
+    ("standing", "state", "finding"),
+    [
+        (
+            "holder",
+            "ok",
+            ", on for a running `taskstats run --delays`; this process is measured",
+        ),
+        (
+            "hidden",
+            "ok",
+            ", on for a `taskstats run --delays`; root is told whether that still runs; this "
+            "process is measured",
+        ),
+        (
+            "leftover",
+            "warn",
+            ", left by a `taskstats run --delays` that was killed; before it was 0",
+        ),
+    ],
+)
+def test_delays_that_are_measured_for_a_while(
+    here: Any, monkeypatch: pytest.MonkeyPatch, standing: str, state: str, finding: str
+) -> None:
+    here(task_delayacct=True, may_gain=True, no_new_privs=False)
+    monkeypatch.setattr(delayacct, "standing", lambda: standing)
+    check = diagnosis._delays(record_of(16))
+    assert (check.state, check.finding) == (state, f"kernel.task_delayacct=1{finding}")
+    assert check.mend == (
+        "sudo flock -n /run/taskstats/task_delayacct sh -c 'sysctl kernel.task_delayacct=0 && "
+        "truncate -s 0 /run/taskstats/task_delayacct'"
+        if standing == "leftover"
+        else ""
+    )
 
 
 # ---- listening -------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "host": set(),
     "cpulist": set(),
     "mends": {"host"},
+    "delayacct": {"errors", "host", "mends"},
     "presence": {"fields"},
     "rows": {"errors", "fields", "presence"},
     "records": {"errors", "fields", "presence", "rows", "tables"},
@@ -61,7 +62,6 @@ MAY_IMPORT = {
     "cgroup_cpu": {"host"},
     "privileges": set(),
     "launch": {"privileges"},
-    "delayacct": {"errors"},
     "diagnosis": {
         "client",
         "cpulist",
