@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from taskstats.fields import DELAYS, SUMMED
+from taskstats.fields import DELAY_FIELDS, DELAYS, SUMMED
 from taskstats.rows import Picker
 
 
@@ -26,6 +26,11 @@ _FOLD_OF = tuple(_FOLDS[name] for name in _PICKER.names)
 #: The fields of sums, in the order of the struct.
 TOTALS = _PICKER.names
 
+# Delays are read only of rows where one was measured, which on most machines are none.
+_COUNTS = Picker(f"{name}_count" for name in DELAYS[1:])
+_OTHERS = Picker(name for name in TOTALS if name not in DELAY_FIELDS)
+_PLACES = tuple(TOTALS.index(name) for name in _OTHERS.names)
+
 
 def values_of(data: memoryview, row: int) -> tuple[int, ...]:
     """One row's values of TOTALS; 0 where it does not have the field."""
@@ -45,7 +50,7 @@ class Sums:
         self._gather = gather
         self._rows = bytearray()
         self._waiting = 0
-        self._values = (0,) * len(TOTALS)
+        self._values = [0] * len(TOTALS)
 
     def add(self, row: bytes | memoryview) -> None:
         """Adds a row, as it stands in a batch."""
@@ -56,22 +61,22 @@ class Sums:
 
     def add_values(self, values: Iterable[int]) -> None:
         """Adds other sums."""
-        self._fold((value,) for value in values)
+        self._fold(range(len(TOTALS)), ((value,) for value in values))
 
     @property
     def values(self) -> tuple[int, ...]:
         """Those of TOTALS; 0 where no row has the field."""
         if self._waiting:
             self._read()
-        return self._values
+        return tuple(self._values)
 
     def _read(self) -> None:
-        self._fold(zip(*_PICKER.rows(self._rows), strict=True))
+        measured = any(map(any, _COUNTS.rows(self._rows)))
+        picker, places = (_PICKER, range(len(TOTALS))) if measured else (_OTHERS, _PLACES)
+        self._fold(places, zip(*picker.rows(self._rows), strict=True))
         self._rows = bytearray()
         self._waiting = 0
 
-    def _fold(self, columns: Iterable[Sequence[int]]) -> None:
-        self._values = tuple(
-            fold(column, before)
-            for fold, column, before in zip(_FOLD_OF, columns, self._values, strict=True)
-        )
+    def _fold(self, places: Iterable[int], columns: Iterable[Sequence[int]]) -> None:
+        for at, column in zip(places, columns, strict=True):
+            self._values[at] = _FOLD_OF[at](column, self._values[at])
