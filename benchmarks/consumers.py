@@ -78,6 +78,7 @@ class Heard:
         overruns: How often it was told ENOBUFS.
         wakeups: Its drains.
         late_ns: By record, how long after the exit it was at hand.
+        tracked: What a job tracker has made of the records; see rivals/jobs.py.
     """
 
     records: int
@@ -89,6 +90,7 @@ class Heard:
     overruns: int = 0
     wakeups: int = 0
     late_ns: list[int] = field(default_factory=list)
+    tracked: dict[str, int] = field(default_factory=dict)
 
 
 class Consumer:

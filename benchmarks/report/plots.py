@@ -161,6 +161,16 @@ PLOTS: tuple[Plot, ...] = (
         x_label="exits of which one is kept",
         y_label="CPU time an exit",
     ),
+    Dots(
+        name="jobs",
+        topic="jobs",
+        title="What does it cost to hear an exit, and to attribute it to a job?",
+        what={"CPU a record": ""},
+        only={"exits/s": 20_000},
+        x="exits",
+        row="{}",
+        x_label="CPU time a record, at 20,000 exits a second",
+    ),
     Curves(
         name="listeners-cpu",
         topic="listeners",

@@ -43,6 +43,7 @@ TOOLS = {
     "floor, a list of tuples": Tool("a list of tuples", FLOOR, GREY),
     "floor, copying alone": Tool("copying alone", FLOOR, GREY),
     "nobody": Tool("nobody", BASELINE, BLACK),
+    "reading alone": Tool("reading alone", BASELINE, BLACK),
     "an empty interpreter": Tool("an empty interpreter", BASELINE, BLACK),
 }
 

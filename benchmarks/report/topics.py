@@ -54,6 +54,13 @@ TOPICS = {
         "The kernel sends each a clone of the record (`send_cpu_listeners` in kernel/taskstats.c). "
         "What that costs them, and\nthose who exit.",
     ),
+    "jobs": (
+        "Jobs",
+        "A storm beside a listener that attributes each exit to a job (`JobTracker`), and beside "
+        "one that reads the same batches\nand does not. Its processes or threads are the job's, or "
+        "no job's. A round counts only if nothing was lost and the job's\ntotals are those of the "
+        "storm. What a tracker adds is the difference of the two, round by round.",
+    ),
     "scale": (
         "Many CPUs",
         "A listener has a socket a CPU. Here a process fills as many as are wanted, whatever CPUs "

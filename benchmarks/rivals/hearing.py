@@ -8,7 +8,7 @@ JSON, and the pids of the storms. `Exits(storms, **options)` has
     each(take)      calls take(ac_ppid, ac_comm) for each record that comes
     seen, told()    how many it has counted, and what it says of losses and of its queues
 
-and hears until KeyboardInterrupt.
+and hears until KeyboardInterrupt; or handles SIGTERM itself, and returns.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ import resource
 import signal
 import sys
 import time
+from contextlib import suppress
 from importlib import import_module
 
 PR_SET_PDEATHSIG = 1
@@ -45,13 +46,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     before = cpu_time()
     print("ready", flush=True)
-    try:
+    with suppress(KeyboardInterrupt):
         if mode == "count":
             exits.count()
         else:
             exits.each(take)
-    except KeyboardInterrupt:
-        used = cpu_time() - before
+    used = cpu_time() - before
     heard = {"records": exits.seen + len(late), "cpu_ns": round(used * 1e9)}
     print(json.dumps(heard | exits.told() | {"late_ns": late}), flush=True)
     os._exit(0)  # an event loop that was left would complain

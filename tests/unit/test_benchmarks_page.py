@@ -27,7 +27,9 @@ def test_its_machine_was_quiet(results: report.Results) -> None:
     assert noise.complaints(samples) == []
 
 
-def test_every_plot_is_there_and_on_the_page() -> None:
+def test_every_plot_is_there_and_on_the_page(results: report.Results) -> None:
     drawn = {path.stem for path in (DOCS / "benchmarks").glob("*.svg")}
     shown = set(re.findall(r"\(benchmarks/(.+)\.svg\)", (DOCS / report.PAGE).read_text()))
-    assert drawn == shown == {plot.name for plot in plots.PLOTS}
+    # What nobody had measured yet when the run was made, its page cannot show.
+    topics = {one.topic for one in results.measurements}
+    assert drawn == shown == {plot.name for plot in plots.PLOTS if plot.topic in topics}
