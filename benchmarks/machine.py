@@ -8,7 +8,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 #: Files in rivals/, as results name their sides. (Of ours there is only a version to tell.)
-RIVALS = ("pyroute2", "sockets", "psutil", "eager")
+RIVALS = ("pyroute2", "sockets", "psutil", "eager", "time", "perf", "strace")
 
 _LIBRARIES = ("linux-taskstats", "cffi", "numpy", "pyarrow", "pytest", "pytest-benchmark")
 

@@ -21,7 +21,13 @@ _FILES = set(Path(__file__).parent.glob("test_*.py"))
 BEFORE, BETWEEN, AFTER = "before", "between benchmarks", "after"
 
 #: Programs that benchmarks start, and the Debian package of each.
-PROGRAMS = {"cc": "gcc", "valgrind": "valgrind"}
+PROGRAMS = {
+    "cc": "gcc",
+    "valgrind": "valgrind",
+    "/usr/bin/time": "time",
+    "perf": "linux-perf",
+    "strace": "strace",
+}
 
 REGARDLESS = "To measure all the same, and publish nothing: --noisy"
 

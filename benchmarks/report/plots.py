@@ -171,6 +171,16 @@ PLOTS: tuple[Plot, ...] = (
         row="{}",
         x_label="CPU time a record, at 20,000 exits a second",
     ),
+    Dots(
+        name="command",
+        topic="command",
+        title="What does a command cost that makes 2,000 processes, if its costs are told?",
+        what={"wall time of a command": "wall time", "CPU time of a command": "CPU time"},
+        only={"children": 2_000},
+        x="",
+        row="",
+        x_label="time",
+    ),
     Curves(
         name="listeners-cpu",
         topic="listeners",

@@ -61,6 +61,12 @@ TOPICS = {
         "no job's. A round counts only if nothing was lost and the job's\ntotals are those of the "
         "storm. What a tracker adds is the difference of the two, round by round.",
     ),
+    "command": (
+        "A command",
+        "A shell that runs so many programs, one after the other, each of which ends at once: bare "
+        "(nobody), and run by tools\nthat tell what it cost. CPU time is of all processes, the "
+        "tool's too. With one child it is what a tool costs by itself.",
+    ),
     "scale": (
         "Many CPUs",
         "A listener has a socket a CPU. Here a process fills as many as are wanted, whatever CPUs "

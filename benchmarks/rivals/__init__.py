@@ -9,6 +9,7 @@
                 read, by those who read nothing before they are asked to
     decode      makes a pid and an elapsed time of a datagram, where it can
     Exits       hears, where it can: see hearing.py
+    COMMAND     what stands before a command whose costs it tells, if it is a program
 
 Each runs in a fresh process. Drivers: asking.py for queries, decoding.py for a datagram, hearing.py
 for exits.

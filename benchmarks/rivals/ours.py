@@ -1,12 +1,17 @@
 """This package, as it is by default."""
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import taskstats
+
+#: What stands before a command. It is in the environment that this runs in.
+COMMAND = (str(Path(sys.executable).with_name("taskstats")), "run", "-o", "/dev/null")
 
 
 class Queries:
