@@ -12,6 +12,7 @@ from taskstats.fields import FIELDS, RELEASES
 from taskstats.processes import PROCESS_KEYS
 from taskstats.records import HEADER_KEYS
 from taskstats.sums import TOTALS
+from taskstats.totals import TOTALS_KEYS
 
 _NAMES = ("name", "unit", "since", "kernel", "records", "meaning")
 _LEAST_MEANING = 38  # cells
@@ -23,10 +24,14 @@ def fields(format_name: str | None) -> None:
     """List every field: name, unit, since which struct version and kernel, for which records.
 
     RECORDS says what carries it: a task (one thread), a group (the kernel's sum over a process), a
-    process (the line of `exits`). KERNEL is the first release from kernel.org; distributions
-    backport. At the end stand the keys that are not the kernel's.
+    process (the line of `exits`), a total (of processes, in `run --json`). KERNEL is the first
+    release from kernel.org; distributions backport. At the end stand the keys that are not the
+    kernel's.
     """
-    rows = [*_kernel_fields(), *_own("process", PROCESS_KEYS), *_own("task, group", HEADER_KEYS)]
+    own = {"process": PROCESS_KEYS, "total": TOTALS_KEYS, "task, group": HEADER_KEYS}
+    rows = [*_kernel_fields()]
+    for records, keys in own.items():
+        rows += _own(records, keys)
     if format_name is None:
         _print(rows)
         return
@@ -44,7 +49,7 @@ def _kernel_fields() -> Iterator[texts.Row]:
             "unit": field.unit,
             "since": field.since,
             "kernel": RELEASES[field.since],
-            "records": ", ".join([*kinds, *(["process"] if name in TOTALS else [])]),
+            "records": ", ".join([*kinds, *(["process", "total"] if name in TOTALS else [])]),
             "meaning": field.doc,
         }
 

@@ -30,6 +30,7 @@ from taskstats.fields import RELEASES
 from taskstats.processes import PROCESS_KEYS, ProcessFold
 from taskstats.records import HEADER_KEYS
 from taskstats.rows import HEADER, ROW
+from taskstats.totals import TOTALS_KEYS
 
 ROOT = Path(__file__).parents[2]
 AGROUP = 0x20
@@ -444,12 +445,12 @@ def test_fields_lists_every_field_once() -> None:
     head, *rows = objects(run("fields", "--json").stdout)
     assert head["kind"] == "stream"
     names = [row["name"] for row in rows]
-    assert names == [*FIELDS, *PROCESS_KEYS, *HEADER_KEYS]
+    assert names == [*FIELDS, *PROCESS_KEYS, *TOTALS_KEYS, *HEADER_KEYS]
     for row in rows[: len(FIELDS)]:
         field = FIELDS[row["name"]]
         assert (row["unit"], row["since"], row["meaning"]) == (field.unit, field.since, field.doc)
         assert row["kernel"] == RELEASES[field.since]
-        assert set(row["records"].split(", ")) - {"process"} == field.kinds
+        assert set(row["records"].split(", ")) - {"process", "total"} == field.kinds
     piped = run("fields").stdout.splitlines()[1:]
     assert [line.split()[0] for line in piped] == names
     assert all(line.endswith(row["meaning"]) for line, row in zip(piped, rows, strict=True))
