@@ -14,8 +14,6 @@ Query: TypeAlias = Callable[[Sequence[int]], Batch]
 #: queues of the CPUs are read one after the other.
 DISORDER_NS = 100_000_000
 
-_ROUNDING = 1  # seconds by which a start can be wrong (kernel/tsacct.c:bacct_add_tsk)
-
 
 class End(Generic[Owner]):
     """A process that has ended.
@@ -23,19 +21,19 @@ class End(Generic[Owner]):
     Attributes:
         pid: Its id (the kernel's tgid).
         parent: Its parent's, when it ended.
-        began: Seconds since the epoch, good to one.
+        lived: For how long, microseconds.
         received: When its record was read, ns since the epoch.
         settled: Whether it is known whose it is, or given up.
         owner: Whose its children are: None for nobody's, or Unclear.
         about: What the caller keeps with it until then.
     """
 
-    __slots__ = ("about", "began", "owner", "parent", "pid", "received", "settled")
+    __slots__ = ("about", "lived", "owner", "parent", "pid", "received", "settled")
 
-    def __init__(self, pid: int, parent: int, began: int, received: int, about: Any) -> None:
+    def __init__(self, pid: int, parent: int, lived: int, received: int, about: Any) -> None:
         self.pid = pid
         self.parent = parent
-        self.began = began
+        self.lived = lived
         self.received = received
         self.about = about
         self.settled = False
@@ -80,11 +78,12 @@ class Ancestry(Generic[Owner]):
     def __init__(self, query: Query | None, capacity: int) -> None:
         self._query = query
         self._capacity = capacity
-        self._roots: dict[int, tuple[Owner, int]] = {}  # by pid; and when it began
+        self._roots: dict[int, tuple[Owner, int]] = {}  # by pid; and how long it had lived
         self._heirs: dict[int, set[Owner | None]] = {}  # by a subreaper's pid; None was there once
         self._ends: dict[int, tuple[End[Owner], ...]] = {}  # those read lately, by pid, in order
-        # By pid: whose child a child of it is, and when it began.
-        self._living: dict[int, tuple[Owner | Unclear[Owner] | None, int]] = {}
+        self._living: dict[
+            int, Owner | Unclear[Owner] | None
+        ] = {}  # by pid: whose its children are
         self.forget_living()
 
     # -- roots
@@ -95,9 +94,9 @@ class Ancestry(Generic[Owner]):
 
     def own(self, pid: int, owner: Owner, subreaper: int | None) -> Owner | Unclear[Owner] | None:
         """Makes a process a root; says whose it was before, as far as can be told."""
-        self.learn({pid})
-        before, began = self._living.get(pid, (None, 0))
-        self._roots[pid] = owner, began
+        self.learn([pid])
+        before = self._living.get(pid)
+        self._roots[pid] = owner, self._asked.get(pid, 0)
         if subreaper is not None:
             self._heirs.setdefault(subreaper, set()).add(owner)
         self.forget_living()
@@ -114,9 +113,9 @@ class Ancestry(Generic[Owner]):
 
     def forget_living(self) -> None:
         """Forgets what was asked for: an end may have been missed, or roots have changed."""
-        self._living = {0: (None, 0)}
-        self._living |= {pid: (_inherited(heirs), 0) for pid, heirs in self._heirs.items()}
-        self._living |= self._roots
+        self._living = {0: None}
+        self._living |= {pid: _inherited(heirs) for pid, heirs in self._heirs.items()}
+        self._living |= {pid: owner for pid, (owner, _) in self._roots.items()}
 
     # -- the ended
 
@@ -125,8 +124,8 @@ class Ancestry(Generic[Owner]):
         pid = end.pid
         self._ends[pid] = (*self._ends[pid], end) if pid in self._ends else (end,)
         if pid in self._roots:
-            owner, began = self._roots[pid]
-            if end.began + _ROUNDING < began:
+            owner, lived = self._roots[pid]
+            if end.lived < lived:
                 return  # of one that had the pid before
             del self._roots[pid]
             end.owner, end.settled = owner, True
@@ -140,17 +139,26 @@ class Ancestry(Generic[Owner]):
             if len(same) > 1:
                 self._ends[end.pid] = tuple(one for one in same if one is not end)
 
-    def settle(self, end: End[Owner]) -> Owner | Unclear[Owner] | Waits | None:
-        """Finds whose it is; if that can be told, it stands there from now on."""
+    def settle(
+        self, end: End[Owner], *, late: bool = False
+    ) -> Owner | Unclear[Owner] | Waits | None:
+        """Finds whose it is; if that can be told, it stands there from now on.
+
+        Args:
+            end: It.
+            late: It has waited so long that its parent can only be one that ended well before it: a
+                process keeps its children while the kernel takes down its memory, after its record.
+        """
         owner: Owner | Unclear[Owner] | Waits | None
         if end.settled:  # a root
             return end.owner
         if end.parent in self._ends:
             owner = self._of_child(end, self._ends[end.parent])
+            last = self._ends[end.parent][-1]
+            if late and isinstance(owner, Waits) and self._query and last.settled:
+                owner = last.owner
         else:
-            owner, began = self._living.get(end.parent, (WAITS, 0))
-            if began > end.began + _ROUNDING:
-                owner = WAITS
+            owner = self._of_living(end)
         if not isinstance(owner, Waits):
             heirs = self._heirs.pop(end.pid, None)
             end.owner = _inherited(heirs) if heirs else owner  # whose its children were
@@ -164,48 +172,57 @@ class Ancestry(Generic[Owner]):
         # Who ended well before it was not its parent; who was the first to end well after it was.
         owners = []
         for one in parents:
-            if one.received >= end.received - DISORDER_NS and one.began <= end.began + _ROUNDING:
+            if one.received >= end.received - DISORDER_NS:
                 if not one.settled:
                     return WAITS
                 owners.append(one.owner)
                 if one.received > end.received + DISORDER_NS:
                     break
         else:
-            living = self._of_living(end.parent, end.began)
+            living = self._of_living(end)
             if not isinstance(living, Waits):
                 owners.append(living)
         return _agreed(owners) if owners else WAITS
 
     # -- the living
 
-    def is_known(self, pid: int) -> bool:
-        """Whether a parent with this pid needs no question."""
-        return pid in self._living or pid in self._ends
+    def needs_question(self, end: End[Owner]) -> bool:
+        """Whether its parent must be asked for: it has not ended lately, and is not known."""
+        if end.parent in self._living:
+            return False
+        lately = end.received - DISORDER_NS
+        return not any(one.received >= lately for one in self._ends.get(end.parent, ()))
 
     def of_living(self, pid: int) -> Owner | Unclear[Owner] | Waits | None:
         """Whose the children of a living process are: but for one that inherits, whose it is."""
-        return self._of_living(pid, _FOR_EVER)
+        return self._living.get(pid, WAITS)
 
-    def _of_living(self, pid: int, began: int) -> Owner | Unclear[Owner] | Waits | None:
-        """Whose it is, if it can be the parent of one that began then."""
-        owner, its = self._living.get(pid, (WAITS, 0))
-        return owner if its <= began + _ROUNDING else WAITS
+    def _of_living(self, end: End[Owner]) -> Owner | Unclear[Owner] | Waits | None:
+        """Whose it is, if its parent lives."""
+        if self._asked.get(end.parent, end.lived) < end.lived:
+            return WAITS  # it has the parent's pid, and is younger
+        return self._living.get(end.parent, WAITS)
 
     def learn(self, pids: Iterable[int]) -> None:
-        """Asks for living processes, and for their ancestors as far as they are unknown."""
-        if self._query is None:
-            return
-        found: dict[int, tuple[int, int]] = {}  # parent, and when it began
-        wanted = set(pids)
-        while wanted:
-            records = [one for one in self._query(sorted(wanted)) if one.id == one.ac_tgid]
-            found |= {one.id: (one.ac_ppid, one.ac_btime64) for one in records}
-            wanted = {
-                one.ac_ppid
-                for one in records
-                if one.ac_ppid not in found
-                and isinstance(self._of_living(one.ac_ppid, one.ac_btime64), Waits)
-            }
+        """Asks for living processes, and for their ancestors as far as they are unknown.
+
+        Call it, with no pids if there are none, before what has been fed until then is settled.
+        """
+        self._asked = {}
+        found: dict[int, tuple[int, int]] = {}  # parent, and how long it has lived
+        wanted = dict.fromkeys(pids, 0)  # and how long a child has lived
+        while wanted and self._query is not None:
+            records = [
+                one
+                for one in self._query(sorted(wanted))
+                if one.id == one.ac_tgid and one.ac_tgetime >= wanted[one.id]
+            ]
+            found |= {one.id: (one.ac_ppid, one.ac_tgetime) for one in records}
+            wanted = {}
+            for one in records:
+                if one.ac_ppid not in found and one.ac_ppid not in self._living:
+                    wanted[one.ac_ppid] = max(one.ac_tgetime, wanted.get(one.ac_ppid, 0))
+        self._asked = {pid: lived for pid, (_, lived) in found.items()}
         if len(self._living) + len(found) > self._capacity:
             self.forget_living()
         for pid in found:
@@ -214,20 +231,13 @@ class Ancestry(Generic[Owner]):
     def _learned(self, pid: int, found: dict[int, tuple[int, int]]) -> None:
         """Remembers whose a process is, and all those on the way up to one that is known."""
         way: list[int] = []
-        while isinstance(self._of_living(pid, _FOR_EVER), Waits):
+        while pid not in self._living:
             if pid not in found or pid in way:
                 return  # it ended meanwhile
             way.append(pid)
             pid = found[pid][0]
-        for child in reversed(way):
-            parent, began = found[child]
-            owner = self._of_living(parent, began)
-            if isinstance(owner, Waits):
-                return
-            self._living[child] = owner, began
-
-
-_FOR_EVER = 1 << 62
+        for one in way:
+            self._living[one] = self._living[pid]
 
 
 def _inherited(heirs: set[Owner | None]) -> Owner | Unclear[Owner] | None:

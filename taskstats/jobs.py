@@ -18,10 +18,10 @@ from taskstats.totals import Tally, Totals
 _Command = tuple[bytes, int, int]
 
 #: What is read of each row, in the order of the row.
-_Values = tuple[int, int, int, bytes, int, int, int, int, int, int]
+_Values = tuple[int, int, int, bytes, int, int, int, int, int]
 _PICKER = Picker(
     (
-        *("flags", "ac_exitcode", "cpu_run_virtual_total", "ac_comm", "ac_ppid", "ac_btime64"),
+        *("flags", "ac_exitcode", "cpu_run_virtual_total", "ac_comm", "ac_ppid"),
         *("ac_tgid", "ac_tgetime", "ac_exe_dev", "ac_exe_inode"),
     )
 )
@@ -152,7 +152,7 @@ class _Job:
         self, data: memoryview | bytes, values: _Values, received: int, remember: int
     ) -> None:
         """Adds a process that never had a second thread: its record, and what was read of it."""
-        flags, word, cpu, comm, ppid, _, tgid, lived, dev, inode = values
+        flags, word, cpu, comm, ppid, tgid, lived, dev, inode = values
         key = comm, dev, inode
         tally = self.tallies.get(key) or self.tally(key)
         tally.add_row(data, word, lived, bool(flags & DELAY_EXCEEDS))
@@ -254,6 +254,7 @@ class JobTracker:
         self._lost = 0
         self._line: deque[tuple[int, Batch, list[int], list[_End]]] = deque()  # not yet due
         self._late: deque[tuple[int, list[_End]]] = deque()  # children's records may be on the way
+        self._in_late = 0
         self._in_line = 0
         self._several: defaultdict[int, deque[_End]] = defaultdict(deque)  # by pid; in the fold
         self._held: dict[int, list[_End]] = {}  # by the pid of the parent they need
@@ -404,9 +405,9 @@ class JobTracker:
         ends: list[_End] = []
         add, holds = self._ancestry.add, self._fold.holds
         for row, values in enumerate(_PICKER.rows(batch.data)):
-            flags, _, _, _, ppid, began, tgid, _, _, _ = values
+            flags, _, _, _, ppid, tgid, lived, _, _ = values
             if flags & LAST:
-                end: _End = End(tgid, ppid, began, received, values)
+                end: _End = End(tgid, ppid, lived, received, values)
                 add(end)
             if flags & (LAST | PAIRED) == LAST and not holds(tgid):
                 alone.append(row)
@@ -452,12 +453,10 @@ class JobTracker:
         due = list(self._due(now))
         several = [self._end_of(process) for process in processes]
         settled = [end for _, _, ends in due for end in ends] + several
-        known = self._ancestry.is_known
-        unknown = [pid for pid in {end.parent for end in settled} if not known(pid)]
         overdue = list(self._overdue(now))
+        unknown = {end.parent for end in settled if self._ancestry.needs_question(end)}
         try:
-            if unknown or overdue:
-                self._ancestry.learn(unknown + overdue)
+            self._ancestry.learn(unknown.union(overdue))
         finally:
             for batch, rows, ends in due:
                 self._attribute(batch, rows, ends)
@@ -467,8 +466,16 @@ class JobTracker:
             self._give_up(self._fold.forgotten - self._forgotten)
             self._forgotten = self._fold.forgotten
             self._late.append((now, settled))
-            while self._late[0][0] < now - 2 * DISORDER_NS:
-                self._ancestry.remove(self._late.popleft()[1])
+            self._in_late += len(settled)
+            self._forget_late(now)
+
+    def _forget_late(self, now: int) -> None:
+        """Forgets those that ended so long ago that no child of theirs waits."""
+        oldest = now - self._patience_ns - 2 * DISORDER_NS
+        while self._late and (self._late[0][0] < oldest or self._in_late > self._capacity):
+            _, ends = self._late.popleft()
+            self._in_late -= len(ends)
+            self._ancestry.remove(ends)
 
     def _end_of(self, process: Process) -> _End:
         """The end of a process of several threads, now that these are known."""
@@ -505,11 +512,11 @@ class JobTracker:
                 end.about = _Row(bytes(record), end.about)
                 self._attribute_all([end])
 
-    def _attribute_all(self, ends: list[_End]) -> None:
+    def _attribute_all(self, ends: list[_End], *, late: bool = False) -> None:
         """Attributes processes, and those that have waited for them, or holds them."""
         while ends:
             end = ends.pop()
-            owner = self._ancestry.settle(end)
+            owner = self._ancestry.settle(end, late=late)
             if isinstance(owner, Waits):
                 self._held.setdefault(end.parent, []).append(end)
                 self._in_hold += _records(end)
@@ -546,7 +553,7 @@ class JobTracker:
 
     def _last_try(self, parent: int) -> None:
         """Attributes those that have waited for a process for long, or gives them up."""
-        self._attribute_all(self._released(parent))
+        self._attribute_all(self._released(parent), late=True)
         for end in self._released(parent):
             end.owner, end.settled = UNHEARD, True
             self._give_up(_records(end))

@@ -254,6 +254,15 @@ def test_patience_ends() -> None:
     assert (usage.evicted, usage.complete) == (1, False)
 
 
+def test_a_parent_whose_memory_is_taken_down_keeps_its_children() -> None:
+    """Its record comes at the beginning of that, and a child ends before it is done."""
+    tracker = JobTracker(World())
+    tracker.start(10, "a")
+    parent, child = batch(ended(11, 10)), batch(ended(12, 11), ms=500)
+    assert heard(tracker, parent, child) == {"attributed": 1, "waiting": 1}
+    assert heard(tracker, batch(ended(13, 0), ms=1600)) == {"attributed": 2, "outside": 1}
+
+
 def test_what_is_held_is_bounded_by_number() -> None:
     tracker = JobTracker(capacity=100)
     tracker.start(10, "a")
