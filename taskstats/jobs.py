@@ -501,16 +501,19 @@ class JobTracker:
         data, settle = batch.data, self._ancestry.settle
         for row, end in zip(rows, ends, strict=True):
             owner = settle(end)
-            record = data[row * ROW : (row + 1) * ROW]
+            if isinstance(owner, Waits):
+                end.about = _Row(bytes(data[row * ROW : (row + 1) * ROW]), end.about)
+                self._hold(end)
+                continue
             if isinstance(owner, _Job) and not owner.closed:
                 self.attributed += 1
+                record = data[row * ROW : (row + 1) * ROW]
                 owner.add_row(record, end.about, end.received, self._remember)
-                end.about = None
-                if end.pid in self._held:
-                    self._attribute_all(self._released(end.pid))
             else:
-                end.about = _Row(bytes(record), end.about)
-                self._attribute_all([end])
+                self._count(owner, 1)
+            end.about = None
+            if end.pid in self._held:
+                self._attribute_all(self._released(end.pid))
 
     def _attribute_all(self, ends: list[_End], *, late: bool = False) -> None:
         """Attributes processes, and those that have waited for them, or holds them."""
@@ -518,8 +521,7 @@ class JobTracker:
             end = ends.pop()
             owner = self._ancestry.settle(end, late=late)
             if isinstance(owner, Waits):
-                self._held.setdefault(end.parent, []).append(end)
-                self._in_hold += _records(end)
+                self._hold(end)
                 continue
             if isinstance(owner, _Job) and not owner.closed:
                 self.attributed += _records(end)
@@ -535,6 +537,11 @@ class JobTracker:
                 ends += self._released(end.pid)
 
     # -- holding
+
+    def _hold(self, end: _End) -> None:
+        """Lets it wait for its parent."""
+        self._held.setdefault(end.parent, []).append(end)
+        self._in_hold += _records(end)
 
     def _released(self, parent: int) -> list[_End]:
         """Those that have waited for a process, which are held no more."""
