@@ -59,7 +59,8 @@ TOPICS = {
         "A storm beside a listener that attributes each exit to a job (`JobTracker`), and beside "
         "one that reads the same batches\nand does not. Its processes or threads are the job's, or "
         "no job's. A round counts only if nothing was lost and the job's\ntotals are those of the "
-        "storm. What a tracker adds is the difference of the two, round by round.",
+        "storm. Judged is the CPU time of `JobTracker.feed` alone, which a dearer wakeup of the "
+        "other side cannot flatter.",
     ),
     "command": (
         "A command",
