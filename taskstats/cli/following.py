@@ -5,10 +5,9 @@ import time
 
 from taskstats.exits import BATCH_ROWS, ExitListener
 from taskstats.jobs import JobTracker
-from taskstats.records import Batch
 
 _TICK = 0.1  # seconds after which an empty batch comes
-_PATIENCE_NS = 2_000_000_000  # after the end, until the parents of all have been heard of
+_PATIENCE_NS = 2_000_000_000  # after the end, until all is read and the parents have been heard of
 
 
 class Follower:
@@ -56,24 +55,27 @@ class Follower:
             self._failure = failure
 
     def _follow(self) -> None:
-        all_read = False
-        asked_since_end = False
+        heard_marker = all_read = asked_since_end = False
         for batch in self._listener.batches(timeout=_TICK):
             self._tracker.feed(batch)
             if asked_since_end and not batch:
                 all_read = True
-            elif self._marker is not None and self._has_marker(batch):
-                all_read = True
-                self._tracker.flush()  # of what was sent before, nothing is on its way
+            elif self._marker is not None and batch and not all_read:
+                heard_marker = heard_marker or self._marker in batch.columns["ac_pid"]
+                if heard_marker and len(batch) < BATCH_ROWS:  # all queues were empty after
+                    all_read = True
+                    self._tracker.flush()  # of what was sent before, nothing is on its way
             if all_read and self._is_settled():
                 return
+            if self._is_late():  # others' records come without a pause, or the marker's is lost
+                self._listener.stop()  # what is queued is read yet
             asked_since_end = self._ended_ns is not None
-
-    def _has_marker(self, batch: Batch) -> bool:
-        """Whether the marker's record is in it, and all queues were empty after."""
-        return 0 < len(batch) < BATCH_ROWS and self._marker in batch.columns["ac_pid"]
+        self._tracker.flush()
 
     def _is_settled(self) -> bool:
-        ended, waits_since = self._ended_ns or 0, self._tracker.settled_until
-        late = time.time_ns() - ended > _PATIENCE_NS
-        return waits_since is None or waits_since > ended or late
+        waits_since = self._tracker.settled_until
+        return waits_since is None or waits_since > (self._ended_ns or 0)
+
+    def _is_late(self) -> bool:
+        ended = self._ended_ns
+        return ended is not None and time.time_ns() - ended > _PATIENCE_NS
