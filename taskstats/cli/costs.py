@@ -44,6 +44,11 @@ class Costs:
         return self.ended.user_ns + self.ended.system_ns
 
     @property
+    def told_ns(self) -> int:
+        """CPU time by the cgroup, there also of what lives on; by wait4 where there is none."""
+        return self.wait4_ns if self.cgroup_ns is None else self.cgroup_ns - self.before_ns
+
+    @property
     def records_ns(self) -> int:
         """CPU time by the records of what has ended."""
         return cpu_ns(self.usage.total) - self.before_ns
@@ -55,22 +60,20 @@ class Costs:
 
     @property
     def source(self) -> Source:
-        """Who tells the CPU time: the records, where wait4 has not seen all that they have.
+        """Who tells the CPU time: the records, where the other has not seen all that they have.
 
         wait4 does not tell of a process whose parent ignores SIGCHLD, or lives on
-        (kernel/exit.c:wait_task_zombie).
+        (kernel/exit.c:wait_task_zombie); a cgroup not of what has moved to another.
         """
-        if self.cgroup_ns is not None:
-            return "cgroup"
         rounding = _ROUNDING_NS * self.usage.total.processes
-        return "wait4" if self.wait4_ns + rounding >= self.records_ns else "records"
+        if self.told_ns + rounding < self.records_ns:
+            return "records"
+        return "wait4" if self.cgroup_ns is None else "cgroup"
 
     @property
     def cpu_ns(self) -> int:
         """CPU time in all; by a cgroup also that of what lives on."""
-        if self.cgroup_ns is not None:
-            return self.cgroup_ns - self.before_ns
-        return self.wait4_ns if self.source == "wait4" else self.records_ns
+        return self.records_ns if self.source == "records" else self.told_ns
 
     @property
     def teardown_ns(self) -> int | None:

@@ -99,10 +99,15 @@ def _missing(costs: Costs) -> Iterator[str]:
 
 
 def _remarks(costs: Costs) -> Iterator[str]:
-    if costs.source == "records":
+    if costs.source == "records" and costs.cgroup_ns is None:
         yield (
-            f"CPU is the records' sum: wait4 told {seconds(costs.wait4_ns)}, and does not see a "
+            f"CPU is the records' sum: wait4 told {seconds(costs.told_ns)}, and does not see a "
             "process whose parent ignores SIGCHLD or lives on"
+        )
+    elif costs.source == "records":
+        yield (
+            f"CPU is the records' sum: its cgroup told {seconds(costs.told_ns)}, and does not see "
+            "what has moved to another"
         )
     if costs.source == "cgroup":
         yield "CPU is its cgroup's"

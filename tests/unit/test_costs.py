@@ -31,6 +31,8 @@ def test_before_its_exec_it_was_a_copy_of_us() -> None:
         (99 * S // 100 - 6000, None, "wait4", 99 * S // 100 - 6000, -6000),  # rounding
         (99 * S // 100 - 6001, None, "records", 99 * S // 100, None),
         (0, 3 * S, "cgroup", 3 * S - S // 100, 2 * S),
+        (0, S - 6000, "cgroup", 99 * S // 100 - 6000, -6000),
+        (0, S // 2, "records", 99 * S // 100, None),  # it has moved to another
     ],
 )
 def test_who_is_believed(
@@ -38,6 +40,12 @@ def test_who_is_believed(
 ) -> None:
     one = costs(wait4_ns, cgroup_ns)
     assert (one.source, one.cpu_ns, one.teardown_ns) == (source, cpu_ns, teardown_ns)
+
+
+def test_where_the_records_win_it_is_told_who_knew_less() -> None:
+    assert "wait4 told 0.500 s" in text(costs(wait4_ns=S // 2))
+    assert "its cgroup told 0.490 s" in text(costs(cgroup_ns=S // 2))
+    assert "wait4" not in text(costs(cgroup_ns=S // 2))
 
 
 def test_by_a_cgroup_what_lives_on_is_in_it_and_no_teardown() -> None:
