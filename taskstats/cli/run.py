@@ -12,7 +12,7 @@ import click
 
 from taskstats import host, launch
 from taskstats.cgroup_cpu import OwnCgroup
-from taskstats.cli import errors, formats, gnu_time, options, report
+from taskstats.cli import errors, formats, gnu_time, options, report, texts
 from taskstats.cli.costs import Costs
 from taskstats.cli.following import Follower
 from taskstats.client import Client
@@ -127,7 +127,7 @@ def run(
         tracker.start(command.pid, _JOB, subreaper=os.getpid())
         follower = Follower(listener, tracker)
         follower.start()
-        ended = _waited(command)
+        ended = _waited(command, words[0])
         try:
             cgroup_ns = cgroup.cpu_ns() if cgroup else None
             follower.finish()
@@ -147,12 +147,14 @@ def run(
     launch.die_like(ended.status)
 
 
-def _waited(command: launch.Command) -> launch.Ended:
+def _waited(command: launch.Command, name: str) -> launch.Ended:
     """The command's end; if it could not be run, that of this program."""
     try:
         return command.wait()
     except OSError as error:
-        click.echo(f"taskstats: {error.filename}: {error.strerror}", err=True)
+        if error.filename != name:  # it did not come to that
+            raise
+        click.echo(f"taskstats: {texts.printable(name)}: {error.strerror}", err=True)
         sys.exit(launch.exit_status(error))
 
 
@@ -173,14 +175,25 @@ def _warn_of_root(user: pwd.struct_passwd | None) -> None:
 
 
 def _opened(path: str, append: bool) -> io.FileIO:
-    """Without a buffer: what finds no room is told once, and not again as it is closed."""
-    return io.FileIO(path, "a" if append else "w")
+    """Without a buffer: what finds no room is told once, and not again as it is closed.
+
+    Always at the end, since the report and the JSON may go to one file.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_APPEND, 0o666)
+
+    return io.FileIO(path, "a" if append else "w", opener=opener)
 
 
 def _write(file: io.FileIO, text: str) -> None:
     left = text.encode(errors="backslashreplace")
-    while left:
-        left = left[file.write(left) :]
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        error.filename = file.name
+        raise
 
 
 def _tell(

@@ -439,8 +439,34 @@ def test_a_report_that_cannot_be_written_leaves_the_status() -> None:
     command = [TASKSTATS, "run", "-o", "/dev/full", SHELL, "-c", "exit 4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 4
-    assert "No space left on device" in done.stderr
+    assert "/dev/full: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_report_and_json_may_go_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "both"
+    path.write_text("of before\n")
+    command = [TASKSTATS, "run", "-o", str(path), "--json", str(path), SHELL, "-c", "exit 4"]
+    assert subprocess.run(command, timeout=60).returncode == 4
+    first, *lines = path.read_text().splitlines()
+    assert json.loads(first)["exit_code"] == 4
+    assert "  exit 4  " in lines[0]
+
+
+def test_a_user_that_it_may_not_become_is_a_failure_of_ours() -> None:
+    needs_program("setpriv")
+    drop = ["setpriv", "--bounding-set=-setgid", "--inh-caps=-setgid"]
+    command = [*drop, TASKSTATS, "run", "--user", "nobody", SHELL, "-c", "exit 4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 125
+    assert "setgroups to nobody: Operation not permitted" in done.stderr
+
+
+def test_the_name_of_what_is_not_found_cannot_write_on_the_terminal() -> None:
+    command = [TASKSTATS, "run", "no\nsuch\a"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 127
+    assert done.stderr == "taskstats: no\\x0asuch\\x07: No such file or directory\n"
 
 
 def test_a_narrow_terminal_leaves_columns_out() -> None:
