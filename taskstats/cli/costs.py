@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from taskstats import launch, tree
@@ -97,6 +97,14 @@ class Costs:
         own = any(one.pid == self.pid and one.comm == comm for one in self.usage.processes)
         return cpu_ns(self.usage.commands[comm]) - (self.before_ns if own else 0)
 
+    def tree(self) -> list[tree.Node]:
+        """The processes, the command's own without what it used before its exec."""
+        ended = [
+            replace(one, cpu_ns=one.cpu_ns - self.before_ns) if one.pid == self.pid else one
+            for one in self.usage.processes
+        ]
+        return tree.grown(ended, self.usage.living)
+
     def gnu_values(self) -> gnu_time.Values:
         """The figures of GNU time, which are wait4's; but the largest size that anybody knows."""
         used = self.ended.usage
@@ -143,7 +151,7 @@ class Costs:
                 {"ac_exe_dev": dev, "ac_exe_inode": inode, **totals.to_dict()}
                 for (dev, inode), totals in usage.executables.items()
             ],
-            "tree": _flat(tree.grown(usage.processes, usage.living)),
+            "tree": _flat(self.tree()),
             "forgotten": usage.forgotten,
             "living": [asdict(process) for process in usage.living],
         }

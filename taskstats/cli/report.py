@@ -223,14 +223,13 @@ def _living(costs: Costs) -> Iterator[Text]:
 
 
 def _tree(costs: Costs) -> Iterator[Text]:
-    usage = costs.usage
-    rows = [*_branches(tree.grown(usage.processes, usage.living))]
+    rows = [*_branches(costs.tree())]
     width = max((cell_len(label) for label, _, _ in rows), default=0)
     figures = max((len(cpu) for _, cpu, _ in rows), default=0)
     for label, cpu, age in rows:
         yield Text(f"{label}{' ' * (width - cell_len(label))}  {cpu:>{figures}}  {age}")
-    if usage.forgotten:
-        yield Text(f"{usage.forgotten} processes more are not in the tree", style="red")
+    if costs.usage.forgotten:
+        yield Text(f"{costs.usage.forgotten} processes more are not in the tree", style="red")
 
 
 def _branches(roots: list[tree.Node]) -> Iterator[tuple[str, str, str]]:

@@ -22,6 +22,8 @@ def test_before_its_exec_it_was_a_copy_of_us() -> None:
     assert one.records_ns == S - S // 100
     assert one.command_ns("make") == S - S // 100
     assert one.command_ns("cc1") == S
+    (root,) = one.tree()
+    assert root.cpu_ns == 3 * (S // 3) - S // 100
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_the_tree_has_chains_on_one_line() -> None:
         *(process(13, 12, "ld"), process(14, 10, "sh"), process(15, 10, "sh")),
     )
     tree = text(costs(processes=processes, forgotten=2), with_tree=True).splitlines()[-4:]
-    assert tree[0].split() == ["make", "10", "2.000", "s", "1.00", "ms"]
+    assert tree[0].split() == ["make", "10", "1.990", "s", "1.00", "ms"]
     assert tree[1].startswith("├─ gcc ─ collect2 ─ ld  1.000 s")
     assert tree[2].split() == ["└─", "sh", "x2", "0.667", "s", "max", "1.00", "ms"]
     assert tree[3] == "2 processes more are not in the tree"
