@@ -210,7 +210,9 @@ def _living(costs: Costs) -> Iterator[Text]:
     if not living:
         return
     number = len(living)
-    yield Text(f"{number} process{'es' * (number != 1)} still running, not in the sums above:")
+    counted = costs.source == "cgroup"
+    where = "in the CPU of the first line alone" if counted else "not in the sums above"
+    yield Text(f"{number} process{'es' * (number != 1)} still running, {where}:")
     for one in sorted(living, key=lambda one: one.pid):
         peak = texts.size(one.peak_rss_bytes) if one.peak_rss_bytes else texts.ABSENT
         yield Text(

@@ -98,7 +98,7 @@ def run(
     CPU is what the kernel tells at the end (wait4, or the cgroup where the command has one of its
     own); the rows are the kernel's records, taken as each process began to exit. What it used
     after that is the row (exit teardown). RUN-WAIT is time ready to run and waiting for a CPU. A
-    process that is still running at the end is listed, and in no sum.
+    process that is still running at the end is listed, and in no sum but a cgroup's CPU.
 
     \b
     Exit status: the command's own; if a signal ended it, the same signal ends this;

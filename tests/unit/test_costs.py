@@ -149,6 +149,8 @@ def test_what_lives_on_is_listed() -> None:
     living = LivingProcess(20, 1, "daemon", 1, S, 1000, 1 << 20)
     told = text(costs(living=(living,)))
     assert "1 process still running, not in the sums above:" in told
+    by_cgroup = text(costs(cgroup_ns=3 * S, living=(living,)))
+    assert "1 process still running, in the CPU of the first line alone:" in by_cgroup
     assert "  20 daemon  1.000 s CPU  peak 1.00 MiB  since 1.00 ms" in told
 
 
