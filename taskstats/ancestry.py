@@ -81,9 +81,10 @@ class Ancestry(Generic[Owner]):
         self._roots: dict[int, tuple[Owner, int]] = {}  # by pid; and how long it had lived
         self._heirs: dict[int, set[Owner | None]] = {}  # by a subreaper's pid; None was there once
         self._ends: dict[int, tuple[End[Owner], ...]] = {}  # those read lately, by pid, in order
-        self._living: dict[
-            int, Owner | Unclear[Owner] | None
-        ] = {}  # by pid: whose its children are
+        # By pid: whose its children are.
+        self._living: dict[int, Owner | Unclear[Owner] | None] = {}
+        self._asked: dict[int, int] = {}  # those asked for last, and how long they had lived
+        self._doubted = False
         self.forget_living()
 
     # -- roots
@@ -94,21 +95,23 @@ class Ancestry(Generic[Owner]):
 
     def own(self, pid: int, owner: Owner, subreaper: int | None) -> Owner | Unclear[Owner] | None:
         """Makes a process a root; says whose it was before, as far as can be told."""
+        if subreaper is not None:
+            self._heirs.setdefault(subreaper, set()).add(owner)
+            self.forget_living()
         self.learn([pid])
         before = self._living.get(pid)
         self._roots[pid] = owner, self._asked.get(pid, 0)
-        if subreaper is not None:
-            self._heirs.setdefault(subreaper, set()).add(owner)
         self.forget_living()
-        return before
+        return None if before is owner else before  # a child of its own subreaper
 
     def disown(self, pid: int, owner: Owner, subreaper: int | None) -> None:
         """What descends from it is nobody's from now on."""
         if pid in self._roots and self._roots[pid][0] is owner:
             del self._roots[pid]
-        if subreaper in self._heirs:
-            self._heirs[subreaper] ^= {owner}
-            self._heirs[subreaper].add(None)
+        heirs = self._heirs.get(subreaper, set()) if subreaper is not None else set()
+        if owner in heirs:
+            heirs.remove(owner)
+            heirs.add(None)
         self.forget_living()
 
     def forget_living(self) -> None:
@@ -116,6 +119,11 @@ class Ancestry(Generic[Owner]):
         self._living = {0: None}
         self._living |= {pid: _inherited(heirs) for pid, heirs in self._heirs.items()}
         self._living |= {pid: owner for pid, (owner, _) in self._roots.items()}
+
+    def doubt(self) -> None:
+        """An end may have been missed: the living, roots too, must be asked for again."""
+        self._doubted = True
+        self.forget_living()
 
     # -- the ended
 
@@ -165,6 +173,11 @@ class Ancestry(Generic[Owner]):
             end.settled = True
         return owner
 
+    def give_up(self, end: End[Owner]) -> None:
+        """Whose it is will not be known; nor whose its children are."""
+        end.owner, end.settled = UNHEARD, True
+        self._heirs.pop(end.pid, None)
+
     def _of_child(
         self, end: End[Owner], parents: Iterable[End[Owner]]
     ) -> Owner | Unclear[Owner] | Waits | None:
@@ -208,6 +221,9 @@ class Ancestry(Generic[Owner]):
 
         Call it, with no pids if there are none, before what has been fed until then is settled.
         """
+        if self._doubted and self._query is not None:
+            self._doubted = False
+            self._drop_reused(self._query(sorted(self._roots)))
         self._asked = {}
         found: dict[int, tuple[int, int]] = {}  # parent, and how long it has lived
         wanted = dict.fromkeys(pids, 0)  # and how long a child has lived
@@ -227,6 +243,13 @@ class Ancestry(Generic[Owner]):
             self.forget_living()
         for pid in found:
             self._learned(pid, found)
+
+    def _drop_reused(self, records: Batch) -> None:
+        """Drops the roots whose pid is another's, who is younger: their end was missed."""
+        for one in records:
+            if one.id != one.ac_tgid or one.ac_tgetime < self._roots[one.id][1]:
+                del self._roots[one.id]
+        self.forget_living()
 
     def _learned(self, pid: int, found: dict[int, tuple[int, int]]) -> None:
         """Remembers whose a process is, and all those on the way up to one that is known."""

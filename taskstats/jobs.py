@@ -92,6 +92,7 @@ class Usage:
         commands: The same by command name. Beyond 1,024 names, OTHERS.
         executables: The same by device and inode of the executable.
         living: Its processes that live, if they were asked for.
+        unclear: How many more of those may be its: orphans that were inherited for several jobs.
         processes: Those that have ended, as far as they are remembered.
         forgotten: Processes that ended and are not in `processes`.
         lost: Records that the stream has lost while it ran, its own or others'.
@@ -109,6 +110,7 @@ class Usage:
     commands: Mapping[str, Totals]
     executables: Mapping[tuple[int, int], Totals]
     living: tuple[LivingProcess, ...]
+    unclear: int
     processes: tuple[EndedProcess, ...]
     forgotten: int
     lost: int
@@ -172,12 +174,13 @@ class _Job:
         else:
             self.forgotten += 1
 
-    def take(self, other: "_Job") -> None:
+    def take(self, other: "_Job", remember: int) -> None:
         """Adds what a job within it has used."""
         for key, tally in other.tallies.items():
             self.tally(key).add_tally(tally)
-        self.processes += other.processes
-        self.forgotten += other.forgotten
+        room = max(0, remember - len(self.processes))
+        self.processes += other.processes[:room]
+        self.forgotten += other.forgotten + len(other.processes[room:])
 
 
 @dataclass(slots=True)
@@ -345,14 +348,15 @@ class JobTracker:
             if inner.outer is job:
                 inner.outer = job.outer
         if job.outer:
-            job.outer.take(job)
+            job.outer.take(job, self._remember)
         return usage
 
     def _usage(self, job: _Job, tasks: Iterable[int]) -> Usage:
+        living, unclear = self._living(job, tasks)
         whole = _Job(job.id, job.root, None, job.attached)
         for one in self._jobs.values():
             if job in _lineage(one):
-                whole.take(one)
+                whole.take(one, self._remember)
         total = Tally()
         commands: dict[str, Tally] = {}
         executables: dict[tuple[int, int], Tally] = {}
@@ -368,7 +372,8 @@ class JobTracker:
             total=total.totals(self._fields),
             commands={name: tally.totals(self._fields) for name, tally in commands.items()},
             executables={key: tally.totals(self._fields) for key, tally in executables.items()},
-            living=tuple(self._living(job, tasks)),
+            living=tuple(living),
+            unclear=unclear,
             processes=tuple(
                 EndedProcess(pid, ppid, _name(comm), *rest)
                 for pid, ppid, comm, *rest in whole.processes
@@ -444,7 +449,7 @@ class JobTracker:
             self._lost += count
             for job in self._jobs.values():
                 job.lost += count
-            self._ancestry.forget_living()  # one of them may have ended
+            self._ancestry.doubt()
 
     # -- settling
 
@@ -471,8 +476,11 @@ class JobTracker:
 
     def _forget_late(self, now: int) -> None:
         """Forgets those that ended so long ago that no child of theirs waits."""
-        oldest = now - self._patience_ns - 2 * DISORDER_NS
-        while self._late and (self._late[0][0] < oldest or self._in_late > self._capacity):
+        longest = self._patience_ns + 2 * DISORDER_NS
+        # A clock that was set back keeps nothing.
+        while self._late and (
+            abs(now - self._late[0][0]) > longest or self._in_late > self._capacity
+        ):
             _, ends = self._late.popleft()
             self._in_late -= len(ends)
             self._ancestry.remove(ends)
@@ -562,7 +570,7 @@ class JobTracker:
         """Attributes those that have waited for a process for long, or gives them up."""
         self._attribute_all(self._released(parent), late=True)
         for end in self._released(parent):
-            end.owner, end.settled = UNHEARD, True
+            self._ancestry.give_up(end)
             self._give_up(_records(end))
             self._attribute_all(self._released(end.pid))
 
@@ -588,11 +596,11 @@ class JobTracker:
 
     # -- the living
 
-    def _living(self, job: _Job, tasks: Iterable[int]) -> Iterator[LivingProcess]:
-        """The living processes of a job, and of those within it."""
+    def _living(self, job: _Job, tasks: Iterable[int]) -> tuple[list[LivingProcess], int]:
+        """The living processes of a job, and of those within it; and how many more may be."""
         ids = sorted(set(tasks))
         if not ids:
-            return
+            return [], 0
         if self._query is None:
             raise ValueError("to ask for tasks, the tracker needs a query")
         threads: dict[int, list[Record]] = {}
@@ -601,10 +609,14 @@ class JobTracker:
                 threads.setdefault(record.ac_tgid, []).append(record)
         self._ancestry.learn(threads)
         heirs = {one.subreaper for one in self._jobs.values()}  # no part of them
-        for tgid, records in threads.items():
-            owner = None if tgid in heirs else self._ancestry.of_living(tgid)
-            if isinstance(owner, _Job) and job in _lineage(owner):
-                yield self._process(tgid, records)
+        found, unclear = [], 0
+        for tgid in threads.keys() - heirs:
+            owner = self._ancestry.of_living(tgid)
+            if isinstance(owner, Unclear):
+                unclear += job in owner.owners
+            elif isinstance(owner, _Job) and job in _lineage(owner):
+                found.append(self._process(tgid, threads[tgid]))
+        return sorted(found, key=lambda one: one.pid), unclear
 
     def _process(self, tgid: int, records: list[Record]) -> LivingProcess:
         first = min(records, key=lambda record: record.ac_pid != tgid)

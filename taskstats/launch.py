@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence, Set
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from taskstats import privileges
 
@@ -122,12 +122,14 @@ class Ended:
             has waited for itself.
         before: Of the command's process before its exec, when it was a copy of this one. The
             kernel's own sums of the process, as in its taskstats, include it.
+        waited_ns: How long it had been ready to run and waited for a CPU then; likewise.
     """
 
     status: int
     wall_ns: int
     usage: Usage
     before: Usage
+    waited_ns: int
 
     @property
     def user_ns(self) -> int:
@@ -224,12 +226,13 @@ class Command:
         while self._status is None:
             self._heed(signal.sigwaitinfo(_HELD))
             self._reap()
-        before = self._told()
+        before, waited_ns = self._told()
         return Ended(
             status=self._status,
             wall_ns=self._ended_ns - began,
             usage=(self._itself + self._orphans).since(before),
             before=before,
+            waited_ns=waited_ns,
         )
 
     # -- here
@@ -309,14 +312,14 @@ class Command:
             sender = _parent(sender)
         return sender != os.getpid()  # the command, and what descends from it, means its group
 
-    def _told(self) -> Usage:
+    def _told(self) -> tuple[Usage, int]:
         """What the child has told before it was the command, or why it is not."""
-        told = {}
+        told: dict[str, Any] = {}
         for line in self._report[0]:
             told.update(json.loads(line))
         if "errno" in told:
             raise OSError(told["errno"], os.strerror(told["errno"]), told["what"])
-        return Usage(*told.get("before", ()))
+        return Usage(*told.get("before", ())), told.get("waited_ns", 0)
 
     # -- in the child
 
@@ -342,7 +345,8 @@ class Command:
             if not reading.read(1):
                 os._exit(0)
             before = astuple(Usage.of(resource.getrusage(resource.RUSAGE_SELF)))
-            report.write(json.dumps({"before": before}).encode() + b"\n")
+            told = {"before": before, "waited_ns": _waited_ns()}
+            report.write(json.dumps(told).encode() + b"\n")
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             _libc.execvp(words[0], words)
             code = ctypes.get_errno()
@@ -393,6 +397,14 @@ def _pipe(
         readers.enter_context(io.FileIO(reading, "rb")),
         writers.enter_context(io.FileIO(writing, "wb")),
     )
+
+
+def _waited_ns() -> int:
+    """How long this process has been ready to run and waited; 0 where the kernel does not tell."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
 
 
 def _restore_locale() -> None:

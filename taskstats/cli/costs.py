@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from taskstats import launch, tree
 from taskstats.cli import gnu_time
-from taskstats.jobs import Usage
+from taskstats.jobs import EndedProcess, Usage
 from taskstats.totals import Totals
 
 Source = Literal["cgroup", "wait4", "records"]
@@ -25,6 +25,7 @@ class Costs:
         ended: How it ended, and what wait4 told.
         usage: What the records told.
         cgroup_ns: CPU time of the cgroup that it had alone; None if it had none.
+        settled: Whether it is known of all that ended before it whose that was.
     """
 
     words: Sequence[str]
@@ -32,6 +33,7 @@ class Costs:
     ended: launch.Ended
     usage: Usage
     cgroup_ns: int | None
+    settled: bool
 
     @property
     def before_ns(self) -> int:
@@ -90,20 +92,41 @@ class Costs:
     @property
     def complete(self) -> bool:
         """Whether everything that ended is in it."""
-        return self.usage.complete and self.usage.settled_until is None
+        return self.usage.complete and self.settled
 
-    def command_ns(self, comm: str) -> int:
-        """CPU time by the records of one command name."""
-        own = any(one.pid == self.pid and one.comm == comm for one in self.usage.processes)
-        return cpu_ns(self.usage.commands[comm]) - (self.before_ns if own else 0)
+    def command(self, comm: str) -> dict[str, Any]:
+        """The totals of one command name, and `cpu_ns`.
 
-    def tree(self) -> list[tree.Node]:
-        """The processes, the command's own without what it used before its exec."""
-        ended = [
-            replace(one, cpu_ns=one.cpu_ns - self.before_ns) if one.pid == self.pid else one
+        The command's own process is in it without what it had used, waited and lived before its
+        exec.
+        """
+        row = self.usage.commands[comm].to_dict()
+        row["cpu_ns"] = cpu_ns(self.usage.commands[comm])
+        named = [one for one in self._processes() if one.comm == comm]
+        if any(one.pid == self.pid for one in named):
+            row["cpu_ns"] -= self.before_ns
+            if "cpu_delay_total" in row:
+                row["cpu_delay_total"] = max(0, row["cpu_delay_total"] - self.ended.waited_ns)
+            if not self.usage.forgotten:
+                row["longest_seconds"] = max(one.elapsed_us for one in named) / 1e6
+        return row
+
+    def _processes(self) -> list[EndedProcess]:
+        """Those that have ended, the command's own without what was before its exec."""
+        return [
+            replace(
+                one,
+                cpu_ns=one.cpu_ns - self.before_ns,
+                elapsed_us=min(one.elapsed_us, self.ended.wall_ns // 1000),
+            )
+            if one.pid == self.pid
+            else one
             for one in self.usage.processes
         ]
-        return tree.grown(ended, self.usage.living)
+
+    def tree(self) -> list[tree.Node]:
+        """The processes as a tree."""
+        return tree.grown(self._processes(), self.usage.living)
 
     def gnu_values(self) -> gnu_time.Values:
         """The figures of GNU time, which are wait4's; but the largest size that anybody knows."""
@@ -154,6 +177,7 @@ class Costs:
             "tree": _flat(self.tree()),
             "forgotten": usage.forgotten,
             "living": [asdict(process) for process in usage.living],
+            "living_unclear": usage.unclear,
         }
 
 

@@ -30,8 +30,11 @@ class Follower:
         """Begins to read."""
         self._thread.start()
 
-    def finish(self) -> None:
+    def finish(self) -> bool:
         """Reads all that was sent before now, and until it is known whose that is.
+
+        Returns:
+            Whether that is known; False if it took too long.
 
         Raises:
             TaskstatsError: What the listener or the tracker has raised; the first of that.
@@ -44,6 +47,7 @@ class Follower:
         self._tracker.note_lost(self._listener.stats().lost)
         if self._failure:
             raise self._failure
+        return self._is_settled()
 
     def _mark(self) -> None:
         self._marker = threading.get_native_id()

@@ -19,6 +19,10 @@ from taskstats.totals import Totals
 _TEARDOWN = "(exit teardown)"
 
 _MOST_OF_COMMAND = 60  # cells
+_MOST_OF_CHAIN = 8  # processes
+_MOST_LEVELS = 40
+
+_NO_MORE = "   "  # below the last of some branches
 
 #: How the columns of delays are headed, where it is not after their name.
 _DELAY_HEADINGS = {"cpu": "RUN-WAIT", "blkio": "BLOCK-IO"}
@@ -94,7 +98,7 @@ def _missing(costs: Costs) -> Iterator[str]:
         yield f"incomplete: {usage.ambiguous} records have a parent whose pid had two owners"
     if usage.evicted:
         yield f"incomplete: the parent of {usage.evicted} records was never heard of"
-    if usage.settled_until is not None:
+    if not costs.settled:
         yield "incomplete: the parents of some processes had not been heard of at the end"
 
 
@@ -136,14 +140,8 @@ def _table(costs: Costs, width: int | None) -> Iterator[Text]:
 
 
 def _row(costs: Costs, comm: str) -> Row:
-    own = costs.command_ns(comm)
-    return {
-        "kind": "command",
-        "comm": comm,
-        **costs.usage.commands[comm].to_dict(),
-        "cpu_ns": own,
-        "cpu_percent": 100 * own / max(costs.cpu_ns, 1),
-    }
+    row = {"kind": "command", "comm": comm, **costs.command(comm)}
+    return {**row, "cpu_percent": 100 * row["cpu_ns"] / max(costs.cpu_ns, 1)}
 
 
 def _teardown(costs: Costs) -> Row:
@@ -191,11 +189,16 @@ def _plain(name: str) -> Any:
 
 
 def _cpu(row: Row) -> str:
-    return texts.ABSENT if row["cpu_ns"] is None else seconds(row["cpu_ns"])
+    return seconds(row["cpu_ns"]) if _is_told(row) else texts.ABSENT
 
 
 def _percent(row: Row) -> str:
-    return texts.ABSENT if row["cpu_percent"] is None else f"{row['cpu_percent']:.1f}"
+    return f"{row['cpu_percent']:.1f}" if _is_told(row) else texts.ABSENT
+
+
+def _is_told(row: Row) -> bool:
+    """Whether its CPU time is known: a record with 0 was taken before any was added up."""
+    return row["cpu_ns"] is not None and ("kind" not in row or row["cpu_ns"] > 0)
 
 
 def _failed_style(row: Row) -> str:
@@ -206,7 +209,9 @@ def _failed_style(row: Row) -> str:
 
 
 def _living(costs: Costs) -> Iterator[Text]:
-    living = costs.usage.living
+    living, unclear = costs.usage.living, costs.usage.unclear
+    if unclear:
+        yield Text(f"{unclear} more still running may be its orphans, or others'", style="red")
     if not living:
         return
     number = len(living)
@@ -239,17 +244,27 @@ def _branches(roots: list[tree.Node]) -> Iterator[tuple[str, str, str]]:
     stack = [(root, "", "") for root in reversed(roots)]
     while stack:
         node, lead, below = stack.pop()
-        label, age, cpu = _label(node, with_pid=not lead), node.longest_us, node.cpu_ns
-        single = node.count == 1
+        if len(below) > _MOST_LEVELS * len(_NO_MORE):
+            yield f"{lead}…", seconds(node.cpu_ns), "and what is below"
+            continue
+        age, cpu, single = node.longest_us, node.cpu_ns, node.count == 1
+        chain = [_label(node, with_pid=not lead)]
         while single and len(node.children) == 1 and node.children[0].count == 1:
             (node,) = node.children
-            label += f" ─ {_label(node)}"
+            chain.append(_label(node))
         most = "" if single else "max "
-        yield lead + label, seconds(cpu), most + texts.duration(age * 1e3)
+        yield lead + _joined(chain), seconds(cpu), most + texts.duration(age * 1e3)
         last = len(node.children) - 1
         for at in range(last, -1, -1):
-            here, under = ("└─ ", "   ") if at == last else ("├─ ", "│  ")
+            here, under = ("└─ ", _NO_MORE) if at == last else ("├─ ", "│  ")
             stack.append((node.children[at], below + here, below + under))
+
+
+def _joined(chain: list[str]) -> str:
+    """Processes that have one child each, on one line."""
+    if len(chain) > _MOST_OF_CHAIN:
+        chain = [*chain[:2], f"… {len(chain) - 4} more …", *chain[-2:]]
+    return " ─ ".join(chain)
 
 
 def _label(node: tree.Node, *, with_pid: bool = False) -> str:

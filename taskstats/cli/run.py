@@ -91,8 +91,9 @@ def run(
 ) -> None:
     """Run a command, and tell what it and all its descendants cost, down to the shortest-lived.
 
-    The command runs as without this: same streams, terminal, process group and signals; but none
-    of the capabilities that this needs. At its end stands on stderr a line of totals and a table
+    The command runs as without this: same streams, terminal, process group and signals (one that
+    somebody sends to the whole group it gets twice); but none of the capabilities that this needs.
+    At its end stands on stderr a line of totals and a table
     by command name.
 
     CPU is what the kernel tells at the end (wait4, or the cgroup where the command has one of its
@@ -105,34 +106,33 @@ def run(
     125 this failed, and the command was not run; 126 it could not be run;
     127 it was not found.
     """
+    if parts is not None and with_tree:
+        raise click.UsageError("--format is a line, and has no --tree")
     _warn_of_root(user)
-    with ExitStack() as stack:
-        text_file = stack.enter_context(_opened(output, append)) if output else None
-        json_file = stack.enter_context(_opened(json_path, append)) if json_path else None
-        listener = stack.enter_context(ExitListener())
-        client = stack.enter_context(Client())
-        version = client.pid().version
-        if version < _FIRST_WITH_PROCESSES:
-            raise click.ClickException(
-                f"struct version {version} does not name processes ({_FIRST_WITH_PROCESSES} does)"
-            )
-        if delays:
-            stack.enter_context(measured_delays())
-        cgroup = OwnCgroup.find()
-        command = stack.enter_context(launch.Command(words, user))
-        tracker = JobTracker(client.pids, remember=_REMEMBERED)
-        # Children of the program that we were before an exec: siblings, and no part of this.
-        for pid in command.others:
-            tracker.start(pid, pid, subreaper=os.getpid())
-        tracker.start(command.pid, _JOB, subreaper=os.getpid())
-        follower = Follower(listener, tracker)
-        follower.start()
-        ended = _waited(command, words[0])
-        try:
+    ended = None
+    try:
+        with ExitStack() as stack:
+            text_file = stack.enter_context(_opened(output, append)) if output else None
+            json_file = stack.enter_context(_opened(json_path, append)) if json_path else None
+            listener = stack.enter_context(ExitListener())
+            client = stack.enter_context(Client())
+            version = _version(client)
+            if delays:
+                stack.enter_context(measured_delays())
+            cgroup = OwnCgroup.find()
+            command = stack.enter_context(launch.Command(words, user))
+            tracker = JobTracker(client.pids, remember=_REMEMBERED)
+            # Children of the program that we were before an exec: siblings, and no part of this.
+            for pid in command.others:
+                tracker.start(pid, pid, subreaper=os.getpid())
+            tracker.start(command.pid, _JOB, subreaper=os.getpid())
+            follower = Follower(listener, tracker)
+            follower.start()
+            ended = _waited(command, words[0])
             cgroup_ns = cgroup.cpu_ns() if cgroup else None
-            follower.finish()
+            settled = follower.finish()
             usage = tracker.usage(_JOB, _tasks())
-            costs = Costs(words, command.pid, ended, usage, cgroup_ns)
+            costs = Costs(words, command.pid, ended, usage, cgroup_ns, settled)
             if json_file:
                 about = formats.about("run", version)
                 _write(json_file, formats.encode({**about, **costs.to_dict()}) + "\n")
@@ -142,9 +142,21 @@ def run(
                 _write(text_file, text.getvalue())
             else:
                 _tell(costs, sys.stderr, parts, with_tree)
-        except (TaskstatsError, OSError) as error:  # the command has run: its status stands
-            errors.told(error).show()
+    except (TaskstatsError, OSError) as error:
+        if ended is None:
+            raise
+        errors.told(error).show()  # the command has run: its status stands
     launch.die_like(ended.status)
+
+
+def _version(client: Client) -> int:
+    """The struct's version, if it tells processes apart."""
+    version = client.pid().version
+    if version < _FIRST_WITH_PROCESSES:
+        raise click.ClickException(
+            f"struct version {version} does not name processes ({_FIRST_WITH_PROCESSES} does)"
+        )
+    return version
 
 
 def _waited(command: launch.Command, name: str) -> launch.Ended:

@@ -151,10 +151,12 @@ def test_two_at_once_have_a_hundred_children_each(tmp_path: Path) -> None:
         json_path = tmp_path / f"{name}.json"
         words = [TASKSTATS, "run", "--json", str(json_path), "--", SHELL, "-c", script.format(name)]
         running.append((json_path, subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE)))
-    for name in ("one", "two"):
-        (tmp_path / name).write_text("go\n")
+    gates = [os.open(tmp_path / name, os.O_RDWR) for name in ("one", "two")]
+    for gate in gates:
+        os.write(gate, b"go\n")
     for json_path, process in running:
         process.communicate()
+        os.close(gates.pop())
         figures = json.loads(json_path.read_text())
         names = {one["comm"]: one["processes"] for one in figures["commands"]}
         assert names == {"sh": 1, "true": 100}
@@ -278,14 +280,17 @@ def test_delays_are_measured_for_it_alone(tmp_path: Path) -> None:
     switch = Path("/proc/sys/kernel/task_delayacct")
     if not switch.exists():
         lacks("kernel.task_delayacct")
-    if switch.read_text().strip() != "0":
-        skip("delays are measured here already")
-    run = Run(tmp_path, "cat", str(switch), options=("--delays",))
+    before = switch.read_text()
+    switch.write_text("0\n")
+    try:
+        run = Run(tmp_path, "cat", str(switch), options=("--delays",))
+        without = Run(tmp_path, "cat", str(switch))
+        assert switch.read_text() == "0\n"
+    finally:
+        switch.write_text(before)
     assert run.output == "1\n"
-    assert switch.read_text() == "0\n"
     assert run.total["delays_measured"] is True
     assert run.total["wpcopy_count"] > 0
-    without = Run(tmp_path, "cat", str(switch))
     assert without.output == "0\n"
     assert without.total["delays_measured"] is None
     assert "wpcopy_count" not in without.total
@@ -342,12 +347,13 @@ def test_stdin_is_the_commands_and_stdout_is_its_alone(tmp_path: Path) -> None:
     assert run.output == "a line\n"
 
 
-def test_a_signal_sent_to_it_is_the_commands_and_the_report_comes(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "ready")
-    script = "trap 'exit 5' TERM; echo > ready; while :; do sleep 0.01; done"
+def test_a_signal_sent_to_it_is_the_commands_and_the_report_comes() -> None:
+    script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done"
     command = [TASKSTATS, "run", SHELL, "-c", script]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        (tmp_path / "ready").read_text()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
         process.terminate()
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 5
@@ -369,20 +375,18 @@ def test_what_lives_on_is_listed_and_in_no_sum(tmp_path: Path) -> None:
 
 
 def test_losses_are_told_on_the_first_line(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "ready")
-    os.mkfifo(tmp_path / "go")
     json_path = tmp_path / "j"
-    words = [SHELL, "-c", "echo > ready; read line < go"]
-    command = [TASKSTATS, "run", "--json", str(json_path), *words]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        (tmp_path / "ready").read_text()
+    command = [TASKSTATS, "run", "--json", str(json_path), SHELL, "-c", "echo ready; read line"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGSTOP)
         with Storm("threads", cpu=CPUS[0], exits=STORM) as storm:
             storm.begin()
             storm.finish()
         process.send_signal(signal.SIGCONT)
-        (tmp_path / "go").write_text("\n")
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate("\n", timeout=60)
     figures = json.loads(json_path.read_text())
     assert figures["lost"] > 0
     assert figures["complete"] is False

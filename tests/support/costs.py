@@ -39,14 +39,22 @@ USAGE = Usage(
     unattributed=0,
     ambiguous=0,
     evicted=0,
+    unclear=0,
     settled_until=None,
 )
 
 
 def costs(
-    wait4_ns: int = S, cgroup_ns: int | None = None, status: int = 0, **changed: Any
+    wait4_ns: int = S,
+    cgroup_ns: int | None = None,
+    status: int = 0,
+    *,
+    settled: bool = True,
+    **changed: Any,
 ) -> Costs:
     ended = launch.Ended(
-        status, 2 * S, launch.Usage(user_ns=wait4_ns), launch.Usage(system_ns=S // 100)
+        status, 2 * S, launch.Usage(user_ns=wait4_ns), launch.Usage(system_ns=S // 100), 0
     )
-    return Costs(("make", "-j4"), 10, ended, dataclasses.replace(USAGE, **changed), cgroup_ns)
+    return Costs(
+        ("make", "-j4"), 10, ended, dataclasses.replace(USAGE, **changed), cgroup_ns, settled
+    )

@@ -20,10 +20,20 @@ def text(one: Costs, width: int | None = None, *, with_tree: bool = False) -> st
 def test_before_its_exec_it_was_a_copy_of_us() -> None:
     one = costs()
     assert one.records_ns == S - S // 100
-    assert one.command_ns("make") == S - S // 100
-    assert one.command_ns("cc1") == S
+    assert one.command("make")["cpu_ns"] == S - S // 100
+    assert one.command("cc1")["cpu_ns"] == S
     (root,) = one.tree()
     assert root.cpu_ns == 3 * (S // 3) - S // 100
+
+
+def test_before_its_exec_it_waited_and_lived() -> None:
+    total = dataclasses.replace(TOTAL, sums={**TOTAL.sums, "cpu_delay_total": 9000})
+    processes = (dataclasses.replace(process(10, 1, "make"), elapsed_us=5_000_000),)
+    one = costs(commands={"make": total}, processes=processes)
+    one = dataclasses.replace(one, ended=dataclasses.replace(one.ended, waited_ns=8000))
+    row = one.command("make")
+    assert (row["cpu_delay_total"], row["longest_seconds"]) == (1000, 2.0)
+    assert one.tree()[0].longest_us == 2_000_000
 
 
 @pytest.mark.parametrize(
@@ -85,7 +95,7 @@ def test_how_it_ended(status: int, told: str) -> None:
         ({"unattributed": 7}, "7 records may be its orphans'"),
         ({"ambiguous": 7}, "7 records have a parent whose pid had two owners"),
         ({"evicted": 7}, "the parent of 7 records was never heard of"),
-        ({"settled_until": 5}, "had not been heard of at the end"),
+        ({"settled": False}, "had not been heard of at the end"),
     ],
 )
 def test_what_is_missing_is_told(changed: dict[str, int], told: str) -> None:
@@ -132,6 +142,27 @@ def test_the_tree_has_chains_on_one_line() -> None:
     assert tree[1].startswith("├─ gcc ─ collect2 ─ ld  1.000 s")
     assert tree[2].split() == ["└─", "sh", "x2", "0.667", "s", "max", "1.00", "ms"]
     assert tree[3] == "2 processes more are not in the tree"
+
+
+def test_a_deep_tree_and_a_long_chain_are_cut_with_a_mark() -> None:
+    chain = [process(10 + n, 9 + n, f"p{n}") for n in range(100)]
+    tree = text(costs(processes=tuple(chain)), with_tree=True).splitlines()[-1]
+    assert tree.startswith("p0 10 ─ p1 ─ … 96 more … ─ p98 ─ p99  ")
+    branches = [process(1000 + n, 10 + n, "leaf") for n in range(100)]
+    lines = text(costs(processes=(*chain, *branches)), with_tree=True).splitlines()
+    assert lines[-1].lstrip("│ ").startswith(("├─ …", "└─ …", "├─ leaf", "└─ leaf"))
+    assert max(map(len, lines)) < 220
+    assert any("and what is below" in line for line in lines)
+
+
+def test_what_lives_on_and_may_be_its_is_told_of() -> None:
+    assert "2 more still running may be its orphans" in text(costs(unclear=2))
+
+
+def test_a_time_that_was_not_added_up_is_no_zero() -> None:
+    total = dataclasses.replace(TOTAL, sums={**TOTAL.sums, "cpu_run_virtual_total": 0})
+    row = text(costs(commands={"cc1": total})).splitlines()[2]
+    assert row.split()[3:5] == ["-", "-"]
 
 
 def test_on_a_narrow_terminal_lines_fit() -> None:

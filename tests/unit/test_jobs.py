@@ -376,6 +376,14 @@ def test_living_processes_are_told_apart() -> None:
     assert usage.total.processes == 0
 
 
+def test_living_orphans_of_several_jobs_are_told_of() -> None:
+    tracker = JobTracker(World(p21=20, p22=20, p33=20, p20=1, p1=0))
+    tracker.start(21, "a", subreaper=20)
+    tracker.start(22, "b", subreaper=20)
+    usage = tracker.usage("a", [20, 21, 22, 33])
+    assert ([one.pid for one in usage.living], usage.unclear) == ([21], 1)
+
+
 def test_the_processes_that_are_remembered_are_bounded() -> None:
     tracker = JobTracker(remember=3)
     tracker.start(10, "a")
