@@ -57,17 +57,21 @@ class World:
     def __init__(self, **parents: int) -> None:
         self.parents = {int(pid.removeprefix("p")): parent for pid, parent in parents.items()}
         self.asked: list[int] = []
+        self.lived = 5000  # us
 
     def __call__(self, pids: Sequence[int]) -> Batch:
         self.asked += pids
         known = [pid for pid in pids if pid in self.parents]
         rows = []
         for pid in known:
-            made = bytearray(taskstats.decode(ended(pid, self.parents[pid], hiwater_vm=9)).data)
+            made = bytearray(taskstats.decode(self._record(pid)).data)
             made[HEADER["flags"][0]] = 0  # not an exit
             rows.append(bytes(made))
         errors = {pid: errno.ESRCH for pid in pids if pid not in known}
         return Batch(b"".join(rows), errors=errors)
+
+    def _record(self, pid: int) -> bytes:
+        return ended(pid, self.parents[pid], hiwater_vm=9, ac_tgetime=self.lived)
 
 
 def counts(tracker: JobTracker) -> dict[str, int]:
@@ -330,6 +334,65 @@ def test_after_a_loss_living_processes_are_asked_for_again() -> None:
     world.parents[20] = 1
     sent = batch(ended(31, 20), ms=300, lost={0: 1})
     assert heard(tracker, sent) == {"attributed": 1, "outside": 1}
+
+
+# ---- what a daemon meets in months -----------------------------------------------------------
+
+
+def test_a_job_that_is_closed_after_its_subreapers_end_claims_no_orphans_of_the_next() -> None:
+    tracker = JobTracker()
+    tracker.start(21, "a", subreaper=20)
+    heard(tracker, batch(ended(20, 0)), batch(ended(5, 0), ms=400))
+    tracker.start(22, "b", subreaper=20)
+    tracker.close("a")
+    assert heard(tracker, batch(ended(33, 20), ms=900)) == {"attributed": 1, "outside": 2}
+
+
+def test_a_subreaper_that_was_given_up_does_not_inherit_for_the_next_of_its_pid() -> None:
+    tracker = JobTracker()
+    tracker.start(21, "a", subreaper=20)
+    heard(tracker, batch(ended(20, 19)))
+    assert heard(tracker, batch(ended(5, 0), ms=1500)) == {"outside": 1, "evicted": 1}
+    tracker.start(50, "b")
+    heard(tracker, batch(ended(33, 20), ms=5000))
+    assert counts(tracker) == {"outside": 1, "evicted": 1, "waiting": 1}
+
+
+def test_a_clock_that_is_set_back_lets_no_ends_pile_up() -> None:
+    tracker = JobTracker()
+    tracker.start(10, "a")
+    heard(tracker, batch(ended(11, 10), ms=3_600_000))
+    for n in range(500):
+        tracker.feed(batch(ended(1000 + n, 10), ms=10 * n))
+    assert len(tracker._ancestry._ends) < 200
+
+
+def test_an_end_is_remembered_over_a_flush() -> None:
+    tracker = JobTracker()
+    tracker.start(10, "a")
+    heard(tracker, batch(ended(11, 10)))
+    heard(tracker, batch(ended(5, 10), ms=5))
+    assert heard(tracker, batch(ended(12, 11), ms=10)) == {"attributed": 3}
+
+
+def test_the_processes_of_jobs_within_a_job_are_bounded_together() -> None:
+    tracker = JobTracker(World(p10=1, p1=0, **{f"p{pid}": 10 for pid in range(20, 25)}), remember=3)
+    tracker.start(10, "outer")
+    for root in range(20, 25):
+        tracker.start(root, root)
+        heard(tracker, batch(ended(root + 100, root), ended(root + 200, root)))
+        tracker.close(root)
+    usage = tracker.close("outer")
+    assert (len(usage.processes), usage.forgotten, usage.total.processes) == (3, 7, 10)
+
+
+def test_a_root_whose_end_was_lost_is_told_by_its_age_from_who_has_its_pid_now() -> None:
+    world = World(p10=1, p1=0)
+    tracker = JobTracker(world)
+    tracker.start(10, "a")
+    world.lived = 4000  # less than the root had lived
+    heard(tracker, batch(ended(5, 0), lost={0: 1}))
+    assert heard(tracker, batch(ended(11, 10, ac_tgetime=9), ms=300)) == {"outside": 2}
 
 
 # ---- jobs ------------------------------------------------------------------------------------
