@@ -468,8 +468,9 @@ class JobTracker:
             self._attribute_all(several)
             for pid in overdue:
                 self._last_try(pid)
-            self._give_up(self._fold.forgotten - self._forgotten)
-            self._forgotten = self._fold.forgotten
+            if self._fold.forgotten > self._forgotten:
+                self._give_up(self._fold.forgotten - self._forgotten)
+                self._forgotten = self._fold.forgotten
             self._late.append((now, settled))
             self._in_late += len(settled)
             self._forget_late(now)
