@@ -18,6 +18,8 @@ from support.command import STORM, TASKSTATS
 from support.requirements import lacks, needs_processes, needs_program, skip
 from support.storm import CPUS, Storm
 
+import taskstats
+
 SHELL = "/bin/sh"
 
 
@@ -220,7 +222,14 @@ for _ in range(100):
 def test_cpu_time_is_that_of_the_kernels_own_cgroup(tmp_path: Path, cgroup: Path) -> None:
     """The truth is counted by a cgroup that the command puts itself in."""
     burn = shlex.join([sys.executable, "-S", "-c", BURN])
-    run = Run(tmp_path, SHELL, "-c", f"echo $$ > {cgroup}/cgroup.procs; exec {burn}")
+    with taskstats.ExitListener() as listener:
+        run = Run(tmp_path, SHELL, "-c", f"echo $$ > {cgroup}/cgroup.procs; exec {burn}")
+        listener.stop()
+        records = [record for batch in listener.batches() for record in batch]
+    burners = [record for record in records if record.ac_ppid == run.figures["pid"]]
+    sampled = [record.ac_utime + record.ac_stime for record in burners]
+    assert len(sampled) == 100
+    assert max(abs(us - 20_000) for us in sampled) > 900, "what is sampled at ticks is off"
     truth = cpu_of(cgroup)
     assert run.figures["cpu_source"] == "wait4"
     assert run.figures["cpu_seconds"] == pytest.approx(truth, rel=0.01)
