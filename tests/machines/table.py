@@ -31,7 +31,12 @@ class Machine:
 
 
 #: User-Mode Linux has one CPU, whatever the machine has; Debian's counts no CPU time in version 1.
-UML = frozenset({"two CPUs", "CPU hotplug", "a cgroup that counts CPU time"})
+UML = frozenset(
+    {
+        *("two CPUs", "CPU hotplug", "a cgroup that counts CPU time"),
+        "waits for copies of write-protected pages",
+    }
+)
 
 #: What came after 5.10.
 OLD = frozenset({"kernel.task_delayacct", "struct version 12", "other network namespaces"})
