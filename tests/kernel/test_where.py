@@ -153,8 +153,7 @@ def test_what_lets_everything_in_has_kept_nothing_out() -> None:
     with Storm("threads", cpu=0) as storm:
         storm.begin()
         wrong = 0
-        rounds = scaled(500, least=100)
-        for _ in range(rounds):
+        for _ in range(scaled(500, least=100)):
             with ExitListener([0], where=where) as listener:
                 next(listener.batches())
             stats = listener.stats()
@@ -162,10 +161,8 @@ def test_what_lets_everything_in_has_kept_nothing_out() -> None:
             assert stats.filtered is not None
             wrong += stats.filtered
         storm.finish()
-    # Where stopping is slow, an exit comes right before it and another right after it now and then:
-    # never in a quiet minute, 12 times of 500 on a machine that had run tests for hours. Were the
-    # ends not those of the stream, it would be each time.
-    assert wrong <= rounds // 20
+    # Once in some thousand stops an exit comes right before one and another right after it.
+    assert wrong <= 2
 
 
 def test_without_the_capability_it_stops_and_has_counted() -> None:
