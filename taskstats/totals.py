@@ -132,11 +132,7 @@ class Totals:
 
 
 class Tally:
-    """Totals that grow.
-
-    Attributes:
-        processes: Processes added.
-    """
+    """Totals that grow."""
 
     __slots__ = ("_exceeding", "_longest", "_more_threads", "_sums", "_words")
 

@@ -94,22 +94,26 @@ class Costs:
         """Whether everything that ended is in it."""
         return self.usage.complete and self.settled
 
-    def command(self, comm: str) -> dict[str, Any]:
-        """The totals of one command name, and `cpu_ns`.
+    def commands(self) -> dict[str, dict[str, Any]]:
+        """The totals of each command name, and `cpu_ns`.
 
-        The command's own process is in it without what it had used, waited and lived before its
+        The command's own process is in them without what it had used, waited and lived before its
         exec.
         """
-        row = self.usage.commands[comm].to_dict()
-        row["cpu_ns"] = cpu_ns(self.usage.commands[comm])
-        named = [one for one in self._processes() if one.comm == comm]
-        if any(one.pid == self.pid for one in named):
+        rows = {
+            comm: {**totals.to_dict(), "cpu_ns": cpu_ns(totals)}
+            for comm, totals in self.usage.commands.items()
+        }
+        processes = self._processes()
+        for comm in {one.comm for one in processes if one.pid == self.pid} & rows.keys():
+            row = rows[comm]
             row["cpu_ns"] -= self.before_ns
             if "cpu_delay_total" in row:
                 row["cpu_delay_total"] = max(0, row["cpu_delay_total"] - self.ended.waited_ns)
             if not self.usage.forgotten:
-                row["longest_seconds"] = max(one.elapsed_us for one in named) / 1e6
-        return row
+                longest = max(one.elapsed_us for one in processes if one.comm == comm)
+                row["longest_seconds"] = longest / 1e6
+        return rows
 
     def _processes(self) -> list[EndedProcess]:
         """Those that have ended, the command's own without what was before its exec."""

@@ -121,8 +121,7 @@ def _remarks(costs: Costs) -> Iterator[str]:
 
 
 def _table(costs: Costs, width: int | None) -> Iterator[Text]:
-    commands = costs.usage.commands
-    rows = [_row(costs, comm) for comm in commands]
+    rows = [_row(costs, comm, totals) for comm, totals in costs.commands().items()]
     rows.sort(key=lambda row: -row["cpu_ns"])
     teardown = _teardown(costs)
     columns = tables.widened(_columns(costs.usage.total), [*rows, teardown])
@@ -139,9 +138,9 @@ def _table(costs: Costs, width: int | None) -> Iterator[Text]:
         yield Text(formats.left_out(left_out, width or 0))
 
 
-def _row(costs: Costs, comm: str) -> Row:
-    row = {"kind": "command", "comm": comm, **costs.command(comm)}
-    return {**row, "cpu_percent": 100 * row["cpu_ns"] / max(costs.cpu_ns, 1)}
+def _row(costs: Costs, comm: str, totals: Row) -> Row:
+    percent = 100 * totals["cpu_ns"] / max(costs.cpu_ns, 1)
+    return {"kind": "command", "comm": comm, **totals, "cpu_percent": percent}
 
 
 def _teardown(costs: Costs) -> Row:

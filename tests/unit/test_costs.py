@@ -20,8 +20,8 @@ def text(one: Costs, width: int | None = None, *, with_tree: bool = False) -> st
 def test_before_its_exec_it_was_a_copy_of_us() -> None:
     one = costs()
     assert one.records_ns == S - S // 100
-    assert one.command("make")["cpu_ns"] == S - S // 100
-    assert one.command("cc1")["cpu_ns"] == S
+    assert one.commands()["make"]["cpu_ns"] == S - S // 100
+    assert one.commands()["cc1"]["cpu_ns"] == S
     (root,) = one.tree()
     assert root.cpu_ns == 3 * (S // 3) - S // 100
 
@@ -31,7 +31,7 @@ def test_before_its_exec_it_waited_and_lived() -> None:
     processes = (dataclasses.replace(process(10, 1, "make"), elapsed_us=5_000_000),)
     one = costs(commands={"make": total}, processes=processes)
     one = dataclasses.replace(one, ended=dataclasses.replace(one.ended, waited_ns=8000))
-    row = one.command("make")
+    row = one.commands()["make"]
     assert (row["cpu_delay_total"], row["longest_seconds"]) == (1000, 2.0)
     assert one.tree()[0].longest_us == 2_000_000
 
