@@ -20,6 +20,7 @@ from support import task
 
 _FORGET, _GETATTR, _OPEN, _READ, _INIT, _INTERRUPT, _BATCH_FORGET = 2, 3, 14, 15, 26, 36, 42
 _UNANSWERED = {_FORGET, _INTERRUPT, _BATCH_FORGET}
+_UNMOUNTED = {errno.ENODEV, errno.ECONNABORTED}  # the latter where a request was being read
 _KEEP_CACHE = 2
 _MNT_DETACH = 2
 _REQUEST = struct.Struct("=IIQQIIII")
@@ -86,7 +87,7 @@ class _Server(threading.Thread):
             try:
                 request = os.read(self._fuse, 1 << 17)
             except OSError as error:
-                if error.errno == errno.ENODEV:
+                if error.errno in _UNMOUNTED:
                     return
                 raise
             _, operation, unique, *_ = _REQUEST.unpack_from(request)
