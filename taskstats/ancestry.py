@@ -1,6 +1,7 @@
 """Who descends from whom: by the records of the ended, and by asking for the living. No I/O."""
 
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum, auto
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from taskstats.records import Batch
@@ -15,6 +16,15 @@ Query: TypeAlias = Callable[[Sequence[int]], Batch]
 DISORDER_NS = 100_000_000
 
 
+class Waits(Enum):
+    """Whose it is cannot be told before its parent is known."""
+
+    WAITS = auto()
+
+
+WAITS: Final = Waits.WAITS
+
+
 class End(Generic[Owner]):
     """A process that has ended.
 
@@ -23,21 +33,21 @@ class End(Generic[Owner]):
         parent: Its parent's, when it ended.
         lived: For how long, microseconds.
         received: When its record was read, ns since the epoch.
-        settled: Whether it is known whose it is, or given up.
-        owner: Whose its children are: None for nobody's, or Unclear.
+        owner: Whose its children are: None for nobody's, or Unclear. WAITS until that is settled.
         about: What the caller keeps with it until then.
+        before: The one with the same pid that ended before it, if that is remembered.
     """
 
-    __slots__ = ("about", "lived", "owner", "parent", "pid", "received", "settled")
+    __slots__ = ("about", "before", "lived", "owner", "parent", "pid", "received")
 
-    def __init__(self, pid: int, parent: int, lived: int, received: int, about: Any) -> None:
+    def __init__(self, pid: int, parent: int, lived: int, received: int) -> None:
         self.pid = pid
         self.parent = parent
         self.lived = lived
         self.received = received
-        self.about = about
-        self.settled = False
-        self.owner: Owner | Unclear[Owner] | None = None
+        self.about: Any = None
+        self.owner: Owner | Unclear[Owner] | Waits | None = WAITS
+        self.before: End[Owner] | None = None
 
 
 class Unclear(Generic[Owner]):
@@ -60,13 +70,6 @@ class Unclear(Generic[Owner]):
 UNHEARD: Final[Unclear[Any]] = Unclear((), reused=False)
 
 
-class Waits:
-    """Whose it is cannot be told before its parent is known."""
-
-
-WAITS: Final = Waits()
-
-
 class Ancestry(Generic[Owner]):
     """Finds whose a process is: its nearest ancestor that is somebody's root decides.
 
@@ -80,7 +83,7 @@ class Ancestry(Generic[Owner]):
         self._capacity = capacity
         self._roots: dict[int, tuple[Owner, int]] = {}  # by pid; and how long it had lived
         self._heirs: dict[int, set[Owner | None]] = {}  # by a subreaper's pid; None was there once
-        self._ends: dict[int, tuple[End[Owner], ...]] = {}  # those read lately, by pid, in order
+        self._ends: dict[int, End[Owner]] = {}  # those read lately: the last of each pid
         # By pid: whose its children are.
         self._living: dict[int, Owner | Unclear[Owner] | None] = {}
         self._asked: dict[int, int] = {}  # those asked for last, and how long they had lived
@@ -127,84 +130,107 @@ class Ancestry(Generic[Owner]):
 
     # -- the ended
 
-    def add(self, end: End[Owner]) -> None:
-        """A process has ended; its pid may be another's from now on."""
-        pid = end.pid
-        self._ends[pid] = (*self._ends[pid], end) if pid in self._ends else (end,)
-        if pid in self._roots:
-            owner, lived = self._roots[pid]
-            if end.lived < lived:
-                return  # of one that had the pid before
-            del self._roots[pid]
-            end.owner, end.settled = owner, True
-        if pid in self._living:
-            del self._living[pid]
+    def add(self, ends: Iterable[End[Owner]]) -> None:
+        """Processes have ended; their pids may be others' from now on."""
+        for end in ends:
+            pid = end.pid
+            end.before = self._ends.get(pid)
+            self._ends[pid] = end
+            if pid in self._roots:
+                owner, lived = self._roots[pid]
+                if end.lived < lived:
+                    continue  # of one that had the pid before
+                del self._roots[pid]
+                end.owner = owner
+            if pid in self._living:
+                del self._living[pid]
 
     def remove(self, ends: Iterable[End[Owner]]) -> None:
         """Forgets processes that ended so long ago that no record of a child is on its way."""
         for end in ends:
-            same = self._ends.pop(end.pid)
-            if len(same) > 1:
-                self._ends[end.pid] = tuple(one for one in same if one is not end)
+            after, one = None, self._ends[end.pid]
+            while one is not end and one.before:
+                after, one = one, one.before
+            if after:
+                after.before = end.before
+            elif end.before:
+                self._ends[end.pid] = end.before
+            else:
+                del self._ends[end.pid]
 
     def settle(
-        self, end: End[Owner], *, late: bool = False
-    ) -> Owner | Unclear[Owner] | Waits | None:
-        """Finds whose it is; if that can be told, it stands there from now on.
+        self, ends: Iterable[End[Owner]], *, late: bool = False
+    ) -> list[Owner | Unclear[Owner] | Waits | None]:
+        """Finds whose each one is; if that can be told, it stands there from now on.
 
         Args:
-            end: It.
-            late: It has waited so long that its parent can only be one that ended well before it: a
-                process keeps its children while the kernel takes down its memory, after its record.
+            ends: They.
+            late: They have waited so long that their parents can only be such as ended well before
+                them: a process keeps its children while the kernel takes down its memory, after its
+                record.
         """
-        owner: Owner | Unclear[Owner] | Waits | None
-        if end.settled:  # a root
-            return end.owner
-        if end.parent in self._ends:
-            owner = self._of_child(end, self._ends[end.parent])
-            last = self._ends[end.parent][-1]
-            if late and isinstance(owner, Waits) and self._query and last.settled:
-                owner = last.owner
-        else:
-            owner = self._of_living(end)
-        if not isinstance(owner, Waits):
-            heirs = self._heirs.pop(end.pid, None)
-            end.owner = _inherited(heirs) if heirs else owner  # whose its children were
-            end.settled = True
-        return owner
+        found = []
+        for end in ends:
+            owner = end.owner
+            if owner is WAITS:  # no root
+                if end.parent in self._ends:
+                    owner = self._of_child(end)
+                    if late and owner is WAITS and self._query:
+                        owner = self._ends[end.parent].owner
+                elif self._asked:
+                    owner = self._of_living(end)
+                else:
+                    owner = self._living.get(end.parent, WAITS)
+                end.owner = owner
+                if owner is not WAITS and end.pid in self._heirs:
+                    end.owner = _inherited(self._heirs.pop(end.pid))  # whose its children were
+            found.append(owner)
+        return found
 
     def give_up(self, end: End[Owner]) -> None:
         """Whose it is will not be known; nor whose its children are."""
-        end.owner, end.settled = UNHEARD, True
+        end.owner = UNHEARD
         self._heirs.pop(end.pid, None)
 
-    def _of_child(
-        self, end: End[Owner], parents: Iterable[End[Owner]]
-    ) -> Owner | Unclear[Owner] | Waits | None:
+    def _of_child(self, end: End[Owner]) -> Owner | Unclear[Owner] | Waits | None:
         """Whose it is, where processes of its parent's pid have ended lately."""
         # Who ended well before it was not its parent; who was the first to end well after it was.
         owners = []
-        for one in parents:
+        for one in reversed(self._ends_of(end.parent)):
             if one.received >= end.received - DISORDER_NS:
-                if not one.settled:
+                if one.owner is WAITS:
                     return WAITS
                 owners.append(one.owner)
                 if one.received > end.received + DISORDER_NS:
                     break
         else:
             living = self._of_living(end)
-            if not isinstance(living, Waits):
+            if living is not WAITS:
                 owners.append(living)
         return _agreed(owners) if owners else WAITS
 
+    def _ends_of(self, pid: int) -> list[End[Owner]]:
+        """Those with this pid that ended lately, the last one first."""
+        found = []
+        one = self._ends.get(pid)
+        while one:
+            found.append(one)
+            one = one.before
+        return found
+
     # -- the living
 
-    def needs_question(self, end: End[Owner]) -> bool:
-        """Whether its parent must be asked for: it has not ended lately, and is not known."""
-        if end.parent in self._living:
-            return False
-        lately = end.received - DISORDER_NS
-        return not any(one.received >= lately for one in self._ends.get(end.parent, ()))
+    def unknown_parents(self, ends: Sequence[End[Owner]]) -> set[int]:
+        """The parents to ask for: those that have not ended lately, and are not known."""
+        unknown = {end.parent for end in ends} - self._living.keys()
+        return unknown and {
+            end.parent for end in ends if end.parent in unknown and not self._ended_lately(end)
+        }
+
+    def _ended_lately(self, child: End[Owner]) -> bool:
+        """Whether a process of its parent's pid may have ended after it."""
+        lately = child.received - DISORDER_NS
+        return any(one.received >= lately for one in self._ends_of(child.parent))
 
     def of_living(self, pid: int) -> Owner | Unclear[Owner] | Waits | None:
         """Whose the children of a living process are: but for one that inherits, whose it is."""

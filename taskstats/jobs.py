@@ -1,199 +1,43 @@
 """JobTracker: the records of exits, attributed to the jobs that they are of. No I/O."""
 
 from collections import defaultdict, deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Hashable, Iterable, Iterator
 
-from taskstats.ancestry import DISORDER_NS, UNHEARD, Ancestry, End, Query, Unclear, Waits
+from taskstats import accounts
+from taskstats.accounts import OTHERS, Account, EndedProcess, LivingProcess, Usage
+from taskstats.ancestry import (
+    DISORDER_NS,
+    UNHEARD,
+    WAITS,
+    Ancestry,
+    End,
+    Query,
+    Unclear,
+    Waits,
+)
 from taskstats.fields import FIELDS
-from taskstats.presence import DELAY_EXCEEDS, LAST, LOST_BEFORE, PAIRED
+from taskstats.presence import LAST, LOST_BEFORE, PAIRED
 from taskstats.processes import Process, ProcessFold, check_exits
 from taskstats.records import Batch, Record
-from taskstats.rows import ROW, Picker, text_of
+from taskstats.rows import Picker
 from taskstats.sums import TOTALS
-from taskstats.totals import Tally, Totals
 
-#: A command name as it stands in the row, device and inode of the executable.
-_Command = tuple[bytes, int, int]
-
-#: What is read of each row, in the order of the row.
-_Values = tuple[int, int, int, bytes, int, int, int, int, int]
-_PICKER = Picker(
-    (
-        *("flags", "ac_exitcode", "cpu_run_virtual_total", "ac_comm", "ac_ppid"),
-        *("ac_tgid", "ac_tgetime", "ac_exe_dev", "ac_exe_inode"),
-    )
-)
+__all__ = ["OTHERS", "EndedProcess", "JobTracker", "LivingProcess", "Usage"]
 
 _CPU_TOTAL = TOTALS.index("cpu_run_virtual_total")
 
-_MOST_COMMANDS = 1024  # of one job, up to 50 KB each; what comes then is added up as one
-
-#: The command name under which those beyond 1,024 are added up.
-OTHERS = "(other commands)"
-
-
-@dataclass(frozen=True, slots=True)
-class EndedProcess:
-    """A process of a job that has ended, as it is remembered for the job's tree.
-
-    Attributes:
-        pid: Its id (the kernel's tgid).
-        ppid: Its parent's, when it ended: of an orphan, who inherited it.
-        comm: Its command name.
-        cpu_ns: Its time on a CPU (cpu_run_virtual_total).
-        elapsed_us: How long it lived.
-        status: As wait(2) gives it.
-        received_ns: When the record of its end was read, ns since the epoch.
-    """
-
-    pid: int
-    ppid: int
-    comm: str
-    cpu_ns: int
-    elapsed_us: int
-    status: int
-    received_ns: int
+# What is fed is taken with what comes after it: where a stream wakes its reader often, each time
+# with little, Python runs cold, and a record costs half as much again.
+_GATHER_NS = 50_000_000
+_MOST_UNTAKEN = 1024  # records
 
 
-@dataclass(frozen=True, slots=True)
-class LivingProcess:
-    """A process of a job that lives, as the kernel has told when it was asked.
+_ALONE = LAST | PAIRED
+_PICKER = Picker(("flags", "ac_ppid", "ac_tgid", "ac_tgetime"))
 
-    Attributes:
-        pid: Its id (the kernel's tgid).
-        ppid: Its parent's.
-        comm: Its leader's name.
-        threads: How many of its threads were asked for and live.
-        cpu_ns: Time on a CPU, of those and of threads of it whose end was heard.
-        elapsed_us: How long it has lived.
-        peak_rss_bytes: Its peak resident size; None where the kernel has none.
-    """
-
-    pid: int
-    ppid: int
-    comm: str
-    threads: int
-    cpu_ns: int
-    elapsed_us: int
-    peak_rss_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a job has used.
-
-    Attributes:
-        id: The job's.
-        root: The pid of its root.
-        attached: It ran already when it was attached to; what had ended before is unknown.
-        total: Of all its processes that have ended, those of jobs within it too.
-        commands: The same by command name. Beyond 1,024 names, OTHERS.
-        executables: The same by device and inode of the executable.
-        living: Its processes that live, if they were asked for.
-        unclear: How many more of those may be its: orphans that were inherited for several jobs.
-        processes: Those that have ended, as far as they are remembered.
-        forgotten: Processes that ended and are not in `processes`.
-        lost: Records that the stream has lost while it ran, its own or others'.
-        unattributed: Records of orphans that were inherited for several jobs, of which this is one.
-        ambiguous: Records that may be its, or another's whose parent had the same pid.
-        evicted: Records given up while it ran: their parent was never heard of.
-        settled_until: What was read before this moment (ns since the epoch) has been attributed, to
-            whatever job; None if nothing waits.
-    """
-
-    id: Hashable
-    root: int
-    attached: bool
-    total: Totals
-    commands: Mapping[str, Totals]
-    executables: Mapping[tuple[int, int], Totals]
-    living: tuple[LivingProcess, ...]
-    unclear: int
-    processes: tuple[EndedProcess, ...]
-    forgotten: int
-    lost: int
-    unattributed: int
-    ambiguous: int
-    evicted: int
-    settled_until: int | None
-
-    @property
-    def complete(self) -> bool:
-        """Whether no record of a process that ended before `settled_until` can be missing."""
-        missing = self.lost + self.unattributed + self.ambiguous + self.evicted
-        return not self.attached and not missing
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    id: Hashable
-    root: int
-    subreaper: int | None
-    attached: bool
-    outer: "_Job | None" = None
-    tallies: dict[_Command, Tally] = field(default_factory=dict)
-    processes: list[tuple[Any, ...]] = field(default_factory=list)  # what EndedProcess is made of
-    forgotten: int = 0
-    lost: int = 0
-    unattributed: int = 0
-    ambiguous: int = 0
-    evicted: int = 0
-    closed: bool = False
-
-    def tally(self, key: _Command) -> Tally:
-        found = self.tallies.get(key)
-        if found is None:
-            if len(self.tallies) >= _MOST_COMMANDS:
-                key = OTHERS.encode(), 0, 0
-            found = self.tallies.setdefault(key, Tally())
-        return found
-
-    def add_row(
-        self, data: memoryview | bytes, values: _Values, received: int, remember: int
-    ) -> None:
-        """Adds a process that never had a second thread: its record, and what was read of it."""
-        flags, word, cpu, comm, ppid, tgid, lived, dev, inode = values
-        key = comm, dev, inode
-        tally = self.tallies.get(key) or self.tally(key)
-        tally.add_row(data, word, lived, bool(flags & DELAY_EXCEEDS))
-        if len(self.processes) < remember:
-            self.processes.append((tgid, ppid, comm, cpu, lived, word, received))
-        else:
-            self.forgotten += 1
-
-    def add_process(self, process: Process, remember: int) -> None:
-        """Adds a process of several threads."""
-        record, comm = process.record, process.comm.encode()
-        self.tally((comm, record.ac_exe_dev, record.ac_exe_inode)).add_process(process)
-        if len(self.processes) < remember:
-            cpu, lived = process.totals["cpu_run_virtual_total"], record.ac_tgetime
-            word, received = record.ac_exitcode, record.received_ns
-            self.processes.append((process.pid, process.ppid, comm, cpu, lived, word, received))
-        else:
-            self.forgotten += 1
-
-    def take(self, other: "_Job", remember: int) -> None:
-        """Adds what a job within it has used."""
-        for key, tally in other.tallies.items():
-            self.tally(key).add_tally(tally)
-        room = max(0, remember - len(self.processes))
-        self.processes += other.processes[:room]
-        self.forgotten += other.forgotten + len(other.processes[room:])
-
-
-@dataclass(slots=True)
-class _Row:
-    """A process that never had a second thread, once its batch is let go."""
-
-    data: bytes
-    values: _Values
-
-
-#: What is kept of it in `about`: of its row, as long as its batch is kept, or in a _Row; or, of a
-#: process of several threads, a Process.
-_End = End[_Job]
+#: What is kept of it in `about`: a Row, or of several threads a Process; nothing as long as its
+#: batch is kept.
+_End = End[Account]
 
 
 class JobTracker:
@@ -206,12 +50,14 @@ class JobTracker:
     has a subreaper of its own: its root, or one that is named.
 
     Records of different CPUs come in any order. So what is fed waits for 0.1 s of the stream's
-    time, or for an empty batch, which says that nothing was on its way.
+    time, or up to 0.15 s where batches come often, or for an empty batch, which says that nothing
+    was on its way.
     `ExitListener.batches(timeout=0.1)` gives what it needs. The stream must be of all CPUs, and
     unfiltered.
 
     Each record fed is attributed to a job, or of none, or counted as one of which that cannot be
-    told; and it is waiting until then. It costs 728 bytes while it waits for its parent.
+    told; and it is waiting until then. It takes some 1 KB while it waits for its parent, with
+    delays 2.
 
     Args:
         query: Asks for tasks by their ids: `Client.pids`. Without, a process whose parent lives
@@ -248,13 +94,17 @@ class JobTracker:
         self._remember = remember
         self._capacity = capacity
         self._patience_ns = int(patience * 1e9)
-        self._ancestry: Ancestry[_Job] = Ancestry(query, capacity)
+        self._ancestry: Ancestry[Account] = Ancestry(query, capacity)
         self._fold = ProcessFold()
         self._forgotten = 0  # by the fold
-        self._jobs: dict[Hashable, _Job] = {}
+        self._jobs: dict[Hashable, Account] = {}
         self._fields = frozenset(FIELDS)
         self._now = 0
+        self._last_ns = 0  # when it was settled last
         self._lost = 0
+        self._untaken: list[tuple[int, Batch]] = []
+        self._in_untaken = 0
+        self._folded: list[Process] = []  # by the fold, and not yet settled
         self._line: deque[tuple[int, Batch, list[int], list[_End]]] = deque()  # not yet due
         self._late: deque[tuple[int, list[_End]]] = deque()  # children's records may be on the way
         self._in_late = 0
@@ -266,7 +116,8 @@ class JobTracker:
     @property
     def waiting(self) -> int:
         """Records that are not attributed yet; those of threads wait until their process ends."""
-        return self._in_line + self._in_hold + self._fold.held
+        folded = self._fold.held + sum(process.threads for process in self._folded)
+        return self._in_untaken + self._in_line + folded + self._in_hold
 
     @property
     def settled_until(self) -> int | None:
@@ -274,7 +125,9 @@ class JobTracker:
 
         None if none waits. What is asked of a job is all that ended before then.
         """
-        since = [received for received, *_, ends in self._line if ends]
+        since = [received for received, _ in self._untaken]
+        since += [end.received for process in self._folded for end in self._several[process.pid]]
+        since += [received for received, *_, ends in self._line if ends]
         since += [ends[0].received for ends in self._held.values()]
         if (several := self._fold.waiting_since) is not None:
             since.append(several)
@@ -303,6 +156,7 @@ class JobTracker:
         self._begin(root, id, subreaper, attached=True)
 
     def _begin(self, root: int, id: Hashable, subreaper: int | None, *, attached: bool) -> None:  # noqa: A002
+        self._take()
         if id in self._jobs:
             raise ValueError(f"there is a job {id!r} already")
         if self._ancestry.is_root(root):
@@ -310,9 +164,9 @@ class JobTracker:
         heirs = {job.subreaper for job in self._jobs.values()}
         if root in heirs or (subreaper is not None and self._ancestry.is_root(subreaper)):
             raise ValueError("the root of one job cannot inherit the orphans of another")
-        job = _Job(id, root, subreaper, attached)
+        job = Account(id, root, subreaper, attached, self._remember)
         outer = self._ancestry.own(root, job, subreaper)
-        job.outer = outer if isinstance(outer, _Job) else None
+        job.outer = outer if isinstance(outer, Account) else None
         self._jobs[id] = job
 
     def usage(self, id: Hashable, tasks: Iterable[int] = ()) -> Usage:  # noqa: A002
@@ -328,6 +182,7 @@ class JobTracker:
             KeyError: No such job.
             ValueError: There are tasks, and no query.
         """
+        self._take()
         return self._usage(self._jobs[id], tasks)
 
     def close(self, id: Hashable) -> Usage:  # noqa: A002
@@ -339,6 +194,7 @@ class JobTracker:
         Raises:
             KeyError: No such job.
         """
+        self._take()
         job = self._jobs[id]
         usage = self._usage(job, ())
         del self._jobs[id]
@@ -348,43 +204,13 @@ class JobTracker:
             if inner.outer is job:
                 inner.outer = job.outer
         if job.outer:
-            job.outer.take(job, self._remember)
+            job.outer.add_account(job)
         return usage
 
-    def _usage(self, job: _Job, tasks: Iterable[int]) -> Usage:
+    def _usage(self, job: Account, tasks: Iterable[int]) -> Usage:
         living, unclear = self._living(job, tasks)
-        whole = _Job(job.id, job.root, None, job.attached)
-        for one in self._jobs.values():
-            if job in _lineage(one):
-                whole.take(one, self._remember)
-        total = Tally()
-        commands: dict[str, Tally] = {}
-        executables: dict[tuple[int, int], Tally] = {}
-        for (comm, *executable), tally in whole.tallies.items():
-            total.add_tally(tally)
-            commands.setdefault(_name(comm), Tally()).add_tally(tally)
-            dev, inode = executable
-            executables.setdefault((dev, inode), Tally()).add_tally(tally)
-        return Usage(
-            id=job.id,
-            root=job.root,
-            attached=job.attached,
-            total=total.totals(self._fields),
-            commands={name: tally.totals(self._fields) for name, tally in commands.items()},
-            executables={key: tally.totals(self._fields) for key, tally in executables.items()},
-            living=tuple(living),
-            unclear=unclear,
-            processes=tuple(
-                EndedProcess(pid, ppid, _name(comm), *rest)
-                for pid, ppid, comm, *rest in whole.processes
-            ),
-            forgotten=whole.forgotten,
-            lost=job.lost,
-            unattributed=job.unattributed,
-            ambiguous=job.ambiguous,
-            evicted=job.evicted,
-            settled_until=self.settled_until,
-        )
+        within = (one for one in self._jobs.values() if one is not job and job in _lineage(one))
+        return job.usage(within, self._fields, tuple(living), unclear, self.settled_until)
 
     # -- the stream
 
@@ -403,29 +229,14 @@ class JobTracker:
             self.flush()
             return
         check_exits(batch)
-        self._fields &= batch.fields
-        self._now = received = batch.columns["received_ns"][0]
-        alone: list[int] = []  # rows of processes that never had a second thread
-        others: list[int] = []
-        ends: list[_End] = []
-        add, holds = self._ancestry.add, self._fold.holds
-        for row, values in enumerate(_PICKER.rows(batch.data)):
-            flags, _, _, _, ppid, tgid, lived, _, _ = values
-            if flags & LAST:
-                end: _End = End(tgid, ppid, lived, received, values)
-                add(end)
-            if flags & (LAST | PAIRED) == LAST and not holds(tgid):
-                alone.append(row)
-                ends.append(end)
-            else:
-                others.append(row)
-                if flags & LAST:
-                    self._several[tgid].append(end)
-            if flags & LOST_BEFORE:
-                self._lose(batch.columns["lost_before"][row])
-        self._line.append((received, batch, alone, ends))
-        self._in_line += len(ends)
-        self._settle(received, self._fold.feed(batch, others))
+        self._now = batch.columns["received_ns"][0]
+        self._untaken.append((self._now, batch))
+        self._in_untaken += len(batch)
+        # A clock that was set back lets nothing gather.
+        gathers = 0 <= self._now - self._last_ns < _GATHER_NS
+        if not gathers or self._in_untaken >= _MOST_UNTAKEN:
+            self._take()
+            self._settle(self._now)
 
     def flush(self) -> None:
         """Attributes what waits for records that may have been on their way: they were not.
@@ -433,7 +244,9 @@ class JobTracker:
         Raises:
             TaskstatsError: What the query raises.
         """
-        self._settle(self._now + DISORDER_NS, self._fold.flush())
+        self._take()
+        self._folded += self._fold.flush()
+        self._settle(self._now + DISORDER_NS)
 
     def note_lost(self, total: int) -> None:
         """Tells of losses after which no record came on the same CPU.
@@ -442,6 +255,7 @@ class JobTracker:
             total: What the stream has lost since it began: `ExitStats.lost`. What the records have
                 told of that is not counted twice.
         """
+        self._take()
         self._lose(max(0, total - self._lost))
 
     def _lose(self, count: int) -> None:
@@ -451,26 +265,59 @@ class JobTracker:
                 job.lost += count
             self._ancestry.doubt()
 
+    def _take(self) -> None:
+        """Takes what was fed: whose it is waits, and is told by what comes later."""
+        for received, batch in self._untaken:
+            self._fields &= batch.fields
+            ended: list[_End] = []
+            alone: list[int] = []  # rows of processes that never had a second thread
+            ends: list[_End] = []  # theirs
+            others: list[int] = []
+            marks = 0
+            holding = self._fold.holding
+            for row, (flags, ppid, tgid, lived) in enumerate(_PICKER.rows(batch.data)):
+                marks |= flags
+                if flags & _ALONE == LAST and tgid not in holding:
+                    end: _End = End(tgid, ppid, lived, received)
+                    ended.append(end)
+                    ends.append(end)
+                    alone.append(row)
+                    continue
+                others.append(row)
+                if flags & LAST:
+                    end = End(tgid, ppid, lived, received)
+                    ended.append(end)
+                    self._several[tgid].append(end)
+            self._ancestry.add(ended)
+            self._line.append((received, batch, alone, ends))
+            self._in_line += len(ends)
+            self._folded += self._fold.feed(batch, others)
+            if self._fold.forgotten > self._forgotten:
+                self._give_up(self._fold.forgotten - self._forgotten)
+                self._forgotten = self._fold.forgotten
+            if marks & LOST_BEFORE:
+                self._lose(sum(batch.columns["lost_before"]))
+        self._untaken.clear()
+        self._in_untaken = 0
+
     # -- settling
 
-    def _settle(self, now: int, processes: list[Process]) -> None:
+    def _settle(self, now: int) -> None:
         """Attributes what has waited long enough."""
+        self._last_ns = now
         due = list(self._due(now))
-        several = [self._end_of(process) for process in processes]
+        several = [self._end_of(process) for process in self._folded]
+        self._folded = []
         settled = [end for _, _, ends in due for end in ends] + several
         overdue = list(self._overdue(now))
-        unknown = {end.parent for end in settled if self._ancestry.needs_question(end)}
         try:
-            self._ancestry.learn(unknown.union(overdue))
+            self._ancestry.learn(self._ancestry.unknown_parents(settled).union(overdue))
         finally:
             for batch, rows, ends in due:
                 self._attribute(batch, rows, ends)
             self._attribute_all(several)
             for pid in overdue:
                 self._last_try(pid)
-            if self._fold.forgotten > self._forgotten:
-                self._give_up(self._fold.forgotten - self._forgotten)
-                self._forgotten = self._fold.forgotten
             self._late.append((now, settled))
             self._in_late += len(settled)
             self._forget_late(now)
@@ -507,38 +354,40 @@ class JobTracker:
 
     def _attribute(self, batch: Batch, rows: list[int], ends: list[_End]) -> None:
         """Attributes processes of a batch that never had a second thread."""
-        data, settle = batch.data, self._ancestry.settle
-        for row, end in zip(rows, ends, strict=True):
-            owner = settle(end)
-            if isinstance(owner, Waits):
-                end.about = _Row(bytes(data[row * ROW : (row + 1) * ROW]), end.about)
-                self._hold(end)
-                continue
-            if isinstance(owner, _Job) and not owner.closed:
-                self.attributed += 1
-                record = data[row * ROW : (row + 1) * ROW]
-                owner.add_row(record, end.about, end.received, self._remember)
+        by_owner: defaultdict[Account | Unclear[Account] | Waits | None, list[int]]
+        by_owner = defaultdict(list)
+        for at, owner in enumerate(self._ancestry.settle(ends)):
+            by_owner[owner].append(at)
+        read = accounts.read(batch.data) if by_owner.keys() - {None} else []
+        for owner, places in by_owner.items():
+            if owner is WAITS:
+                for at in places:
+                    ends[at].about = read[rows[at]]
+                    self._hold(ends[at])
+            elif isinstance(owner, Account) and not owner.closed:
+                self.attributed += len(places)
+                owner.add_rows([read[rows[at]] for at in places], ends[0].received)
             else:
-                self._count(owner, 1)
-            end.about = None
-            if end.pid in self._held:
-                self._attribute_all(self._released(end.pid))
+                self._count(owner, len(places))
+        if self._held:
+            for end in ends:
+                if end.pid in self._held and end.owner is not WAITS:
+                    self._attribute_all(self._released(end.pid))
 
     def _attribute_all(self, ends: list[_End], *, late: bool = False) -> None:
         """Attributes processes, and those that have waited for them, or holds them."""
         while ends:
             end = ends.pop()
-            owner = self._ancestry.settle(end, late=late)
-            if isinstance(owner, Waits):
+            (owner,) = self._ancestry.settle([end], late=late)
+            if owner is WAITS:
                 self._hold(end)
                 continue
-            if isinstance(owner, _Job) and not owner.closed:
+            if isinstance(owner, Account) and not owner.closed:
                 self.attributed += _records(end)
                 if isinstance(end.about, Process):
-                    owner.add_process(end.about, self._remember)
+                    owner.add_process(end.about, end.received)
                 else:
-                    values = end.about.values
-                    owner.add_row(end.about.data, values, end.received, self._remember)
+                    owner.add_rows([end.about], end.received)
             else:
                 self._count(owner, _records(end))
             end.about = None
@@ -580,7 +429,7 @@ class JobTracker:
         for job in self._jobs.values():
             job.evicted += records
 
-    def _count(self, owner: _Job | Unclear[_Job] | None, records: int) -> None:
+    def _count(self, owner: Account | Unclear[Account] | None, records: int) -> None:
         """Counts records that are of no job, or of which that cannot be told."""
         if not isinstance(owner, Unclear):
             self.outside += records
@@ -597,7 +446,7 @@ class JobTracker:
 
     # -- the living
 
-    def _living(self, job: _Job, tasks: Iterable[int]) -> tuple[list[LivingProcess], int]:
+    def _living(self, job: Account, tasks: Iterable[int]) -> tuple[list[LivingProcess], int]:
         """The living processes of a job, and of those within it; and how many more may be."""
         ids = sorted(set(tasks))
         if not ids:
@@ -615,7 +464,7 @@ class JobTracker:
             owner = self._ancestry.of_living(tgid)
             if isinstance(owner, Unclear):
                 unclear += job in owner.owners
-            elif isinstance(owner, _Job) and job in _lineage(owner):
+            elif isinstance(owner, Account) and job in _lineage(owner):
                 found.append(self._process(tgid, threads[tgid]))
         return sorted(found, key=lambda one: one.pid), unclear
 
@@ -639,14 +488,9 @@ def _records(end: _End) -> int:
     return end.about.threads if isinstance(end.about, Process) else 1
 
 
-def _lineage(job: _Job) -> Iterator[_Job]:
+def _lineage(job: Account) -> Iterator[Account]:
     """The job, and those that it is within."""
-    one: _Job | None = job
+    one: Account | None = job
     while one:
         yield one
         one = one.outer
-
-
-def _name(comm: bytes) -> str:
-    """A command name that may have NULs behind it, as text."""
-    return text_of(comm.partition(b"\0")[0])

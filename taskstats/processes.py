@@ -1,7 +1,7 @@
 """Records of threads folded into processes. No I/O: it runs on a replayed stream as well."""
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -9,10 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from taskstats.fields import DELAY_FIELDS, DELAYS
-from taskstats.presence import LAST, PAIRED
+from taskstats.presence import DELAY_EXCEEDS, LAST, PAIRED
 from taskstats.records import Batch, Record
-from taskstats.rows import ROW
-from taskstats.sums import TOTALS, Sums, values_of
+from taskstats.sums import TOTALS, Reading, Sums, read, values_of
 
 #: The keys of `Process.to_dict`, but for the totals, which have the kernel's names: unit, meaning.
 PROCESS_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -85,12 +84,14 @@ class _Threads:
         self.exceeds = False
         self.leader: _Leader | None = None
 
-    def add(self, batch: Batch, row: int) -> None:
-        record = Record(batch, row)
-        self.sums.add(batch.data[row * ROW : (row + 1) * ROW])
+    def add(self, batch: Batch, row: int, reading: Reading) -> None:
+        columns = batch.columns
+        self.sums.add([reading])
         self.records += 1
-        self.exceeds |= record.delay_exceeds_elapsed
-        self.leader = _leader(record) or self.leader
+        if columns["flags"][row] & DELAY_EXCEEDS:
+            self.exceeds = True
+        if columns["ac_pid"][row] == columns["ac_tgid"][row]:
+            self.leader = _leader(batch[row])
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +107,6 @@ def _leader(record: Record) -> _Leader | None:
     if record.ac_pid != record.ac_tgid:
         return None
     return _Leader(record.comm, record.ac_uid, record.ac_gid, record.ac_exitcode)
-
-
-def _with(threads: _Threads | None, batch: Batch, row: int) -> _Threads:
-    """Those threads and this one."""
-    threads = threads or _Threads()
-    threads.add(batch, row)
-    return threads
 
 
 class Process:
@@ -312,7 +306,7 @@ class ProcessFold:
 
     Args:
         capacity: The most processes to hold of those that live, and of those that wait to be given
-            out; up to 15 KB each.
+            out; up to 15 KB each, with delays 30.
 
     Attributes:
         held: Records held, of processes not yet given out.
@@ -348,15 +342,20 @@ class ProcessFold:
         check_exits(batch)
         flags, tgids = batch.columns["flags"], batch.columns["ac_tgid"]
         made = [self._end(tgid) for tgid in self._due(batch.columns["received_ns"][0])]
-        for row in range(len(batch)) if rows is None else rows:
+        rows = range(len(batch)) if rows is None else rows
+        several = [row for row in rows if flags[row] & (LAST | PAIRED) != LAST]
+        readings = iter(read(batch.data, several))
+        for row in rows:
             tgid = tgids[row]
-            if flags[row] & LAST:
-                made += self._last(tgid, batch, row, flags[row])
+            if flags[row] & (LAST | PAIRED) == LAST:
+                made += self._alone(tgid, batch, row)
+            elif flags[row] & LAST:
+                made += self._last(tgid, batch, row, next(readings))
             elif tgid in self._ending:
-                self._ending[tgid][1].add(batch, row)
+                self._ending[tgid][1].add(batch, row, next(readings))
                 self.held += 1
             else:
-                self._hold(tgid, batch, row)
+                self._hold(tgid, batch, row, next(readings))
         return made
 
     def flush(self) -> list[Process]:
@@ -372,9 +371,10 @@ class ProcessFold:
         last = next(iter(self._ending.values()), None)
         return last[0][0].received_ns if last else None
 
-    def holds(self, tgid: int) -> bool:
-        """Whether threads of a process of this pid have ended, and it lives, as far as is heard."""
-        return tgid in self._living
+    @property
+    def holding(self) -> KeysView[int]:
+        """Ids of processes that live, as far as is heard, and threads of which have ended."""
+        return self._living.keys()
 
     def heard_of(self, tgid: int) -> tuple[int, ...] | None:
         """What those threads add up to: values of TOTALS; None if there are none."""
@@ -383,17 +383,20 @@ class ProcessFold:
 
     # -- one process
 
-    def _last(self, tgid: int, batch: Batch, row: int, flags: int) -> list[Process]:
-        """Takes the last thread's record; gives the process if it never had another thread."""
-        # Where one waits to end, its pid is in use again.
+    def _alone(self, tgid: int, batch: Batch, row: int) -> list[Process]:
+        """The process that never had another thread, after one that waits to end with its pid."""
         before = [self._end(tgid)] if tgid in self._ending else []
-        threads = self._living.pop(tgid, None)
-        if not flags & PAIRED:
-            if threads:  # of another process, which had this pid
-                self._forget(threads)
-            return [*before, Process(batch, row, None, complete=True)]
+        if tgid in self._living:  # another process, which had this pid
+            self._forget(self._living.pop(tgid))
+        return [*before, Process(batch, row, None, complete=True)]
+
+    def _last(self, tgid: int, batch: Batch, row: int, reading: Reading) -> list[Process]:
+        """Takes the last thread's record; gives out whoever must make room for it."""
+        before = [self._end(tgid)] if tgid in self._ending else []
+        threads = self._living.pop(tgid, None) or _Threads()
+        threads.add(batch, row, reading)
         # A copy: the record is kept for a while, and would keep the whole batch.
-        self._ending[tgid] = batch[row : row + 1], _with(threads, batch, row)
+        self._ending[tgid] = batch[row : row + 1], threads
         self.held += 1
         if len(self._ending) > self.capacity:
             before.append(self._end(next(iter(self._ending))))
@@ -415,8 +418,10 @@ class ProcessFold:
         threads.leader = _leader(last[0]) or threads.leader
         return Process(last, 0, threads, _is_complete(last[0], threads))
 
-    def _hold(self, tgid: int, batch: Batch, row: int) -> None:
-        self._living[tgid] = _with(self._living.pop(tgid, None), batch, row)
+    def _hold(self, tgid: int, batch: Batch, row: int, reading: Reading) -> None:
+        threads = self._living.pop(tgid, None) or _Threads()
+        threads.add(batch, row, reading)
+        self._living[tgid] = threads
         self.held += 1
         if len(self._living) > self.capacity:
             self._forget(self._living.pop(next(iter(self._living))))

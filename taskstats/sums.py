@@ -1,13 +1,14 @@
 """Sums over the rows of threads: what may be added up is, of extremes the extreme is kept."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 from taskstats.fields import DELAY_FIELDS, DELAYS, SUMMED
-from taskstats.rows import Picker
+from taskstats.rows import ROW, Picker
 
 
 def _most(values: Sequence[int], before: int) -> int:
-    return max(before, *values)
+    return max(before, max(values))
 
 
 def _least(values: Sequence[int], before: int) -> int:
@@ -21,15 +22,48 @@ _FOLDS |= dict.fromkeys(("hiwater_rss", "hiwater_vm"), _most)
 _FOLDS |= {f"{name}_delay_max": _most for name in DELAYS}
 _FOLDS |= {f"{name}_delay_min": _least for name in DELAYS}
 _PICKER = Picker(_FOLDS)
-_FOLD_OF = tuple(_FOLDS[name] for name in _PICKER.names)
 
 #: The fields of sums, in the order of the struct.
 TOTALS = _PICKER.names
 
-# Delays are read only of rows where one was measured, which on most machines are none.
 _COUNTS = Picker(f"{name}_count" for name in DELAYS[1:])
-_OTHERS = Picker(name for name in TOTALS if name not in DELAY_FIELDS)
-_PLACES = tuple(TOTALS.index(name) for name in _OTHERS.names)
+
+#: What is read of a row for sums, as `read` gives it.
+Reading: TypeAlias = tuple[int, ...]
+
+
+class Layout:
+    """Where the values of a reading are.
+
+    Args:
+        names: Those of TOTALS that it has.
+
+    Attributes:
+        picker: Reads it.
+        width: How many values there are.
+        flags, status, lived: Where the row's flags, ac_exitcode and ac_tgetime are.
+        sums: Where one of TOTALS is, its place in TOTALS, and how it is folded.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.picker = Picker(("flags", "ac_exitcode", "ac_tgetime", *names))
+        at = self.picker.names.index
+        self.width = len(self.picker.names)
+        self.flags, self.status, self.lived = at("flags"), at("ac_exitcode"), at("ac_tgetime")
+        self.sums = [(at(name), TOTALS.index(name), _FOLDS[name]) for name in names]
+
+
+# Delays are read only of batches where one was measured, which on most machines are none.
+_WITH_DELAYS = Layout(TOTALS)
+_WITHOUT = Layout([name for name in TOTALS if name not in DELAY_FIELDS])
+
+
+def read(data: memoryview, rows: Sequence[int] | None = None) -> list[Reading]:
+    """Reads rows, all or some, so that Sums may add them: many at once, which is faster."""
+    if rows is not None and len(rows) * ROW < len(data):
+        data = memoryview(b"".join([data[row * ROW : (row + 1) * ROW] for row in rows]))
+    measured = any(map(any, _COUNTS.rows(data)))
+    return list((_WITH_DELAYS if measured else _WITHOUT).picker.rows(data))
 
 
 def values_of(data: memoryview, row: int) -> tuple[int, ...]:
@@ -38,45 +72,44 @@ def values_of(data: memoryview, row: int) -> tuple[int, ...]:
 
 
 class Sums:
-    """What rows add up to. To add one is cheap: it is read later, with others.
+    """What rows add up to. To add one is cheap: it is added up later, with others.
 
     Args:
-        gather: How many rows wait, 728 bytes each: of 16 each costs twice what it does of 64.
+        gather: How many readings wait: of 16 each costs twice what it does of 64.
     """
 
-    __slots__ = ("_gather", "_rows", "_values", "_waiting")
+    __slots__ = ("_gather", "_values", "_waiting")
 
     def __init__(self, gather: int) -> None:
         self._gather = gather
-        self._rows = bytearray()
-        self._waiting = 0
+        self._waiting: list[Reading] = []
         self._values = [0] * len(TOTALS)
 
-    def add(self, row: bytes | memoryview) -> None:
-        """Adds a row, as it stands in a batch."""
-        self._rows += row
-        self._waiting += 1
-        if self._waiting == self._gather:
-            self._read()
+    def add(self, readings: Iterable[Reading]) -> None:
+        """Adds rows."""
+        self._waiting += readings
+        if len(self._waiting) >= self._gather:
+            self._add_up()
 
     def add_values(self, values: Iterable[int]) -> None:
         """Adds other sums."""
-        self._fold(range(len(TOTALS)), ((value,) for value in values))
+        for at, (name, value) in enumerate(zip(TOTALS, values, strict=True)):
+            self._values[at] = _FOLDS[name]((value,), self._values[at])
 
     @property
     def values(self) -> tuple[int, ...]:
         """Those of TOTALS; 0 where no row has the field."""
-        if self._waiting:
-            self._read()
+        self._add_up()
         return tuple(self._values)
 
-    def _read(self) -> None:
-        measured = any(map(any, _COUNTS.rows(self._rows)))
-        picker, places = (_PICKER, range(len(TOTALS))) if measured else (_OTHERS, _PLACES)
-        self._fold(places, zip(*picker.rows(self._rows), strict=True))
-        self._rows = bytearray()
-        self._waiting = 0
+    def _add_up(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for layout in (_WITHOUT, _WITH_DELAYS):
+            rows = [one for one in waiting if len(one) == layout.width]
+            if rows:
+                self._take(layout, list(zip(*rows, strict=True)))
 
-    def _fold(self, places: Iterable[int], columns: Iterable[Sequence[int]]) -> None:
-        for at, column in zip(places, columns, strict=True):
-            self._values[at] = _FOLD_OF[at](column, self._values[at])
+    def _take(self, layout: Layout, columns: Sequence[Sequence[int]]) -> None:
+        """Adds what waited, by columns."""
+        for at, place, fold in layout.sums:
+            self._values[place] = fold(columns[at], self._values[place])

@@ -1,17 +1,16 @@
 """What processes that have ended add up to: of a job, of a command name, of an executable."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from taskstats.fields import DELAY_FIELDS, DELAYS
+from taskstats.presence import DELAY_EXCEEDS
 from taskstats.processes import Process
-from taskstats.sums import TOTALS, Sums
+from taskstats.sums import TOTALS, Layout, Sums
 
-_CPU = TOTALS.index("cpu_run_virtual_total")
-_RSS = TOTALS.index("hiwater_rss")
 _OTHER_COUNTS = tuple(TOTALS.index(f"{name}_count") for name in DELAYS[1:])
 
 #: The keys of `Totals.to_dict`, but for the sums, which have the kernel's names: unit, meaning.
@@ -131,57 +130,48 @@ class Totals:
         return {**own, **texts, **self.sums}
 
 
-class Tally:
-    """Totals that grow."""
+class Tally(Sums):
+    """Totals that grow.
 
-    __slots__ = ("_exceeding", "_longest", "_more_threads", "_sums", "_words")
+    What is added, a reading each, is the record of a process that never had a second thread.
+    """
+
+    __slots__ = ("_exceeding", "_longest", "_more_threads", "_words")
 
     def __init__(self) -> None:
-        self._words: dict[int, int] = {}  # a status as wait(2) gives it -> processes
+        super().__init__(gather=64)
+        self._words: Counter[int] = Counter()  # a status as wait(2) gives it -> processes
         self._more_threads = 0  # than processes
         self._longest = 0  # us
         self._exceeding = 0
-        self._sums = Sums(gather=64)
 
-    def add_row(self, row: memoryview | bytes, word: int, lived: int, exceeds: bool) -> None:
-        """Adds a process that never had a second thread.
-
-        Args:
-            row: Its record, as it stands in a batch.
-            word: ac_exitcode.
-            lived: ac_tgetime, microseconds.
-            exceeds: A delay is longer than it has lived.
-        """
-        self._end(word, lived, exceeds)
-        self._sums.add(row)
+    def _take(self, layout: Layout, columns: Sequence[Sequence[int]]) -> None:
+        super()._take(layout, columns)
+        self._words.update(columns[layout.status])
+        self._longest = max(self._longest, *columns[layout.lived])
+        exceeding = map(DELAY_EXCEEDS.__and__, columns[layout.flags])
+        self._exceeding += sum(exceeding) // DELAY_EXCEEDS
 
     def add_process(self, process: Process) -> None:
         """Adds a process of several threads."""
-        record = process.record
-        self._end(record.ac_exitcode, record.ac_tgetime, process.delay_exceeds_elapsed)
+        record, totals = process.record, process.totals
+        self._words[record.ac_exitcode] += 1
         self._more_threads += process.threads - 1
-        totals = process.totals
-        self._sums.add_values([totals.get(name, 0) for name in TOTALS])
-
-    def _end(self, word: int, lived: int, exceeds: bool) -> None:
-        self._words[word] = self._words.get(word, 0) + 1
-        if lived > self._longest:
-            self._longest = lived
-        if exceeds:
-            self._exceeding += 1
+        self._longest = max(self._longest, record.ac_tgetime)
+        self._exceeding += process.delay_exceeds_elapsed
+        self.add_values([totals.get(name, 0) for name in TOTALS])
 
     def add_tally(self, other: "Tally") -> None:
         """Adds what another has counted."""
-        for word, number in other._words.items():
-            self._words[word] = self._words.get(word, 0) + number
+        self.add_values(other.values)
+        self._words.update(other._words)
         self._more_threads += other._more_threads
         self._longest = max(self._longest, other._longest)
         self._exceeding += other._exceeding
-        self._sums.add_values(other._sums.values)
 
     def totals(self, fields: Iterable[str]) -> Totals:
         """What has been counted so far, of the fields that these records carry."""
-        values = self._sums.values
+        values = self.values
         measured = any(values[at] for at in _OTHER_COUNTS)
         kept = {
             name: value

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from taskstats.accounts import EndedProcess, LivingProcess
 from taskstats.ancestry import DISORDER_NS
-from taskstats.jobs import EndedProcess, LivingProcess
 
 
 @dataclass(slots=True)

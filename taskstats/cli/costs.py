@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from taskstats import launch, tree
+from taskstats.accounts import EndedProcess, Usage
 from taskstats.cli import gnu_time
-from taskstats.jobs import EndedProcess, Usage
 from taskstats.totals import Totals
 
 Source = Literal["cgroup", "wait4", "records"]

@@ -1,0 +1,247 @@
+"""What a job has used: as it is told, and the account of it that grows."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from taskstats import sums
+from taskstats.processes import Process
+from taskstats.rows import Picker, text_of
+from taskstats.totals import Tally, Totals
+
+#: The command name under which those beyond 1,024 are added up.
+OTHERS = "(other commands)"
+
+_MOST_COMMANDS = 1024  # of one job, up to 60 KB each; what comes then is added up as one
+
+#: A command name as it stands in the row, device and inode of the executable.
+_Command: TypeAlias = tuple[bytes, int, int]
+
+#: What stands in a row besides what is summed up, in its order: ac_exitcode, cpu_run_virtual_total,
+#: ac_comm with NULs, ac_ppid, ac_tgid, ac_tgetime, ac_exe_dev, ac_exe_inode.
+_Values: TypeAlias = tuple[int, int, bytes, int, int, int, int, int]
+_PICKER = Picker(
+    (
+        *("ac_exitcode", "cpu_run_virtual_total", "ac_comm", "ac_ppid", "ac_tgid"),
+        *("ac_tgetime", "ac_exe_dev", "ac_exe_inode"),
+    )
+)
+
+#: What an account needs of the record of a process that never had a second thread.
+Row: TypeAlias = tuple[sums.Reading, _Values]
+
+
+def read(data: memoryview) -> list[Row]:
+    """Reads rows."""
+    return list(zip(sums.read(data), _PICKER.rows(data), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class EndedProcess:
+    """A process of a job that has ended, as it is remembered for the job's tree.
+
+    Attributes:
+        pid: Its id (the kernel's tgid).
+        ppid: Its parent's, when it ended: of an orphan, who inherited it.
+        comm: Its command name.
+        cpu_ns: Its time on a CPU (cpu_run_virtual_total).
+        elapsed_us: How long it lived.
+        status: As wait(2) gives it.
+        received_ns: When the record of its end was read, ns since the epoch.
+    """
+
+    pid: int
+    ppid: int
+    comm: str
+    cpu_ns: int
+    elapsed_us: int
+    status: int
+    received_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class LivingProcess:
+    """A process of a job that lives, as the kernel has told when it was asked.
+
+    Attributes:
+        pid: Its id (the kernel's tgid).
+        ppid: Its parent's.
+        comm: Its leader's name.
+        threads: How many of its threads were asked for and live.
+        cpu_ns: Time on a CPU, of those and of threads of it whose end was heard.
+        elapsed_us: How long it has lived.
+        peak_rss_bytes: Its peak resident size; None where the kernel has none.
+    """
+
+    pid: int
+    ppid: int
+    comm: str
+    threads: int
+    cpu_ns: int
+    elapsed_us: int
+    peak_rss_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a job has used.
+
+    Attributes:
+        id: The job's.
+        root: The pid of its root.
+        attached: It ran already when it was attached to; what had ended before is unknown.
+        total: Of all its processes that have ended, those of jobs within it too.
+        commands: The same by command name. Beyond 1,024 names, OTHERS.
+        executables: The same by device and inode of the executable.
+        living: Its processes that live, if they were asked for.
+        unclear: How many more of those may be its: orphans that were inherited for several jobs.
+        processes: Those that have ended, as far as they are remembered.
+        forgotten: Processes that ended and are not in `processes`.
+        lost: Records that the stream has lost while it ran, its own or others'.
+        unattributed: Records of orphans that were inherited for several jobs, of which this is one.
+        ambiguous: Records that may be its, or another's whose parent had the same pid.
+        evicted: Records given up while it ran: their parent was never heard of.
+        settled_until: What was read before this moment (ns since the epoch) has been attributed, to
+            whatever job; None if nothing waits.
+    """
+
+    id: Hashable
+    root: int
+    attached: bool
+    total: Totals
+    commands: Mapping[str, Totals]
+    executables: Mapping[tuple[int, int], Totals]
+    living: tuple[LivingProcess, ...]
+    unclear: int
+    processes: tuple[EndedProcess, ...]
+    forgotten: int
+    lost: int
+    unattributed: int
+    ambiguous: int
+    evicted: int
+    settled_until: int | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether no record of a process that ended before `settled_until` can be missing."""
+        missing = self.lost + self.unattributed + self.ambiguous + self.evicted
+        return not self.attached and not missing
+
+
+@dataclass(eq=False, slots=True)
+class Account:
+    """What a job has used so far, and what of it is uncertain.
+
+    Attributes:
+        id, root, subreaper, attached: As JobTracker.start and JobTracker.attach have been told.
+        remember: The most ended processes to remember.
+        outer: Of the job that it is within.
+        tallies: By command name and executable.
+        processes: Those remembered: when their end was read, and the values of their row.
+        forgotten: Processes that are not remembered.
+        lost, unattributed, ambiguous, evicted: As in Usage.
+        closed: What is of it is told to nobody any more.
+    """
+
+    id: Hashable
+    root: int
+    subreaper: int | None
+    attached: bool
+    remember: int
+    outer: "Account | None" = None
+    tallies: dict[_Command, Tally] = field(default_factory=dict)
+    processes: list[tuple[int, _Values]] = field(default_factory=list)
+    forgotten: int = 0
+    lost: int = 0
+    unattributed: int = 0
+    ambiguous: int = 0
+    evicted: int = 0
+    closed: bool = False
+
+    def add_rows(self, rows: Sequence[Row], received: int) -> None:
+        """Adds processes that never had a second thread, whose ends were read at the same time."""
+        by_command: defaultdict[_Command, list[sums.Reading]] = defaultdict(list)
+        for reading, (_, _, comm, _, _, _, dev, inode) in rows:
+            by_command[comm, dev, inode].append(reading)
+        for command, readings in by_command.items():
+            self._tally(command).add(readings)
+        if self.remember:
+            self._remember([(received, values) for _, values in rows])
+        else:
+            self.forgotten += len(rows)
+
+    def add_process(self, process: Process, received: int) -> None:
+        """Adds a process of several threads."""
+        record, comm = process.record, process.comm.encode()
+        dev, inode = record.ac_exe_dev, record.ac_exe_inode
+        self._tally((comm, dev, inode)).add_process(process)
+        word, lived = record.ac_exitcode, record.ac_tgetime
+        cpu = process.totals["cpu_run_virtual_total"]
+        values = (word, cpu, comm, process.ppid, process.pid, lived, dev, inode)
+        self._remember([(received, values)])
+
+    def add_account(self, other: "Account") -> None:
+        """Adds what a job within it has used."""
+        for key, tally in other.tallies.items():
+            self._tally(key).add_tally(tally)
+        self._remember(other.processes)
+        self.forgotten += other.forgotten
+
+    def _tally(self, key: _Command) -> Tally:
+        found = self.tallies.get(key)
+        if found is None:
+            if len(self.tallies) >= _MOST_COMMANDS:
+                key = OTHERS.encode(), 0, 0
+            found = self.tallies.setdefault(key, Tally())
+        return found
+
+    def _remember(self, processes: Sequence[tuple[int, _Values]]) -> None:
+        room = max(0, self.remember - len(self.processes))
+        self.processes += processes[:room]
+        self.forgotten += len(processes[room:])
+
+    def usage(
+        self,
+        within: Iterable["Account"],
+        fields: Iterable[str],
+        living: tuple[LivingProcess, ...],
+        unclear: int,
+        settled_until: int | None,
+    ) -> Usage:
+        """What is told of it, and of those within it, all of which have these fields."""
+        whole = Account(self.id, self.root, None, self.attached, self.remember)
+        for one in (self, *within):
+            whole.add_account(one)
+        total = Tally()
+        commands: dict[str, Tally] = {}
+        executables: dict[tuple[int, int], Tally] = {}
+        for (comm, dev, inode), tally in whole.tallies.items():
+            total.add_tally(tally)
+            commands.setdefault(_name(comm), Tally()).add_tally(tally)
+            executables.setdefault((dev, inode), Tally()).add_tally(tally)
+        return Usage(
+            id=self.id,
+            root=self.root,
+            attached=self.attached,
+            total=total.totals(fields),
+            commands={name: tally.totals(fields) for name, tally in commands.items()},
+            executables={key: tally.totals(fields) for key, tally in executables.items()},
+            living=living,
+            unclear=unclear,
+            processes=tuple(
+                EndedProcess(tgid, ppid, _name(comm), cpu, lived, word, received)
+                for received, (word, cpu, comm, ppid, tgid, lived, _, _) in whole.processes
+            ),
+            forgotten=whole.forgotten,
+            lost=self.lost,
+            unattributed=self.unattributed,
+            ambiguous=self.ambiguous,
+            evicted=self.evicted,
+            settled_until=settled_until,
+        )
+
+
+def _name(comm: bytes) -> str:
+    """A command name that may have NULs behind it, as text."""
+    return text_of(comm.partition(b"\0")[0])
