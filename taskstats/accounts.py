@@ -1,7 +1,7 @@
 """What a job has used: as it is told, and the account of it that grows."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -136,7 +136,8 @@ class Account:
     Attributes:
         id, root, subreaper, attached: As JobTracker.start and JobTracker.attach have been told.
         remember: The most ended processes to remember.
-        outer: Of the job that it is within.
+        outer: Of the job that it is within; change it by `put_within`.
+        inner: Those of jobs within it, and not within another one of these.
         tallies: By command name and executable.
         processes: Those remembered: when their end was read, and the values of their row.
         forgotten: Processes that are not remembered.
@@ -150,6 +151,7 @@ class Account:
     attached: bool
     remember: int
     outer: "Account | None" = None
+    inner: "set[Account]" = field(default_factory=set)
     tallies: dict[_Command, Tally] = field(default_factory=dict)
     processes: list[tuple[int, _Values]] = field(default_factory=list)
     forgotten: int = 0
@@ -158,6 +160,29 @@ class Account:
     ambiguous: int = 0
     evicted: int = 0
     closed: bool = False
+
+    def put_within(self, outer: "Account | None") -> None:
+        """Says which job it is within; None for none."""
+        if self.outer:
+            self.outer.inner.remove(self)
+        if outer:
+            outer.inner.add(self)
+        self.outer = outer
+
+    def is_within(self, other: "Account") -> bool:
+        """Whether it is the other one, or of a job within that."""
+        one: Account | None = self
+        while one and one is not other:
+            one = one.outer
+        return one is other
+
+    def _with_inner(self) -> Iterator["Account"]:
+        """It, and all those of jobs within it."""
+        left = [self]
+        while left:
+            one = left.pop()
+            left += one.inner
+            yield one
 
     def add_rows(self, rows: Sequence[Row], received: int) -> None:
         """Adds processes that never had a second thread, whose ends were read at the same time."""
@@ -203,15 +228,14 @@ class Account:
 
     def usage(
         self,
-        within: Iterable["Account"],
         fields: Iterable[str],
         living: tuple[LivingProcess, ...],
         unclear: int,
         settled_until: int | None,
     ) -> Usage:
-        """What is told of it, and of those within it, all of which have these fields."""
+        """What is told of it, those within it included; their records have these fields."""
         whole = Account(self.id, self.root, None, self.attached, self.remember)
-        for one in (self, *within):
+        for one in self._with_inner():
             whole.add_account(one)
         total = Tally()
         commands: dict[str, Tally] = {}

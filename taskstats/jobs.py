@@ -166,7 +166,7 @@ class JobTracker:
             raise ValueError("the root of one job cannot inherit the orphans of another")
         job = Account(id, root, subreaper, attached, self._remember)
         outer = self._ancestry.own(root, job, subreaper)
-        job.outer = outer if isinstance(outer, Account) else None
+        job.put_within(outer if isinstance(outer, Account) else None)
         self._jobs[id] = job
 
     def usage(self, id: Hashable, tasks: Iterable[int] = ()) -> Usage:  # noqa: A002
@@ -200,17 +200,17 @@ class JobTracker:
         del self._jobs[id]
         job.closed = True
         self._ancestry.disown(job.root, job, job.subreaper)
-        for inner in self._jobs.values():
-            if inner.outer is job:
-                inner.outer = job.outer
-        if job.outer:
-            job.outer.add_account(job)
+        outer = job.outer
+        job.put_within(None)
+        for inner in list(job.inner):
+            inner.put_within(outer)
+        if outer:
+            outer.add_account(job)
         return usage
 
     def _usage(self, job: Account, tasks: Iterable[int]) -> Usage:
         living, unclear = self._living(job, tasks)
-        within = (one for one in self._jobs.values() if one is not job and job in _lineage(one))
-        return job.usage(within, self._fields, tuple(living), unclear, self.settled_until)
+        return job.usage(self._fields, tuple(living), unclear, self.settled_until)
 
     # -- the stream
 
@@ -464,7 +464,7 @@ class JobTracker:
             owner = self._ancestry.of_living(tgid)
             if isinstance(owner, Unclear):
                 unclear += job in owner.owners
-            elif isinstance(owner, Account) and job in _lineage(owner):
+            elif isinstance(owner, Account) and owner.is_within(job):
                 found.append(self._process(tgid, threads[tgid]))
         return sorted(found, key=lambda one: one.pid), unclear
 
@@ -486,11 +486,3 @@ class JobTracker:
 def _records(end: _End) -> int:
     """How many records it is of."""
     return end.about.threads if isinstance(end.about, Process) else 1
-
-
-def _lineage(job: Account) -> Iterator[Account]:
-    """The job, and those that it is within."""
-    one: Account | None = job
-    while one:
-        yield one
-        one = one.outer
