@@ -370,6 +370,31 @@ def test_a_signal_sent_to_it_is_the_commands_and_the_report_comes() -> None:
     assert "exit 5" in errors
 
 
+def test_ctrl_c_ends_the_command_and_the_report_comes() -> None:
+    """A shell ends its loop where what it ran has died by SIGINT; not where it exited with 130."""
+    run = shlex.join([TASKSTATS, "run", SHELL, "-c", "echo up; exec sleep 1000"])
+    with terminal.Dialogue() as bash:
+        bash.say(f"for i in 1 2; do {run}; done")
+        bash.expect(r"\nup\r\n")
+        bash.press("\x03")
+        bash.expect(r"  killed by INT \(2\)  .*  lost 0(?:.|\n)*\n\(exit teardown\) ")
+        assert "up\r\n" not in bash.expect("ready> ")
+        bash.say("echo =$?=")
+        bash.expect("=130=\r")
+
+
+def test_ctrl_c_that_the_command_handles_is_its_alone() -> None:
+    script = "trap 'exit 3' INT; echo up; while :; do sleep 1000; done"
+    with terminal.Dialogue() as bash:
+        bash.say(shlex.join([TASKSTATS, "run", SHELL, "-c", script]))
+        bash.expect(r"\nup\r\n")
+        bash.press("\x03")
+        bash.expect(r"  exit 3  .*  lost 0(?:.|\n)*\n\(exit teardown\) ")
+        bash.expect("ready> ")
+        bash.say("echo =$?=")
+        bash.expect("=3=\r")
+
+
 def test_what_lives_on_is_listed_and_in_no_sum(tmp_path: Path) -> None:
     run = Run(tmp_path, SHELL, "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
     sleeper = int(run.output)
