@@ -395,6 +395,61 @@ def test_ctrl_c_that_the_command_handles_is_its_alone() -> None:
         bash.expect("=3=\r")
 
 
+SUDO = ("sudo", "-n", "-u", "nobody", SHELL, "-c")
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ("id -un; cat; for i in 1 2 3 4 5; do /bin/true; done; exit 5", 5),
+        ("id -un; cat; for i in 1 2 3 4 5; do /bin/true; done; kill -TERM $$", -signal.SIGTERM),
+    ],
+)
+def test_what_sudo_runs_is_counted_and_ends_as_without_us(
+    script: str, status: int, tmp_path: Path
+) -> None:
+    needs_program("sudo")
+    run = Run(tmp_path, *SUDO, script, input="a line\n")
+    assert (run.status, run.output) == (status, "nobody\na line\n")
+    names = {one["comm"]: one["processes"] for one in run.figures["commands"]}
+    assert names.pop("sudo") in (1, 2)  # the other watches over a terminal of its own
+    assert names == {"sh": 1, "id": 1, "cat": 1, "true": 5}
+    assert run.figures["complete"] is True
+
+
+def test_a_signal_sent_to_it_goes_through_sudo() -> None:
+    needs_program("sudo")
+    script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done"
+    pipe = subprocess.PIPE
+    command = [TASKSTATS, "run", *SUDO, script]
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert "exit 5" in errors
+
+
+def test_sudo_has_the_terminal_with_its_keys() -> None:
+    """It has the terminal raw, and another one for its command; it stops its group by itself."""
+    needs_program("sudo")
+    with terminal.Dialogue() as bash:
+        bash.say(shlex.join([TASKSTATS, "run", *SUDO, "echo up; cat; exec sleep 1000"]))
+        bash.expect(r"\nup\r\n")
+        for line in ("one", "two"):
+            bash.press("\x1a")
+            bash.expect(r"Stopped[^\n]*\n(?:.|\n)*ready> ")
+            bash.say("fg")
+            bash.say(line)
+            bash.expect(rf"{line}\r\n{line}\r\n")
+        bash.press("\x03")
+        bash.expect(r"  killed by INT \(2\)  ")
+        bash.expect("ready> ")
+        bash.say("echo =$?=")
+        bash.expect("=130=\r")
+
+
 def test_what_lives_on_is_listed_and_in_no_sum(tmp_path: Path) -> None:
     run = Run(tmp_path, SHELL, "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
     sleeper = int(run.output)
