@@ -5,8 +5,10 @@ import os
 import re
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,28 +210,27 @@ def cpu_of(cgroup: Path) -> float:
 
 
 BURN = """
-import os, time
+import os, sys, time
 for _ in range(100):
     if os.fork() == 0:
-        end = time.process_time() + 0.02
-        while time.process_time() < end:
+        while time.process_time() < float(sys.argv[1]):
             pass
         os._exit(0)
     os.wait()
 """
 
+TICK = time.clock_getres(6)  # CLOCK_MONOTONIC_COARSE, which ticks advance
+
 
 def test_cpu_time_is_that_of_the_kernels_own_cgroup(tmp_path: Path, cgroup: Path) -> None:
     """The truth is counted by a cgroup that the command puts itself in."""
-    burn = shlex.join([sys.executable, "-S", "-c", BURN])
+    # Half a tick away from what a whole number of them can tell.
+    burnt = (0.02 // TICK + 0.5) * TICK
+    burn = shlex.join([sys.executable, "-S", "-c", BURN, str(burnt)])
     with taskstats.ExitListener() as listener:
         run = Run(tmp_path, SHELL, "-c", f"echo $$ > {cgroup}/cgroup.procs; exec {burn}")
         listener.stop()
         records = [record for batch in listener.batches() for record in batch]
-    burners = [record for record in records if record.ac_ppid == run.figures["pid"]]
-    sampled = [record.ac_utime + record.ac_stime for record in burners]
-    assert len(sampled) == 100
-    assert max(abs(us - 20_000) for us in sampled) > 900, "what is sampled at ticks is off"
     truth = cpu_of(cgroup)
     assert run.figures["cpu_source"] == "wait4"
     assert run.figures["cpu_seconds"] == pytest.approx(truth, rel=0.01)
@@ -237,6 +238,16 @@ def test_cpu_time_is_that_of_the_kernels_own_cgroup(tmp_path: Path, cgroup: Path
     added_up = rows - run.figures["before_exec_seconds"] + run.figures["teardown_seconds"]
     assert added_up == pytest.approx(run.figures["cpu_seconds"])
     assert "(exit teardown)" in run.errors
+
+    burners = [record for record in records if record.ac_ppid == run.figures["pid"]]
+    exact = [record.cpu_run_virtual_total / 1e9 for record in burners]
+    sampled = [(record.ac_utime + record.ac_stime) / 1e6 for record in burners]
+    assert len(burners) == 100
+    assert burnt <= min(exact)
+    assert sum(exact) <= truth
+    assert statistics.median(exact) == pytest.approx(burnt, rel=0.01)
+    off = [abs(one - other) for one, other in zip(exact, sampled, strict=True)]
+    assert statistics.median(off) > TICK / 4
 
 
 #: Its children are reaped by the kernel, and no part of what wait4 tells of it.
