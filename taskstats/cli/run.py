@@ -67,7 +67,14 @@ class _TimeFormat(click.ParamType):  # type: ignore[type-arg]
 @click.command(cls=_Run, context_settings={"allow_interspersed_args": False})
 @click.option("-o", "--output", type=click.Path(), metavar="FILE", help="The report goes there.")
 @click.option("--append", is_flag=True, help="Append to the files; else they are made anew.")
-@click.option("--json", "json_path", type=click.Path(), metavar="FILE", help="All figures: a line.")
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(),
+    metavar="FILE",
+    help="All figures: a line. The kernel rounds read_* and write_* down to 1,024 for each thread: "
+    "of short-lived ones little is left.",
+)
 @click.option("--tree", "with_tree", is_flag=True, help="The processes too, those alike as one.")
 @click.option(
     "--format",
