@@ -173,6 +173,7 @@ class Command:
         self._status: int | None = None
         self._held_terminal = False
         self._ended_ns = 0
+        self._heard: list[bytes] = []  # of what the child reports
         self._itself = self._orphans = Usage()
         with contextlib.ExitStack() as undo:
             ignored = {n for n in _SETTABLE if signal.getsignal(n) == signal.SIG_IGN}
@@ -206,6 +207,13 @@ class Command:
         while signal.sigtimedwait(_HELD, 0):
             pass
         self._undo.close()
+
+    def await_gate(self) -> None:
+        """Waits until the process has only to be let go to become the command.
+
+        What the kernel tells of it then is what it has used, as a copy of this one.
+        """
+        self._heard.append(self._report[0].readline())
 
     def wait(self) -> Ended:
         """Lets it go, and waits for its end.
@@ -315,7 +323,7 @@ class Command:
     def _told(self) -> tuple[Usage, int]:
         """What the child has told before it was the command, or why it is not."""
         told: dict[str, Any] = {}
-        for line in self._report[0]:
+        for line in filter(None, (*self._heard, *self._report[0])):
             told.update(json.loads(line))
         if "errno" in told:
             raise OSError(told["errno"], os.strerror(told["errno"]), told["what"])
@@ -342,11 +350,10 @@ class Command:
             if user:
                 privileges.become(user, groups)
             words = (ctypes.c_char_p * (len(self._words) + 1))(*self._words)
+            report.write(_before_exec())  # also, after the gate this copies few pages any more
             if not reading.read(1):
                 os._exit(0)
-            before = astuple(Usage.of(resource.getrusage(resource.RUSAGE_SELF)))
-            told = {"before": before, "waited_ns": _waited_ns()}
-            report.write(json.dumps(told).encode() + b"\n")
+            report.write(_before_exec())
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             _libc.execvp(words[0], words)
             code = ctypes.get_errno()
@@ -397,6 +404,12 @@ def _pipe(
         readers.enter_context(io.FileIO(reading, "rb")),
         writers.enter_context(io.FileIO(writing, "wb")),
     )
+
+
+def _before_exec() -> bytes:
+    """A line about what this process has used."""
+    before = astuple(Usage.of(resource.getrusage(resource.RUSAGE_SELF)))
+    return json.dumps({"before": before, "waited_ns": _waited_ns()}).encode() + b"\n"
 
 
 def _waited_ns() -> int:

@@ -1,14 +1,15 @@
 """What a command has cost: the kernel's records beside what wait4 or its cgroup say."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from taskstats import launch, tree
 from taskstats.accounts import EndedProcess, Usage
 from taskstats.cli import gnu_time
-from taskstats.totals import Totals
+from taskstats.records import Delay
+from taskstats.totals import DelayTotal, Totals
 
 Source = Literal["cgroup", "wait4", "records"]
 
@@ -23,6 +24,7 @@ class Costs:
         words: The command.
         pid: Its process.
         ended: How it ended, and what wait4 told.
+        waited: Its process's delays before it was let go, by name, as a copy of ours.
         usage: What the records told.
         cgroup_ns: CPU time of the cgroup that it had alone; None if it had none.
         settled: Whether it is known of all that ended before it whose that was.
@@ -31,6 +33,7 @@ class Costs:
     words: Sequence[str]
     pid: int
     ended: launch.Ended
+    waited: Mapping[str, Delay]
     usage: Usage
     cgroup_ns: int | None
     settled: bool
@@ -108,12 +111,39 @@ class Costs:
         for comm in {one.comm for one in processes if one.pid == self.pid} & rows.keys():
             row = rows[comm]
             row["cpu_ns"] -= self.before_ns
-            if "cpu_delay_total" in row:
-                row["cpu_delay_total"] = max(0, row["cpu_delay_total"] - self.ended.waited_ns)
+            for key, before in self._delays_before().items():
+                if key in row:
+                    row[key] = max(0, row[key] - before)
             if not self.usage.forgotten:
                 longest = max(one.elapsed_us for one in processes if one.comm == comm)
                 row["longest_seconds"] = longest / 1e6
         return rows
+
+    def delays(self) -> dict[str, DelayTotal]:
+        """The delays by name, without those before the exec.
+
+        A longest wait that may have been one of these is None.
+        """
+        before = self._delays_before()
+        made = {}
+        for name, delay in self.usage.total.delays.items():
+            own = self.waited[name].max_ns if name in self.waited else None
+            made[name] = replace(
+                delay,
+                count=max(0, delay.count - before.get(f"{name}_count", 0)),
+                total_ns=max(0, delay.total_ns - before.get(f"{name}_delay_total", 0)),
+                max_ns=None if delay.max_ns == own else delay.max_ns,
+            )
+        return made
+
+    def _delays_before(self) -> dict[str, int]:
+        """The kernel's name -> how often and how long the command's process waited before exec."""
+        made = {}
+        for name, delay in self.waited.items():
+            made[f"{name}_count"] = delay.count
+            made[f"{name}_delay_total"] = delay.total_ns
+        made["cpu_delay_total"] = self.ended.waited_ns  # also at the gate
+        return made
 
     def _processes(self) -> list[EndedProcess]:
         """Those that have ended, the command's own without what was before its exec."""
@@ -164,6 +194,7 @@ class Costs:
             "cpu_source": self.source,
             "teardown_seconds": None if self.teardown_ns is None else self.teardown_ns / 1e9,
             "before_exec_seconds": self.before_ns / 1e9,
+            "before_exec_delays": {k: ns for k, ns in self._delays_before().items() if ns},
             "wait4": asdict(self.ended.usage),
             "complete": self.complete,
             "lost": usage.lost,

@@ -13,7 +13,7 @@ from taskstats.cli import formats, tables, texts
 from taskstats.cli.costs import Costs
 from taskstats.cli.tables import Column
 from taskstats.cli.texts import Row
-from taskstats.fields import DELAYS
+from taskstats.fields import DELAYS, FIELDS
 from taskstats.totals import Totals
 
 _TEARDOWN = "(exit teardown)"
@@ -40,6 +40,7 @@ def lines(costs: Costs, width: int | None, with_tree: bool) -> Iterator[Text]:
     yield from (Text(note, style="red") for note in _missing(costs))
     yield from (Text(note) for note in _remarks(costs))
     yield from _table(costs, width)
+    yield from _delays(costs, width)
     yield from _living(costs)
     if with_tree:
         yield from _tree(costs)
@@ -176,7 +177,11 @@ def _delay(name: str, leave: int) -> Column:
         doubtful = name != "cpu" and row["delay_exceeds_elapsed"] and row[key]
         return texts.duration(row[key]) + "?" * bool(doubtful)
 
-    return Column(key, _DELAY_HEADINGS.get(name, f"{name.upper()}-WAIT"), text, leave=leave)
+    return Column(key, _delay_heading(name), text, leave=leave)
+
+
+def _delay_heading(name: str) -> str:
+    return _DELAY_HEADINGS.get(name, f"{name.upper()}-WAIT")
 
 
 def _count(name: str) -> Any:
@@ -202,6 +207,51 @@ def _is_told(row: Row) -> bool:
 
 def _failed_style(row: Row) -> str:
     return "red" if row.get("failed") else ""
+
+
+# ---- the delays ------------------------------------------------------------------------------
+
+
+def _delays(costs: Costs, width: int | None) -> Iterator[Text]:
+    """A table of those of the whole command; nothing where they were not measured."""
+    if not costs.usage.total.delays_measured:
+        return
+    doubtful = bool(costs.usage.total.delay_exceeds_elapsed)
+    rows = [
+        {"kind": name, "delay": delay, "doubtful": doubtful and name != "cpu"}
+        for name, delay in costs.delays().items()
+        if delay.count
+    ]
+    columns = tables.widened(_DELAY_COLUMNS, rows)
+    if width is not None:
+        columns, _ = tables.fitted(columns, width)  # the meaning alone may be left out
+    yield tables.heading(columns)
+    for row in rows:
+        yield tables.line(columns, row)
+
+
+def _delay_figure(ns: float | None, row: Row) -> str:
+    return texts.ABSENT if ns is None else texts.duration(ns) + "?" * bool(ns and row["doubtful"])
+
+
+_DELAY_COLUMNS = (
+    Column("kind", "DELAY", lambda row: _delay_heading(row["kind"]), right=False),
+    Column("count", "COUNT", lambda row: str(row["delay"].count)),
+    Column("total", "TOTAL", lambda row: _delay_figure(row["delay"].total_ns, row)),
+    Column(
+        "average",
+        "AVERAGE",
+        lambda row: _delay_figure(row["delay"].total_ns / row["delay"].count, row),
+    ),
+    Column("max", "MAX", lambda row: _delay_figure(row["delay"].max_ns, row)),
+    Column(
+        "meaning",
+        "MEANING",
+        lambda row: FIELDS[f"{row['kind']}_count"].doc.removeprefix("Number of "),
+        right=False,
+        leave=1,
+    ),
+)
 
 
 # ---- what lives on ---------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class _TimeFormat(click.ParamType):  # type: ignore[type-arg]
     metavar="TEXT",
     help="A line of figures instead, as GNU time's: '%e %U %S %M'.",
 )
-@click.option("--delays", is_flag=True, help="Have all kinds of delay measured meanwhile.")
+@click.option("--delays", is_flag=True, help="Have all kinds of delay measured, and a table of them.")
 @click.option("--user", type=options.Account(), metavar="NAME", help="Run it as this user.")
 @click.argument("words", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
@@ -133,13 +133,15 @@ def run(
             for pid in command.others:
                 tracker.start(pid, pid, subreaper=os.getpid())
             tracker.start(command.pid, _JOB, subreaper=os.getpid())
+            command.await_gate()
+            waited = client.pid(command.pid).delays
             follower = Follower(listener, tracker)
             follower.start()
             ended = _waited(command, words[0])
             cgroup_ns = cgroup.cpu_ns() if cgroup else None
             settled = follower.finish()
             usage = tracker.usage(_JOB, _tasks())
-            costs = Costs(words, command.pid, ended, usage, cgroup_ns, settled)
+            costs = Costs(words, command.pid, ended, waited, usage, cgroup_ns, settled)
             if json_file:
                 about = formats.about("run", version)
                 _write(json_file, formats.encode({**about, **costs.to_dict()}) + "\n")

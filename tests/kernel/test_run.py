@@ -300,22 +300,26 @@ def test_delays_are_measured_for_it_alone(tmp_path: Path) -> None:
     switch = Path("/proc/sys/kernel/task_delayacct")
     if not switch.exists():
         lacks("kernel.task_delayacct")
-    before = switch.read_text()
+    switched = switch.read_text()
     switch.write_text("0\n")
     try:
         run = Run(tmp_path, "cat", str(switch), options=("--delays",))
         without = Run(tmp_path, "cat", str(switch))
         assert switch.read_text() == "0\n"
     finally:
-        switch.write_text(before)
+        switch.write_text(switched)
     assert run.output == "1\n"
     if not run.total["delays_measured"]:
         lacks("waits for copies of write-protected pages")
-    assert run.total["wpcopy_count"] > 0
+    before = run.figures["before_exec_delays"]
+    own = run.total["wpcopy_count"] - before["wpcopy_count"]
+    assert 0 < own < before["wpcopy_count"], "what it copied of us is not the command's"
+    assert re.search(rf"^WPCOPY-WAIT +{own} ", run.errors, re.MULTILINE)
     assert without.output == "0\n"
     assert without.total["delays_measured"] is None
     assert "wpcopy_count" not in without.total
     assert "n/m" in without.errors
+    assert "AVERAGE" not in without.errors
 
 
 # ---- the command as its user expects ---------------------------------------------------------

@@ -1,11 +1,14 @@
 """What a command has cost, made up."""
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from taskstats import launch
 from taskstats.cli.costs import Costs
 from taskstats.jobs import EndedProcess, Usage
+from taskstats.records import Delay
 from taskstats.totals import Totals
 
 S = 1_000_000_000
@@ -23,6 +26,10 @@ TOTAL = Totals(
 
 def process(pid: int, ppid: int, comm: str) -> EndedProcess:
     return EndedProcess(pid, ppid, comm, S // 3, 1000, 0, 0)
+
+
+def delay(count: int, total_ns: int, max_ns: int) -> Delay:
+    return Delay(count, total_ns, max_ns, None, None, None, None)
 
 
 USAGE = Usage(
@@ -50,11 +57,18 @@ def costs(
     status: int = 0,
     *,
     settled: bool = True,
+    waited: Mapping[str, Delay] = MappingProxyType({}),
     **changed: Any,
 ) -> Costs:
     ended = launch.Ended(
         status, 2 * S, launch.Usage(user_ns=wait4_ns), launch.Usage(system_ns=S // 100), 0
     )
     return Costs(
-        ("make", "-j4"), 10, ended, dataclasses.replace(USAGE, **changed), cgroup_ns, settled
+        ("make", "-j4"),
+        10,
+        ended,
+        waited,
+        dataclasses.replace(USAGE, **changed),
+        cgroup_ns,
+        settled,
     )

@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+import re
 import signal
 
 import pytest
-from support.costs import TOTAL, S, costs, process
+from support.costs import TOTAL, S, costs, delay, process
 
 from taskstats import launch
 from taskstats.cli import report
@@ -27,12 +28,24 @@ def test_before_its_exec_it_was_a_copy_of_us() -> None:
 
 
 def test_before_its_exec_it_waited_and_lived() -> None:
-    total = dataclasses.replace(TOTAL, sums={**TOTAL.sums, "cpu_delay_total": 9000})
+    sums = {**TOTAL.sums, "cpu_delay_total": 9000, "wpcopy_count": 300, "wpcopy_delay_total": 600}
+    total = dataclasses.replace(TOTAL, sums=sums)
     processes = (dataclasses.replace(process(10, 1, "make"), elapsed_us=5_000_000),)
-    one = costs(commands={"make": total}, processes=processes)
+    waited = {"cpu": delay(1, 7000, 7000), "wpcopy": delay(280, 580, 9)}
+    one = costs(total=total, commands={"make": total}, processes=processes, waited=waited)
     one = dataclasses.replace(one, ended=dataclasses.replace(one.ended, waited_ns=8000))
     row = one.commands()["make"]
     assert (row["cpu_delay_total"], row["longest_seconds"]) == (1000, 2.0)
+    assert (row["wpcopy_count"], row["wpcopy_delay_total"]) == (20, 20)
+    assert (one.delays()["cpu"].count, one.delays()["cpu"].total_ns) == (0, 1000)
+    assert (one.delays()["wpcopy"].count, one.delays()["wpcopy"].total_ns) == (20, 20)
+    assert one.to_dict()["before_exec_delays"] == {
+        "cpu_count": 1,
+        "cpu_delay_total": 8000,
+        "wpcopy_count": 280,
+        "wpcopy_delay_total": 580,
+    }
+    assert one.to_dict()["total"]["wpcopy_count"] == 300
     assert one.tree()[0].longest_us == 2_000_000
 
 
@@ -130,6 +143,55 @@ def test_a_measured_delay_has_a_column_and_a_doubtful_one_a_mark() -> None:
     told = text(costs(total=total, commands={"cc1": total}))
     assert "SWAPIN-WAIT" in told
     assert "5.00 us?" in told
+
+
+#: Of the whole command, as struct version 15 has them.
+DELAYS = dataclasses.replace(
+    TOTAL,
+    sums=(
+        {"cpu_count": 4, "cpu_delay_total": 8000, "cpu_delay_max": 5000}
+        | {"blkio_count": 2, "blkio_delay_total": 3_000_000, "blkio_delay_max": 2_000_000}
+        | {"swapin_count": 0, "swapin_delay_total": 0, "swapin_delay_max": 0}
+        | {"irq_count": 1, "irq_delay_total": 700}
+    ),
+)
+
+
+def test_measured_delays_have_a_table_of_their_own() -> None:
+    told = text(costs(total=DELAYS)).splitlines()
+    at = next(at for at, line in enumerate(told) if line.startswith("DELAY "))
+    assert told[at].split() == ["DELAY", "COUNT", "TOTAL", "AVERAGE", "MAX", "MEANING"]
+    assert [" ".join(line.split()) for line in told[at + 1 :]] == [
+        "RUN-WAIT 4 8.00 us 2.00 us 5.00 us waits for a CPU",
+        "BLOCK-IO 2 3.00 ms 1.50 ms 2.00 ms waits for block I/O",
+        "IRQ-WAIT 1 700 ns 700 ns - interruptions by IRQs",
+    ]
+
+
+def test_where_they_were_not_measured_there_is_none() -> None:
+    sums = {"cpu_count": 4, "cpu_delay_total": 8000, "cpu_delay_max": 5000}
+    total = dataclasses.replace(TOTAL, sums=sums)
+    assert total.delays_measured is None
+    assert "AVERAGE" not in text(costs(total=total))
+
+
+def test_delays_that_cannot_be_true_are_in_doubt() -> None:
+    told = text(costs(total=dataclasses.replace(DELAYS, delay_exceeds_elapsed=1)))
+    assert re.search(r"\nRUN-WAIT +4 +8.00 us +2.00 us +5.00 us w", told)
+    assert re.search(r"\nBLOCK-IO +2 +3.00 ms\? +1.50 ms\? +2.00 ms\? w", told)
+
+
+def test_a_longest_wait_of_before_the_exec_is_not_the_commands() -> None:
+    waited = {"cpu": delay(1, 5000, 5000), "blkio": delay(1, 1_000_000, 1_000_000)}
+    made = costs(total=DELAYS, waited=waited).delays()
+    assert made["cpu"].max_ns is None
+    assert made["blkio"].max_ns == 2_000_000
+
+
+def test_on_a_narrow_terminal_delays_go_without_their_meaning() -> None:
+    told = text(costs(total=DELAYS), 50)
+    assert "AVERAGE" in told
+    assert "MEANING" not in told
 
 
 def test_the_tree_has_chains_on_one_line() -> None:
