@@ -13,7 +13,7 @@ from taskstats.totals import DelayTotal, Totals
 
 Source = Literal["cgroup", "wait4", "records"]
 
-_ROUNDING_NS = 2000  # of wait4, for each process
+_ROUNDING_NS = 2000  # of wait4 and getrusage, for each process
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Costs:
         processes = self._processes()
         for comm in {one.comm for one in processes if one.pid == self.pid} & rows.keys():
             row = rows[comm]
-            row["cpu_ns"] -= self.before_ns
+            row["cpu_ns"] = self._since_exec(row["cpu_ns"])
             for key, before in self._delays_before().items():
                 if key in row:
                     row[key] = max(0, row[key] - before)
@@ -145,12 +145,17 @@ class Costs:
         made["cpu_delay_total"] = self.ended.waited_ns  # also at the gate
         return made
 
+    def _since_exec(self, ns: int) -> int:
+        """Of a sum with the command's process; 0 if nothing was added up since its exec."""
+        used = ns - self.before_ns
+        return used if used > _ROUNDING_NS else 0
+
     def _processes(self) -> list[EndedProcess]:
         """Those that have ended, the command's own without what was before its exec."""
         return [
             replace(
                 one,
-                cpu_ns=one.cpu_ns - self.before_ns,
+                cpu_ns=self._since_exec(one.cpu_ns),
                 elapsed_us=min(one.elapsed_us, self.ended.wall_ns // 1000),
             )
             if one.pid == self.pid

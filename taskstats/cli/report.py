@@ -18,6 +18,8 @@ from taskstats.totals import Totals
 
 _TEARDOWN = "(exit teardown)"
 
+_SHORT_NS = 10_000_000  # of which milliseconds would leave one digit
+
 _MOST_OF_COMMAND = 60  # cells
 _MOST_OF_CHAIN = 8  # processes
 _MOST_LEVELS = 40
@@ -47,8 +49,15 @@ def lines(costs: Costs, width: int | None, with_tree: bool) -> Iterator[Text]:
 
 
 def seconds(ns: int) -> str:
-    """A time in seconds, to the millisecond."""
+    """A time in seconds, to the millisecond; three digits of a short one."""
+    if 0 < abs(ns) < _SHORT_NS:
+        return "-" * (ns < 0) + texts.duration(abs(ns))
     return f"{ns / 1e9:.3f} s"
+
+
+def _added_up(ns: int) -> str:
+    """CPU time by a record; with 0 it was taken before any was added up."""
+    return seconds(ns) if ns else texts.ABSENT
 
 
 # ---- the line of totals ----------------------------------------------------------------------
@@ -57,7 +66,7 @@ def seconds(ns: int) -> str:
 def _headline(costs: Costs) -> Text:
     total, wall = costs.usage.total, costs.ended.wall_ns
     parts = [
-        _shortened(texts.printable(shlex.join(costs.words))),
+        _shortened(texts.printable(" ".join(shlex.join(costs.words).split()))),
         _status(costs.ended.status),
         f"{seconds(wall)} wall",
         f"{seconds(costs.cpu_ns)} CPU ({100 * costs.cpu_ns / max(wall, 1):.0f} %)",
@@ -91,14 +100,15 @@ def _peak(costs: Costs) -> Iterator[str]:
 def _missing(costs: Costs) -> Iterator[str]:
     """What the figures lack."""
     usage = costs.usage
-    if usage.lost:
-        yield f"incomplete: {usage.lost} records were lost, the command's or others'"
-    if usage.unattributed:
-        yield f"incomplete: {usage.unattributed} records may be its orphans', or others'"
-    if usage.ambiguous:
-        yield f"incomplete: {usage.ambiguous} records have a parent whose pid had two owners"
-    if usage.evicted:
-        yield f"incomplete: the parent of {usage.evicted} records was never heard of"
+    lacking = (
+        (usage.lost, "lost, the command's or others'"),
+        (usage.unattributed, "of its orphans, or others'"),
+        (usage.ambiguous, "with a parent whose pid had two owners"),
+        (usage.evicted, "whose parent was never heard of"),
+    )
+    for number, which in lacking:
+        if number:
+            yield f"incomplete: {number} record{'s' * (number != 1)} {which}"
     if not costs.settled:
         yield "incomplete: the parents of some processes had not been heard of at the end"
 
@@ -270,8 +280,8 @@ def _living(costs: Costs) -> Iterator[Text]:
     for one in sorted(living, key=lambda one: one.pid):
         peak = texts.size(one.peak_rss_bytes) if one.peak_rss_bytes else texts.ABSENT
         yield Text(
-            f"  {one.pid} {texts.printable(one.comm)}  {seconds(one.cpu_ns)} CPU  "
-            f"peak {peak}  since {texts.duration(one.elapsed_us * 1e3)}"
+            f"  {one.pid} {texts.printable(one.comm)}  {_added_up(one.cpu_ns)} CPU  "
+            f"peak {peak}  for {texts.duration(one.elapsed_us * 1e3)}"
         )
 
 
@@ -294,7 +304,7 @@ def _branches(roots: list[tree.Node]) -> Iterator[tuple[str, str, str]]:
     while stack:
         node, lead, below = stack.pop()
         if len(below) > _MOST_LEVELS * len(_NO_MORE):
-            yield f"{lead}…", seconds(node.cpu_ns), "and what is below"
+            yield f"{lead}…", _added_up(node.cpu_ns), "and what is below"
             continue
         age, cpu, single = node.longest_us, node.cpu_ns, node.count == 1
         chain = [_label(node, with_pid=not lead)]
@@ -302,7 +312,7 @@ def _branches(roots: list[tree.Node]) -> Iterator[tuple[str, str, str]]:
             (node,) = node.children
             chain.append(_label(node))
         most = "" if single else "max "
-        yield lead + _joined(chain), seconds(cpu), most + texts.duration(age * 1e3)
+        yield lead + _joined(chain), _added_up(cpu), most + texts.duration(age * 1e3)
         last = len(node.children) - 1
         for at in range(last, -1, -1):
             here, under = ("└─ ", _NO_MORE) if at == last else ("├─ ", "│  ")

@@ -75,7 +75,12 @@ class _TimeFormat(click.ParamType):  # type: ignore[type-arg]
     help="All figures: a line. The kernel rounds read_* and write_* down to 1,024 for each thread: "
     "of short-lived ones little is left.",
 )
-@click.option("--tree", "with_tree", is_flag=True, help="The processes too, those alike as one.")
+@click.option(
+    "--tree",
+    "with_tree",
+    is_flag=True,
+    help="The processes too, those alike as one: CPU time with all below, and life.",
+)
 @click.option(
     "--format",
     "parts",
@@ -83,7 +88,9 @@ class _TimeFormat(click.ParamType):  # type: ignore[type-arg]
     metavar="TEXT",
     help="A line of figures instead, as GNU time's: '%e %U %S %M'.",
 )
-@click.option("--delays", is_flag=True, help="Have all kinds of delay measured, and a table of them.")
+@click.option(
+    "--delays", is_flag=True, help="Have all kinds of delay measured, and a table of them."
+)
 @click.option("--user", type=options.Account(), metavar="NAME", help="Run it as this user.")
 @click.argument("words", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
@@ -100,13 +107,14 @@ def run(
 
     The command runs as without this: same streams, terminal, process group and signals (one that
     somebody sends to the whole group it gets twice); but none of the capabilities that this needs.
-    At its end stands on stderr a line of totals and a table
-    by command name.
+    At its end stands on stderr a line of totals and a table by command name.
 
     CPU is what the kernel tells at the end (wait4, or the cgroup where the command has one of its
     own); the rows are the kernel's records, taken as each process began to exit. What it used
-    after that is the row (exit teardown). RUN-WAIT is time ready to run and waiting for a CPU. A
-    process that is still running at the end is listed, and in no sum but a cgroup's CPU.
+    after that is the row (exit teardown), and so is what was not added up by then: CPU is - where
+    that is all. RUN-WAIT is time ready to run and waiting for a CPU, LONGEST the life of the one
+    that lived longest; other delays are n/m, not measured, without --delays. A process that is
+    still running at the end is listed, and in no sum but a cgroup's CPU.
 
     \b
     Exit status: the command's own; if a signal ended it, the same signal ends this;

@@ -27,6 +27,18 @@ def test_before_its_exec_it_was_a_copy_of_us() -> None:
     assert root.cpu_ns == 3 * (S // 3) - S // 100
 
 
+@pytest.mark.parametrize("rounding", [-2000, 2000])
+def test_what_was_not_added_up_since_its_exec_is_no_time(rounding: int) -> None:
+    ns = S // 100 + rounding
+    total = dataclasses.replace(TOTAL, sums={**TOTAL.sums, "cpu_run_virtual_total": ns})
+    processes = (dataclasses.replace(process(10, 1, "make"), cpu_ns=ns),)
+    one = costs(total=total, commands={"make": total}, processes=processes)
+    assert one.commands()["make"]["cpu_ns"] == 0
+    row, *_, tree = text(one, with_tree=True).splitlines()[2:]
+    assert row.split()[3:5] == ["-", "-"]
+    assert tree.split()[:3] == ["make", "10", "-"]
+
+
 def test_before_its_exec_it_waited_and_lived() -> None:
     sums = {**TOTAL.sums, "cpu_delay_total": 9000, "wpcopy_count": 300, "wpcopy_delay_total": 600}
     total = dataclasses.replace(TOTAL, sums=sums)
@@ -104,10 +116,10 @@ def test_how_it_ended(status: int, told: str) -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"lost": 7}, "7 records were lost"),
-        ({"unattributed": 7}, "7 records may be its orphans'"),
-        ({"ambiguous": 7}, "7 records have a parent whose pid had two owners"),
-        ({"evicted": 7}, "the parent of 7 records was never heard of"),
+        ({"lost": 7}, "incomplete: 7 records lost, the command's or"),
+        ({"unattributed": 7}, "7 records of its orphans, or others'"),
+        ({"ambiguous": 7}, "7 records with a parent whose pid had two owners"),
+        ({"evicted": 1}, "1 record whose parent was never heard of"),
         ({"settled": False}, "had not been heard of at the end"),
     ],
 )
@@ -134,6 +146,27 @@ def test_the_table_adds_up() -> None:
     assert "n/m" in rows[2]
     assert rows[4].startswith("(exit teardown) ")
     assert "3.010 s" in rows[4]
+
+
+@pytest.mark.parametrize(
+    ("ns", "told"),
+    [
+        (0, "0.000 s"),
+        (1500, "1.50 us"),
+        (-6000, "-6.00 us"),
+        (9_990_000, "9.99 ms"),
+        (10_000_000, "0.010 s"),
+        (-12_345_678, "-0.012 s"),
+        (90 * S, "90.000 s"),
+    ],
+)
+def test_a_short_time_has_three_digits(ns: int, told: str) -> None:
+    assert report.seconds(ns) == told
+
+
+def test_a_command_of_several_lines_is_told_in_one() -> None:
+    one = dataclasses.replace(costs(), words=("sh", "-c", "\n  true\n\tfalse\n"))
+    assert text(one).startswith("sh -c ' true false '  exit 0  ")
 
 
 def test_a_measured_delay_has_a_column_and_a_doubtful_one_a_mark() -> None:
@@ -244,7 +277,7 @@ def test_what_lives_on_is_listed() -> None:
     assert "1 process still running, not in the sums above:" in told
     by_cgroup = text(costs(cgroup_ns=3 * S, living=(living,)))
     assert "1 process still running, in the CPU of the first line alone:" in by_cgroup
-    assert "  20 daemon  1.000 s CPU  peak 1.00 MiB  since 1.00 ms" in told
+    assert "  20 daemon  1.000 s CPU  peak 1.00 MiB  for 1.00 ms" in told
 
 
 def test_for_programs_it_is_json() -> None:
