@@ -61,7 +61,8 @@ def of_task(
         last: It is the last of its group, and exiting.
     """
     elapsed = _elapsed_us(tasks, task)
-    began = tasks.booted + (tasks.now_ns - 1000 * elapsed) // 10**9
+    # Whole seconds of now less whole seconds of the elapsed time (kernel/tsacct.c:bacct_add_tsk).
+    began = tasks.booted + tasks.now_ns // 10**9 - elapsed // 10**6
     leader = task.process.leader
     values: Values = {**task.figures}
     values |= {

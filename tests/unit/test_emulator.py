@@ -91,6 +91,19 @@ def test_time_is_the_tests(kernel: EmulatedKernel, client: Client) -> None:
     assert group.ac_etime == 2 * 3_600_250_000 + 10_000_000
 
 
+def test_when_a_task_began_is_told_to_the_second(kernel: EmulatedKernel, client: Client) -> None:
+    """By whole seconds of now and of its age: at 0.7 s, in the next second, it is one too late."""
+    kernel.advance(0.4)
+    task = kernel.spawn()
+    told = []
+    for seconds in (0, 0.7, 0.3):
+        kernel.advance(seconds)
+        record = client.pid(task.pid)
+        assert record.ac_btime == record.ac_btime64
+        told.append(record.ac_btime64)
+    assert [one - told[0] for one in told] == [0, 1, 0]
+
+
 RUNS = ("cpu_run_real_total", "cpu_run_virtual_total", "cpu_scaled_run_real_total")
 
 
