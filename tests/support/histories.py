@@ -153,7 +153,7 @@ class Lose:
 
 @dataclass(frozen=True)
 class Read:
-    """A drain goes on by one CPU: its queue is read. With the last CPU the drain ends."""
+    """A drain goes on by one turn: a CPU's queue is read. With the last CPU the drain ends."""
 
 
 @dataclass(frozen=True)
@@ -379,6 +379,11 @@ class History:
         return [one for one in self.ended if one.lost]
 
     @property
+    def told_lost(self) -> int:
+        """What the stream would say it has lost (`taskstats.ExitStats.lost`)."""
+        return len(self.lost)
+
+    @property
     def alive(self) -> Sequence[Process]:
         """The living processes without init, the oldest first."""
         return self._alive
@@ -400,7 +405,8 @@ class History:
         match step:
             case Fork():
                 made = self._new_process(self._maker(step.of), step.cpu, step.again)
-                made.subreaper = step.subreaper
+                if step.subreaper:
+                    self._make_subreaper(made)
             case DoubleFork():
                 middle = self._new_process(self._maker(step.of), step.cpu, step.again)
                 self._new_process(middle, step.cpu, None)
@@ -414,6 +420,7 @@ class History:
                 self._exec(_chosen(process.threads, step.thread))
             case ExitThread() if self._alive:
                 process = _chosen(self._alive, step.of)
+                self._tick()
                 self._exit_thread(_chosen(process.threads, step.thread), step.code << 8, 0)
                 self._end(process, zombie=False)
             case Exit() if self._alive:
@@ -423,13 +430,13 @@ class History:
                 return self._exit_family(_chosen(self._alive, step.of), step.within)
             case Reap() if zombies := self._zombies():
                 self._reap(_chosen(zombies, step.which))
+            case Advance() if self._alive:
+                process = _chosen(self._alive, step.of)
+                self._pass(step.us, _chosen(process.threads, step.thread))
             case Advance():
-                self._now_us += step.us
-                if self._alive:
-                    process = _chosen(self._alive, step.of)
-                    _chosen(process.threads, step.thread).run_ns += step.us * 1000
+                self._pass(step.us)
             case Lose():
-                self._losing[step.cpu % len(self._losing)] += 1
+                self._lose(step.cpu % len(self._queues))
             case Read():
                 return self._read_one()
             case Drain():
@@ -445,8 +452,13 @@ class History:
 
     def _tick(self) -> int:
         """The time, which goes on: no two tasks begin at once."""
-        self._now_us += 1
+        self._pass(1)
         return self._now_us
+
+    def _pass(self, us: int, running: Thread | None = None) -> None:
+        self._now_us += us
+        if running is not None:
+            running.run_ns += us * 1000
 
     # -- beginnings
 
@@ -474,18 +486,22 @@ class History:
         maker = self._maker(step.of)
         root = self._new_process(maker, step.cpu, step.again)
         root.job = Job(len(self.jobs), root, maker.job)
-        root.uid = 1000 + root.job.number
-        if step.shared:
-            maker.subreaper = True
-        else:
-            root.subreaper = True
+        self._set_uid(root, 1000 + root.job.number)
+        self._make_subreaper(maker if step.shared else root)
         self.jobs.append(root.job)
         self.started(root.job)
 
+    def _set_uid(self, process: Process, uid: int) -> None:
+        process.uid = uid
+
+    def _make_subreaper(self, process: Process) -> None:
+        process.subreaper = True
+
     def _exec(self, thread: Thread) -> None:
         process = thread.process
+        self._tick()
         for other in [one for one in process.threads if one is not thread]:
-            self._exit_thread(other, 0, AXSIG)
+            self._leave(other, 0, AXSIG)
         if process.leader is not thread:
             old = process.leader
             self._release(thread)  # its own id; the leader's is not free for a moment
@@ -500,12 +516,13 @@ class History:
     def _exit(self, process: Process, first: int, code: int, signal: int, zombie: bool) -> None:
         thread = _chosen(process.threads, first)
         for one in [thread, *(other for other in process.threads if other is not thread)]:
+            self._tick()
             self._exit_thread(one, signal or code << 8, AXSIG if signal else 0)
         self._end(process, zombie)
 
     def _exit_family(self, process: Process, within: bool) -> Drained | None:
-        # A drain of one CPU has no middle.
-        begins = within and self._turn == 0 and len(self._queues) > 1
+        # A drain of one turn has no middle.
+        begins = within and self._turn == 0 and self._turns > 1
         if begins:
             self._read_one()
         for child in [one for one in process.children if one.threads]:
@@ -514,9 +531,12 @@ class History:
         return self._read_rest() if begins else None
 
     def _exit_thread(self, thread: Thread, code: int, flags: int) -> None:
+        """A thread exits by itself, or by a signal."""
+        self._leave(thread, code, flags)
+
+    def _leave(self, thread: Thread, code: int, flags: int) -> None:
         """Its record is made, and a thread that does not lead is gone."""
         process = thread.process
-        self._tick()
         last = process.threads == [thread]
         if process.sums is None and not last:
             process.sums = dict.fromkeys(_SUMMED, 0)
@@ -578,7 +598,7 @@ class History:
     def _values(self, thread: Thread) -> dict[str, Any]:
         """What the kernel says of a task now."""
         process = thread.process
-        elapsed = self._now_us - thread.started_us
+        elapsed = self._age_us(thread)
         # As the kernel works it out: whole seconds of now less whole seconds of the elapsed time.
         began = (_BOOTED_US + self._now_us) // 10**6 - elapsed // 10**6
         zombie = thread.exited
@@ -597,28 +617,42 @@ class History:
             "ac_btime": began,
             "ac_btime64": began,
             "ac_etime": elapsed,
-            "ac_tgetime": self._now_us - process.leader.started_us,
+            "ac_tgetime": self._age_us(process.leader),
             "hiwater_rss": 0 if zombie else 100 + process.number,
             "ac_exe_dev": 0 if zombie else _DEVICE,
             "ac_exe_inode": 0 if zombie else process.inode,
         }
 
+    def _age_us(self, thread: Thread) -> int:
+        return max(1, self._now_us - thread.started_us)  # whoever can be asked for has lived
+
     # -- reading
 
+    @property
+    def _turns(self) -> int:
+        """How many turns a drain has."""
+        return len(self._queues)
+
+    def _lose(self, cpu: int) -> None:
+        self._losing[cpu] += 1
+
     def _read_one(self) -> Drained | None:
-        """Reads the next CPU's queue; with the last one the drain has ended."""
+        """Takes the next turn of a drain; with the last one it has ended."""
         if self._turn == 0:
             self._received_ns = (_BOOTED_US + self._now_us) * 1000
-        cpu = self._turn
+        self._read_queue(self._turn)
+        self._turn = (self._turn + 1) % self._turns
+        return None if self._turn else self._drained()
+
+    def _read_queue(self, cpu: int) -> None:
         for ended in self._queues[cpu]:
             self._untold[cpu] += ended.lost
             if not ended.lost:
                 self._read.append((ended, self._untold[cpu]))
                 self._untold[cpu] = 0
         self._queues[cpu].clear()
-        self._turn = (cpu + 1) % len(self._queues)
-        if self._turn:
-            return None
+
+    def _drained(self) -> Drained:
         read, self._read = self._read, []
         parts = [read[at : at + self._batch_rows] for at in range(0, len(read), self._batch_rows)]
         batches = [_batch(part, self._received_ns) for part in parts]
@@ -650,16 +684,17 @@ def _batch(read: Sequence[tuple[Ended, int]], received_ns: int) -> Batch:
     made = taskstats.decode(b"".join(ended.datagram for ended, _ in read))
     tasks, groups = bytearray(made.data), bytearray(made.groups.data)
     for row, (ended, lost) in enumerate(read):
-        _head(tasks, row, cpu=ended.cpu, received_ns=received_ns, lost_before=lost)
+        head(tasks, row, cpu=ended.cpu, received_ns=received_ns, lost_before=lost)
         if lost:
-            _head(tasks, row, flags=made.columns["flags"][row] | LOST_BEFORE)
+            head(tasks, row, flags=made.columns["flags"][row] | LOST_BEFORE)
     cpus = [ended.cpu for ended, _ in read if ended.last and ended.process.sums is not None]
     for row, cpu in enumerate(cpus):
-        _head(groups, row, cpu=cpu, received_ns=received_ns)
+        head(groups, row, cpu=cpu, received_ns=received_ns)
     return Batch(bytes(tasks), Batch(bytes(groups), kind="group"))
 
 
-def _head(rows: bytearray, row: int, **values: int) -> None:
+def head(rows: bytearray, row: int, **values: int) -> None:
+    """Writes into a row's header."""
     for name, value in values.items():
         at, format_ = HEADER[name]
         struct.pack_into("=" + format_, rows, row * ROW + at, value)
@@ -692,10 +727,12 @@ steps: st.SearchStrategy[Step] = st.one_of(
 )
 
 
+#: A list is of half a dozen most often; the second kind shrinks to one of the first.
+step_lists = st.lists(steps, max_size=80) | st.lists(steps, min_size=30, max_size=80)
+
+
 def histories() -> st.SearchStrategy[History]:
     """Histories of some dozens of steps, to be played once each."""
-    # A list is of half a dozen most often; the second kind shrinks to one of the first.
-    lists = st.lists(steps, max_size=80) | st.lists(steps, min_size=30, max_size=80)
     return st.builds(
-        History, lists, st.sampled_from([1, 2, 2, 3]), st.sampled_from([BATCH_ROWS, 2])
+        History, step_lists, st.sampled_from([1, 2, 2, 3]), st.sampled_from([BATCH_ROWS, 2])
     )
