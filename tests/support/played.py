@@ -19,6 +19,7 @@ class Played:
         heard: What is true of each record fed, and when it was read.
         jobs: The jobs that it knows: not those whose root has the pid of another root whose end has
             not been heard of.
+        told_before: How many losses the records had told of before each of these started.
     """
 
     def __init__(self, history: History, *, asks: bool) -> None:
@@ -26,10 +27,13 @@ class Played:
         self.tracker = JobTracker(self._look_up if asks else None, remember=1 << 20)
         self.heard: list[tuple[Ended, int]] = []
         self.jobs: list[Job] = []
+        self.told_before: dict[Job, int] = {}
+        self._told = 0
         history.started = self._start
         for drained in history:
             for batch in drained.batches:
                 self.tracker.feed(batch)
+                self._told += sum(batch.columns["lost_before"])
             self.heard += [(ended, drained.received_ns) for ended in drained.truth]
             self._check_sum()
         self.tracker.flush()
@@ -43,6 +47,7 @@ class Played:
         with contextlib.suppress(ValueError):
             self.tracker.start(job.root.tgid, job.number)
             self.jobs.append(job)
+            self.told_before[job] = self._told
 
     def _check_sum(self) -> None:
         """Every record is somewhere, once."""
