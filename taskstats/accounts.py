@@ -135,6 +135,7 @@ class Account:
 
     Attributes:
         id, root, subreaper, attached: As JobTracker.start and JobTracker.attach have been told.
+        number: From 0, in the order of their beginnings.
         remember: The most ended processes to remember.
         outer: Of the job that it is within; change it by `put_within`.
         inner: Those of jobs within it, and not within another one of these.
@@ -149,6 +150,7 @@ class Account:
     root: int
     subreaper: int | None
     attached: bool
+    number: int
     remember: int
     outer: "Account | None" = None
     inner: "set[Account]" = field(default_factory=set)
@@ -234,7 +236,7 @@ class Account:
         settled_until: int | None,
     ) -> Usage:
         """What is told of it, those within it included; their records have these fields."""
-        whole = Account(self.id, self.root, None, self.attached, self.remember)
+        whole = Account(self.id, self.root, None, self.attached, self.number, self.remember)
         for one in self._with_inner():
             whole.add_account(one)
         total = Tally()

@@ -35,10 +35,13 @@ class End(Generic[Owner]):
         received: When its record was read, ns since the epoch.
         owner: Whose its children are: None for nobody's, or Unclear. WAITS until that is settled.
         about: What the caller keeps with it until then.
+        begun: How many jobs had begun when it was taken.
         before: The one with the same pid that ended before it, if that is remembered.
     """
 
-    __slots__ = ("about", "before", "lived", "owner", "parent", "pid", "received")
+    __slots__ = ("about", "before", "begun", "lived", "owner", "parent", "pid", "received")
+
+    begun: int  # set where it is held, or has threads: of most it stands with their batch
 
     def __init__(self, pid: int, parent: int, lived: int, received: int) -> None:
         self.pid = pid

@@ -98,6 +98,7 @@ class JobTracker:
         self._fold = ProcessFold()
         self._forgotten = 0  # by the fold
         self._jobs: dict[Hashable, Account] = {}
+        self._begun = 0  # jobs, those that were closed too
         self._fields = frozenset(FIELDS)
         self._now = 0
         self._last_ns = 0  # when it was settled last
@@ -105,7 +106,8 @@ class JobTracker:
         self._untaken: list[tuple[int, Batch]] = []
         self._in_untaken = 0
         self._folded: list[Process] = []  # by the fold, and not yet settled
-        self._line: deque[tuple[int, Batch, list[int], list[_End]]] = deque()  # not yet due
+        # Not yet due: when it was read, how many jobs had begun then, and what it was.
+        self._line: deque[tuple[int, int, Batch, list[int], list[_End]]] = deque()
         self._late: deque[tuple[int, list[_End]]] = deque()  # children's records may be on the way
         self._in_late = 0
         self._in_line = 0
@@ -164,10 +166,11 @@ class JobTracker:
         heirs = {job.subreaper for job in self._jobs.values()}
         if root in heirs or (subreaper is not None and self._ancestry.is_root(subreaper)):
             raise ValueError("the root of one job cannot inherit the orphans of another")
-        job = Account(id, root, subreaper, attached, self._remember)
+        job = Account(id, root, subreaper, attached, self._begun, self._remember)
         outer = self._ancestry.own(root, job, subreaper)
         job.put_within(outer if isinstance(outer, Account) else None)
         self._jobs[id] = job
+        self._begun += 1
 
     def usage(self, id: Hashable, tasks: Iterable[int] = ()) -> Usage:  # noqa: A002
         """What a running job has used so far.
@@ -287,9 +290,10 @@ class JobTracker:
                 if flags & LAST:
                     end = End(tgid, ppid, lived, received)
                     ended.append(end)
+                    end.begun = self._begun
                     self._several[tgid].append(end)
             self._ancestry.add(ended)
-            self._line.append((received, batch, alone, ends))
+            self._line.append((received, self._begun, batch, alone, ends))
             self._in_line += len(ends)
             self._folded += self._fold.feed(batch, others)
             if self._fold.forgotten > self._forgotten:
@@ -308,13 +312,13 @@ class JobTracker:
         due = list(self._due(now))
         several = [self._end_of(process) for process in self._folded]
         self._folded = []
-        settled = [end for _, _, ends in due for end in ends] + several
+        settled = [end for *_, ends in due for end in ends] + several
         overdue = list(self._overdue(now))
         try:
             self._ancestry.learn(self._ancestry.unknown_parents(settled).union(overdue))
         finally:
-            for batch, rows, ends in due:
-                self._attribute(batch, rows, ends)
+            for one in due:
+                self._attribute(*one)
             self._attribute_all(several)
             for pid in overdue:
                 self._last_try(pid)
@@ -342,17 +346,17 @@ class JobTracker:
         end.about = process
         return end
 
-    def _due(self, now: int) -> Iterator[tuple[Batch, list[int], list[_End]]]:
+    def _due(self, now: int) -> Iterator[tuple[int, Batch, list[int], list[_End]]]:
         while self._line:
-            received, batch, rows, ends = self._line[0]
+            received, begun, batch, rows, ends = self._line[0]
             # A clock that was set back does not keep it waiting.
             if 0 <= now - received < DISORDER_NS and self._in_line <= self._capacity:
                 return
             self._line.popleft()
             self._in_line -= len(ends)
-            yield batch, rows, ends
+            yield begun, batch, rows, ends
 
-    def _attribute(self, batch: Batch, rows: list[int], ends: list[_End]) -> None:
+    def _attribute(self, begun: int, batch: Batch, rows: list[int], ends: list[_End]) -> None:
         """Attributes processes of a batch that never had a second thread."""
         by_owner: defaultdict[Account | Unclear[Account] | Waits | None, list[int]]
         by_owner = defaultdict(list)
@@ -362,8 +366,12 @@ class JobTracker:
         for owner, places in by_owner.items():
             if owner is WAITS:
                 for at in places:
-                    ends[at].about = read[rows[at]]
+                    ends[at].about, ends[at].begun = read[rows[at]], begun
                     self._hold(ends[at])
+            elif _began_after(owner, begun):
+                for at in places:
+                    self._ancestry.give_up(ends[at])
+                self._give_up(len(places))
             elif isinstance(owner, Account) and not owner.closed:
                 self.attributed += len(places)
                 owner.add_rows([read[rows[at]] for at in places], ends[0].received)
@@ -382,7 +390,10 @@ class JobTracker:
             if owner is WAITS:
                 self._hold(end)
                 continue
-            if isinstance(owner, Account) and not owner.closed:
+            if _began_after(owner, end.begun):
+                self._ancestry.give_up(end)
+                self._give_up(_records(end))
+            elif isinstance(owner, Account) and not owner.closed:
                 self.attributed += _records(end)
                 if isinstance(end.about, Process):
                     owner.add_process(end.about, end.received)
@@ -486,3 +497,12 @@ class JobTracker:
 def _records(end: _End) -> int:
     """How many records it is of."""
     return end.about.threads if isinstance(end.about, Process) else 1
+
+
+def _began_after(owner: Account | Unclear[Account] | None, begun: int) -> bool:
+    """Whether it is a job's that began after so many had.
+
+    What was fed before it began is not its: the end of the parent was not heard, and the pid is
+    another's now. What is attached to has children already.
+    """
+    return isinstance(owner, Account) and owner.number >= begun and not owner.attached

@@ -336,6 +336,30 @@ def test_after_a_loss_living_processes_are_asked_for_again() -> None:
     assert heard(tracker, sent) == {"attributed": 1, "outside": 1}
 
 
+@pytest.mark.parametrize("pid", [10, 11])
+@pytest.mark.parametrize("waits", [True, False])
+def test_who_ended_before_a_job_began_is_not_its(pid: int, waits: bool) -> None:
+    """Its parent's end was lost, and the pid is given to the root, or to a child of it."""
+    world = World(p1=0)
+    tracker = JobTracker(world)
+    tracker.feed(batch(ended(12, pid), ended(13, 12)))
+    if waits:
+        assert heard(tracker) == {"waiting": 2}
+    world.parents[10] = 1
+    tracker.start(10, "a")
+    then = batch(ended(11, 10), ms=300), batch(ended(10, 1), ms=310)
+    assert heard(tracker, *then) == {"attributed": 2, "evicted": 2}
+    usage = tracker.usage("a")
+    assert (usage.total.processes, usage.evicted, usage.complete) == (2, 2, False)
+
+
+def test_who_ended_before_a_job_was_attached_to_may_be_its() -> None:
+    tracker = JobTracker()
+    assert heard(tracker, batch(ended(12, 10))) == {"waiting": 1}
+    tracker.attach(10, "a")
+    assert heard(tracker, batch(ended(10, 1), ms=300)) == {"attributed": 2}
+
+
 # ---- what a daemon meets in months -----------------------------------------------------------
 
 
