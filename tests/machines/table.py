@@ -34,7 +34,7 @@ class Machine:
 UML = frozenset(
     {
         *("two CPUs", "CPU hotplug", "a cgroup that counts CPU time"),
-        "waits for copies of write-protected pages",
+        *("waits for copies of write-protected pages", "a scheduler's clock finer than ticks"),
     }
 )
 
