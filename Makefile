@@ -148,13 +148,16 @@ const char *__asan_default_options(void)
 endef
 export ASAN_DEFAULTS
 
-# Not test_launch.py: it runs nothing of the extension, and commands that would inherit the preload.
+# What runs nothing of the extension that others do not; test_launch.py also commands that would
+# inherit the preload.
+ABOVE_C = $(patsubst %,--ignore tests/unit/test_%.py,launch histories jobs_histories plots)
+
 sanitize: ## unit tests with the extension under ASan and UBSan
 	$(call COPY,sanitize,CC=gcc TASKSTATS_SANITIZE=address$(comma)undefined)
 	@echo "$$ASAN_DEFAULTS" | gcc -shared -fPIC -o build/sanitize/options.so -xc -
 	cd build/sanitize/tree && PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
 	    LD_PRELOAD="$(CURDIR)/build/sanitize/options.so $$(gcc -print-file-name=libasan.so)" \
-	    ../venv/bin/pytest -q --capture=sys --ignore tests/unit/test_launch.py tests/unit
+	    ../venv/bin/pytest -q --capture=sys $(ABOVE_C) tests/unit
 
 comma = ,
 
@@ -166,7 +169,7 @@ coverage: $(VENV)/ready ## C lines and branches that unit and C tests run: all o
 	$(call COPY,coverage,)
 	@build/coverage/venv/bin/pip install -q 'setuptools>=77'
 	cd $(COVERED) && TASKSTATS_COVERAGE=1 CC=gcc ../venv/bin/python setup.py -q build_ext --inplace
-	cd $(COVERED) && ../venv/bin/pytest -q tests/unit
+	cd $(COVERED) && ../venv/bin/pytest -q $(ABOVE_C) tests/unit
 	@$(MAKE) -s -C $(COVERED) ctest CTEST_BUILD=build/ctest CC=gcc CFLAGS='-O0 --coverage'
 	$(GCOVR) --filter $(COVERED)/csrc/ --txt-metric line --txt-metric branch
 	$(GCOVR) --filter '$(COVERED)/csrc/(decode|layout|netlink)\.' --fail-under-line 100 --fail-under-branch 100
