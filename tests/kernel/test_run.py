@@ -71,17 +71,22 @@ def test_two_hundred_short_lived_children_are_two_hundred(tmp_path: Path) -> Non
 
 def counted_by_strace(trace: Path) -> tuple[int, int]:
     """Processes and threads that strace has seen, itself not among them."""
-    text = trace.read_text(errors="replace")
-    made = [
-        line
-        for line in text.splitlines()
-        if re.search(r"\b(clone|clone3|fork|vfork)(\(| resumed)", line)
-        and re.search(r"= \d+$", line)
-    ]
-    threads = [line for line in made if "CLONE_THREAD" in line]
-    begun = {line.split()[0] for line in text.splitlines()}
-    assert len(begun) == len(made) + 1
-    return len(begun) - len(threads), len(begun)
+    begun: set[str] = set()
+    unfinished: dict[str, str] = {}
+    made, threads = 0, 0
+    for line in trace.read_text(errors="replace").splitlines():
+        pid, told = line.split(maxsplit=1)
+        begun.add(pid)
+        if told.endswith("<unfinished ...>"):
+            unfinished[pid] = told
+            continue
+        if told.startswith("<... "):
+            told = unfinished.pop(pid, "") + told
+        if re.match(r"(clone|clone3|fork|vfork)\(", told) and re.search(r"= \d+$", told):
+            made += 1
+            threads += "CLONE_THREAD" in told
+    assert len(begun) == made + 1
+    return len(begun) - threads, len(begun)
 
 
 MAKEFILE = """
