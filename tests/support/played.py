@@ -60,21 +60,27 @@ class Played:
         t = self.tracker
         return not (t.unattributed or t.ambiguous or t.evicted or t.settled_until)
 
+    def is_outlived(self, job: Job) -> bool:
+        """Whether its root has ended before others of it.
+
+        Who asks for their parents then is told of init: whose children these have had, and that
+        they were the job's, nothing says any more.
+        """
+        ends = [one.ended_us for one in self.history.ended if one.process is job.root and one.last]
+        members = [one.job for one in self.history.alive]
+        members += [one.job for one in self.history.ended if ends and one.ended_us > ends[0]]
+        return bool(ends) and any(one and job in one.enclosing for one in members)
+
     def of(self, job: Job) -> "Counter[Key]":
         """The processes that are a job's, by the tracker."""
         return keys_of(self.tracker.usage(job.number))
 
-    def truth(self, job: Job, *, while_it_runs: bool = False) -> "Counter[Key]":
-        """Those whose last record was fed: in truth; or of these, until its root had ended."""
-        ends = [ended for ended, _ in self.heard if ended.process is job.root and ended.last]
-        until = ends[0].ended_us if ends and while_it_runs else 1 << 62
+    def truth(self, job: Job) -> "Counter[Key]":
+        """Those whose last record was fed, in truth."""
         return Counter(
             key_of(ended, received)
             for ended, received in self.heard
-            if ended.last
-            and ended.process.job
-            and job in ended.process.job.enclosing
-            and ended.ended_us <= until
+            if ended.last and ended.process.job and job in ended.process.job.enclosing
         )
 
 
