@@ -150,7 +150,7 @@ export ASAN_DEFAULTS
 
 # What runs nothing of the extension that others do not; test_launch.py also commands that would
 # inherit the preload.
-ABOVE_C = $(patsubst %,--ignore tests/unit/test_%.py,launch histories jobs_histories plots)
+ABOVE_C = $(patsubst %,--ignore tests/unit/test_%.py,launch histories jobs_emulated jobs_histories plots)
 
 sanitize: ## unit tests with the extension under ASan and UBSan
 	$(call COPY,sanitize,CC=gcc TASKSTATS_SANITIZE=address$(comma)undefined)

@@ -124,7 +124,10 @@ class Usage:
 
     @property
     def complete(self) -> bool:
-        """Whether no record of a process that ended before `settled_until` can be missing."""
+        """Whether no record of a process that ended before `settled_until` can be missing.
+
+        That holds of a job with a subreaper of its own that has outlived the rest of it.
+        """
         missing = self.lost + self.unattributed + self.ambiguous + self.evicted
         return not self.attached and not missing
 

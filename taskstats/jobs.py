@@ -47,7 +47,7 @@ class JobTracker:
     each process's parent when it ended; who that was is known by its own record, which comes later,
     or by asking for it. The kernel gives a child of a process that has ended to the nearest living
     ancestor that is a child subreaper (prctl(2)), or to init. So a job that is to be known whole
-    has a subreaper of its own: its root, or one that is named.
+    has a subreaper of its own that outlives the rest of it: its root, or one that is named.
 
     Records of different CPUs come in any order. So what is fed waits for 0.1 s of the stream's
     time, or up to 0.15 s where batches come often, or for an empty batch, which says that nothing
