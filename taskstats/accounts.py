@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from taskstats import sums
 from taskstats.processes import Process
-from taskstats.rows import Picker, text_of
+from taskstats.rows import text_of
+from taskstats.sums import LAYOUTS, Reading
 from taskstats.totals import Tally, Totals
 
 #: The command name under which those beyond 1,024 are added up.
@@ -18,23 +18,13 @@ _MOST_COMMANDS = 1024  # of one job, up to 60 KB each; what comes then is added 
 #: A command name as it stands in the row, device and inode of the executable.
 _Command: TypeAlias = tuple[bytes, int, int]
 
-#: What stands in a row besides what is summed up, in its order: ac_exitcode, cpu_run_virtual_total,
-#: ac_comm with NULs, ac_ppid, ac_tgid, ac_tgetime, ac_exe_dev, ac_exe_inode.
-_Values: TypeAlias = tuple[int, int, bytes, int, int, int, int, int]
-_PICKER = Picker(
-    (
-        *("ac_exitcode", "cpu_run_virtual_total", "ac_comm", "ac_ppid", "ac_tgid"),
-        *("ac_tgetime", "ac_exe_dev", "ac_exe_inode"),
-    )
-)
+#: What is remembered of a process: when its end was read, and `_ABOUT` of it.
+_Remembered: TypeAlias = tuple[int, tuple[Any, ...]]
+_ABOUT = (*("ac_tgid", "ac_ppid", "ac_comm", "cpu_run_virtual_total", "ac_tgetime", "ac_exitcode"),)
 
-#: What an account needs of the record of a process that never had a second thread.
-Row: TypeAlias = tuple[sums.Reading, _Values]
-
-
-def read(data: memoryview) -> list[Row]:
-    """Reads rows."""
-    return list(zip(sums.read(data), _PICKER.rows(data), strict=True))
+# Width of a reading -> what takes these values of it.
+_COMMAND_OF = {one.width: one.getter("ac_comm", "ac_exe_dev", "ac_exe_inode") for one in LAYOUTS}
+_ABOUT_OF = {one.width: one.getter(*_ABOUT) for one in LAYOUTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +133,7 @@ class Account:
         outer: Of the job that it is within; change it by `put_within`.
         inner: Those of jobs within it, and not within another one of these.
         tallies: By command name and executable.
-        processes: Those remembered: when their end was read, and the values of their row.
+        processes: Those remembered.
         forgotten: Processes that are not remembered.
         lost, unattributed, ambiguous, evicted: As in Usage.
         closed: What is of it is told to nobody any more.
@@ -158,7 +148,7 @@ class Account:
     outer: "Account | None" = None
     inner: "set[Account]" = field(default_factory=set)
     tallies: dict[_Command, Tally] = field(default_factory=dict)
-    processes: list[tuple[int, _Values]] = field(default_factory=list)
+    processes: list[_Remembered] = field(default_factory=list)
     forgotten: int = 0
     lost: int = 0
     unattributed: int = 0
@@ -189,27 +179,26 @@ class Account:
             left += one.inner
             yield one
 
-    def add_rows(self, rows: Sequence[Row], received: int) -> None:
-        """Adds processes that never had a second thread, whose ends were read at the same time."""
-        by_command: defaultdict[_Command, list[sums.Reading]] = defaultdict(list)
-        for reading, (_, _, comm, _, _, _, dev, inode) in rows:
-            by_command[comm, dev, inode].append(reading)
-        for command, readings in by_command.items():
-            self._tally(command).add(readings)
-        if self.remember:
-            self._remember([(received, values) for _, values in rows])
-        else:
-            self.forgotten += len(rows)
+    def add_rows(self, readings: Sequence[Reading], received: int) -> None:
+        """Adds processes that never had a second thread, of one batch."""
+        command_of, about_of = _COMMAND_OF[len(readings[0])], _ABOUT_OF[len(readings[0])]
+        by_command: defaultdict[_Command, list[Reading]] = defaultdict(list)
+        for reading in readings:
+            by_command[command_of(reading)].append(reading)
+        for command, of_it in by_command.items():
+            self._tally(command).add(of_it)
+        room = max(0, self.remember - len(self.processes))
+        self.processes += [(received, about_of(reading)) for reading in readings[:room]]
+        self.forgotten += len(readings[room:])
 
     def add_process(self, process: Process, received: int) -> None:
         """Adds a process of several threads."""
         record, comm = process.record, process.comm.encode()
-        dev, inode = record.ac_exe_dev, record.ac_exe_inode
-        self._tally((comm, dev, inode)).add_process(process)
-        word, lived = record.ac_exitcode, record.ac_tgetime
+        self._tally((comm, record.ac_exe_dev, record.ac_exe_inode)).add_process(process)
         cpu = process.totals["cpu_run_virtual_total"]
-        values = (word, cpu, comm, process.ppid, process.pid, lived, dev, inode)
-        self._remember([(received, values)])
+        lived, word = record.ac_tgetime, record.ac_exitcode
+        about = process.pid, process.ppid, comm, cpu, lived, word
+        self._remember([(received, about)])
 
     def add_account(self, other: "Account") -> None:
         """Adds what a job within it has used."""
@@ -226,7 +215,7 @@ class Account:
             found = self.tallies.setdefault(key, Tally())
         return found
 
-    def _remember(self, processes: Sequence[tuple[int, _Values]]) -> None:
+    def _remember(self, processes: Sequence[_Remembered]) -> None:
         room = max(0, self.remember - len(self.processes))
         self.processes += processes[:room]
         self.forgotten += len(processes[room:])
@@ -259,8 +248,8 @@ class Account:
             living=living,
             unclear=unclear,
             processes=tuple(
-                EndedProcess(tgid, ppid, _name(comm), cpu, lived, word, received)
-                for received, (word, cpu, comm, ppid, tgid, lived, _, _) in whole.processes
+                EndedProcess(pid, ppid, _name(comm), cpu, lived, word, received)
+                for received, (pid, ppid, comm, cpu, lived, word) in whole.processes
             ),
             forgotten=whole.forgotten,
             lost=self.lost,

@@ -135,18 +135,19 @@ class Ancestry(Generic[Owner]):
 
     def add(self, ends: Iterable[End[Owner]]) -> None:
         """Processes have ended; their pids may be others' from now on."""
+        before, roots, living = self._ends, self._roots, self._living
         for end in ends:
             pid = end.pid
-            end.before = self._ends.get(pid)
-            self._ends[pid] = end
-            if pid in self._roots:
-                owner, lived = self._roots[pid]
+            end.before = before.get(pid)
+            before[pid] = end
+            if pid in roots:
+                owner, lived = roots[pid]
                 if end.lived < lived:
                     continue  # of one that had the pid before
-                del self._roots[pid]
+                del roots[pid]
                 end.owner = owner
-            if pid in self._living:
-                del self._living[pid]
+            if pid in living:
+                del living[pid]
 
     def remove(self, ends: Iterable[End[Owner]]) -> None:
         """Forgets processes that ended so long ago that no record of a child is on its way."""

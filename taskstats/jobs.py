@@ -3,7 +3,7 @@
 from collections import defaultdict, deque
 from collections.abc import Hashable, Iterable, Iterator
 
-from taskstats import accounts
+from taskstats import sums
 from taskstats.accounts import OTHERS, Account, EndedProcess, LivingProcess, Usage
 from taskstats.ancestry import (
     DISORDER_NS,
@@ -35,8 +35,8 @@ _MOST_UNTAKEN = 1024  # records
 _ALONE = LAST | PAIRED
 _PICKER = Picker(("flags", "ac_ppid", "ac_tgid", "ac_tgetime"))
 
-#: What is kept of it in `about`: a Row, or of several threads a Process; nothing as long as its
-#: batch is kept.
+#: What is kept of it in `about`: a Reading, or of several threads a Process; nothing as long as
+#: its batch is kept.
 _End = End[Account]
 
 
@@ -362,11 +362,11 @@ class JobTracker:
         by_owner = defaultdict(list)
         for at, owner in enumerate(self._ancestry.settle(ends)):
             by_owner[owner].append(at)
-        read = accounts.read(batch.data) if by_owner.keys() - {None} else []
+        readings = sums.read(batch.data) if by_owner.keys() - {None} else []
         for owner, places in by_owner.items():
             if owner is WAITS:
                 for at in places:
-                    ends[at].about, ends[at].begun = read[rows[at]], begun
+                    ends[at].about, ends[at].begun = readings[rows[at]], begun
                     self._hold(ends[at])
             elif _began_after(owner, begun):
                 for at in places:
@@ -374,7 +374,7 @@ class JobTracker:
                 self._give_up(len(places))
             elif isinstance(owner, Account) and not owner.closed:
                 self.attributed += len(places)
-                owner.add_rows([read[rows[at]] for at in places], ends[0].received)
+                owner.add_rows([readings[rows[at]] for at in places], ends[0].received)
             else:
                 self._count(owner, len(places))
         if self._held:

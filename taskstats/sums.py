@@ -1,7 +1,8 @@
 """Sums over the rows of threads: what may be added up is, of extremes the extreme is kept."""
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from taskstats.fields import DELAY_FIELDS, DELAYS, SUMMED
 from taskstats.rows import ROW, Picker
@@ -28,8 +29,14 @@ TOTALS = _PICKER.names
 
 _COUNTS = Picker(f"{name}_count" for name in DELAYS[1:])
 
-#: What is read of a row for sums, as `read` gives it.
-Reading: TypeAlias = tuple[int, ...]
+#: What is read of a row, as `read` gives it: see Layout.
+Reading: TypeAlias = tuple[Any, ...]
+
+#: What is read besides what is summed up: who it was, and how it ended.
+_HEAD = (
+    *("flags", "ac_exitcode", "ac_comm", "ac_ppid", "ac_tgid", "ac_tgetime"),
+    *("ac_exe_dev", "ac_exe_inode"),
+)
 
 
 class Layout:
@@ -41,21 +48,26 @@ class Layout:
     Attributes:
         picker: Reads it.
         width: How many values there are.
-        flags, status, lived: Where the row's flags, ac_exitcode and ac_tgetime are.
+        at: The name of a value -> where it is.
         sums: Where one of TOTALS is, its place in TOTALS, and how it is folded.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.picker = Picker(("flags", "ac_exitcode", "ac_tgetime", *names))
-        at = self.picker.names.index
+        self.picker = Picker((*_HEAD, *names))
         self.width = len(self.picker.names)
-        self.flags, self.status, self.lived = at("flags"), at("ac_exitcode"), at("ac_tgetime")
-        self.sums = [(at(name), TOTALS.index(name), _FOLDS[name]) for name in names]
+        self.at = {name: place for place, name in enumerate(self.picker.names)}
+        self.sums = [(self.at[name], TOTALS.index(name), _FOLDS[name]) for name in names]
+
+    def getter(self, *names: str) -> Callable[[Reading], Any]:
+        """What takes several values of a reading."""
+        return operator.itemgetter(*(self.at[name] for name in names))
 
 
 # Delays are read only of batches where one was measured, which on most machines are none.
 _WITH_DELAYS = Layout(TOTALS)
 _WITHOUT = Layout([name for name in TOTALS if name not in DELAY_FIELDS])
+
+LAYOUTS = (_WITHOUT, _WITH_DELAYS)
 
 
 def read(data: memoryview, rows: Sequence[int] | None = None) -> list[Reading]:
@@ -104,7 +116,7 @@ class Sums:
 
     def _add_up(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for layout in (_WITHOUT, _WITH_DELAYS):
+        for layout in LAYOUTS:
             rows = [one for one in waiting if len(one) == layout.width]
             if rows:
                 self._take(layout, list(zip(*rows, strict=True)))

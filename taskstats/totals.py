@@ -147,9 +147,9 @@ class Tally(Sums):
 
     def _take(self, layout: Layout, columns: Sequence[Sequence[int]]) -> None:
         super()._take(layout, columns)
-        self._words.update(columns[layout.status])
-        self._longest = max(self._longest, *columns[layout.lived])
-        exceeding = map(DELAY_EXCEEDS.__and__, columns[layout.flags])
+        self._words.update(columns[layout.at["ac_exitcode"]])
+        self._longest = max(self._longest, *columns[layout.at["ac_tgetime"]])
+        exceeding = map(DELAY_EXCEEDS.__and__, columns[layout.at["flags"]])
         self._exceeding += sum(exceeding) // DELAY_EXCEEDS
 
     def add_process(self, process: Process) -> None:
