@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.emulated_histories import EmulatedHistory
-from support.histories import History, Lose, Step, step_lists
+from support.histories import Advance, Drain, Exit, Fork, History, Lose, StartJob, Step, step_lists
 from support.played import Played, own_subreaper, played_late
 
 import taskstats
@@ -114,7 +114,20 @@ def test_not_even_after_a_loss_is_a_process_given_to_another_job(plan: Plan) -> 
         check_owners(Played(history, asks=True))
 
 
+#: A process ends, and then its maker, whose record is lost, which is told; and the first one of a
+#: new job gets the maker's pid.
+MAKER_LOST = Plan(
+    [
+        *[Fork(cpu=0), Fork(of=1, cpu=1), Exit(of=1), Lose(cpu=0), Exit(of=0), Drain(), Drain()],
+        *[Fork(cpu=0), Exit(of=-1), Drain(), Drain(), Advance(us=150_000), StartJob(again=1)],
+    ],
+    n_cpus=2,
+    apart=False,
+)
+
+
 @given(plan=late_lossy_plans)
+@example(plan=MAKER_LOST)
 @settings(max_examples=60, deadline=None)
 def test_after_a_loss_no_job_that_is_said_to_be_complete_has_anothers(plan: Plan) -> None:
     with plan.begin() as history:
