@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from support.histories import Advance, Drain, Ended, History, Job, Step
 from taskstats import Batch
@@ -19,6 +19,7 @@ class Played:
         heard: What is true of each record fed, and when it was read.
         jobs: The jobs that it knows: not those whose root has the pid of another root whose end has
             not been heard of.
+        whole: Those of them whose orphans come back to their root, from the start.
         told_before: How many losses the records had told of before each of these started.
     """
 
@@ -27,6 +28,7 @@ class Played:
         self.tracker = JobTracker(self._look_up if asks else None, remember=1 << 20)
         self.heard: list[tuple[Ended, int]] = []
         self.jobs: list[Job] = []
+        self.whole: list[Job] = []
         self.told_before: dict[Job, int] = {}
         self._told = 0
         history.started = self._start
@@ -47,6 +49,8 @@ class Played:
         with contextlib.suppress(ValueError):
             self.tracker.start(job.root.tgid, job.number)
             self.jobs.append(job)
+            if job.root.subreaper:
+                self.whole.append(job)
             self.told_before[job] = self._told
 
     def _check_sum(self) -> None:
@@ -91,11 +95,6 @@ def keys_of(usage: Usage) -> "Counter[Key]":
 def key_of(ended: Ended, received_ns: int) -> Key:
     leader = ended.process.leader
     return leader.pid, ended.ended_us - leader.started_us, received_ns
-
-
-def own_subreaper(jobs: Iterable[Job]) -> list[Job]:
-    """The jobs whose orphans come back to their root."""
-    return [job for job in jobs if job.root.subreaper]
 
 
 def played_late(steps: Sequence[Step]) -> Iterator[Step]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.histories import BATCH_ROWS, History, Step, histories, step_lists
-from support.played import Played, own_subreaper, played_late
+from support.played import Played, played_late
 
 
 def made(steps: Sequence[Step], cpus: int, batch_rows: int) -> History:
@@ -37,7 +37,7 @@ def test_no_process_is_given_to_a_job_that_it_is_not_of(asks: bool, history: His
 def test_where_nothing_is_said_to_be_missing_nothing_is(history: History) -> None:
     played = Played(history, asks=True)
     if not history.lost and played.is_certain():
-        for job in own_subreaper(played.jobs):
+        for job in played.whole:
             assert played.is_outlived(job) or played.of(job) >= played.truth(job)
 
 
