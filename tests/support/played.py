@@ -23,9 +23,10 @@ class Played:
         told_before: How many losses the records had told of before each of these started.
     """
 
-    def __init__(self, history: History, *, asks: bool) -> None:
+    def __init__(self, history: History, *, asks: bool, patience: float = 1.0) -> None:
         self.history = history
-        self.tracker = JobTracker(self._look_up if asks else None, remember=1 << 20)
+        query = self._look_up if asks else None
+        self.tracker = JobTracker(query, remember=1 << 20, patience=patience)
         self.heard: list[tuple[Ended, int]] = []
         self.jobs: list[Job] = []
         self.whole: list[Job] = []
