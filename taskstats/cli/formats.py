@@ -51,9 +51,21 @@ class Format(ABC):
         """A remark for people, under the rows."""
 
 
-def console(file: TextIO | None = None) -> Console:
-    """Stdout, or another file, with no interpretation of what is written."""
-    made = Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
+def console(file: TextIO | None = None, *, colours: bool = True) -> Console:
+    """Stdout, or another file, with no interpretation of what is written.
+
+    Args:
+        file: Another one than stdout.
+        colours: Where it is a terminal, or FORCE_COLOR says so.
+    """
+    made = Console(
+        file=file,
+        color_system="auto" if colours else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+    )
     made.width = max(made.width, _LEAST_WIDTH) if made.width else 80
     return made
 

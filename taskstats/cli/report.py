@@ -24,6 +24,8 @@ _MOST_OF_COMMAND = 60  # cells
 _MOST_OF_CHAIN = 8  # processes
 _MOST_LEVELS = 40
 
+_MARKS = str.maketrans("\n\t", "⏎⇥")  # of a command of several lines
+
 _NO_MORE = "   "  # below the last of some branches
 
 #: How the columns of delays are headed, where it is not after their name.
@@ -39,13 +41,20 @@ def lines(costs: Costs, width: int | None, with_tree: bool) -> Iterator[Text]:
         with_tree: The tree too.
     """
     yield _headline(costs)
-    yield from (Text(note, style="red") for note in _missing(costs))
+    yield from _missing(costs)
     yield from (Text(note) for note in _remarks(costs))
     yield from _table(costs, width)
     yield from _delays(costs, width)
     yield from _living(costs)
     if with_tree:
         yield from _tree(costs)
+
+
+def doubts(costs: Costs) -> Iterator[Text]:
+    """What must be known of wait4's figures, where they stand alone."""
+    yield from _missing(costs)
+    if costs.source == "records":
+        yield Text(f"wait4 has seen {seconds(costs.wait4_ns)} CPU of {seconds(costs.cpu_ns)}")
 
 
 def seconds(ns: int) -> str:
@@ -66,7 +75,7 @@ def _added_up(ns: int) -> str:
 def _headline(costs: Costs) -> Text:
     total, wall = costs.usage.total, costs.ended.wall_ns
     parts = [
-        _shortened(texts.printable(" ".join(shlex.join(costs.words).split()))),
+        _shortened(texts.printable(shlex.join(costs.words).translate(_MARKS))),
         _status(costs.ended.status),
         f"{seconds(wall)} wall",
         f"{seconds(costs.cpu_ns)} CPU ({100 * costs.cpu_ns / max(wall, 1):.0f} %)",
@@ -97,20 +106,24 @@ def _peak(costs: Costs) -> Iterator[str]:
         yield f"peak {texts.size(peak)} ({texts.printable(largest)})"
 
 
-def _missing(costs: Costs) -> Iterator[str]:
+def _missing(costs: Costs) -> Iterator[Text]:
     """What the figures lack."""
     usage = costs.usage
     lacking = (
         (usage.lost, "lost, the command's or others'"),
-        (usage.unattributed, "of its orphans, or others'"),
+        (usage.unattributed, "not counted, of orphans of its or of others"),
         (usage.ambiguous, "with a parent whose pid had two owners"),
         (usage.evicted, "whose parent was never heard of"),
     )
     for number, which in lacking:
         if number:
-            yield f"incomplete: {number} record{'s' * (number != 1)} {which}"
+            yield _incomplete(f"{number} record{'s' * (number != 1)} {which}")
     if not costs.settled:
-        yield "incomplete: the parents of some processes had not been heard of at the end"
+        yield _incomplete("the parents of some processes had not been heard of at the end")
+
+
+def _incomplete(why: str) -> Text:
+    return Text(f"incomplete: {why}", style="red")
 
 
 def _remarks(costs: Costs) -> Iterator[str]:

@@ -3,10 +3,11 @@
 import io
 import os
 import pwd
+import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
@@ -73,7 +74,8 @@ class _TimeFormat(click.ParamType):  # type: ignore[type-arg]
     type=click.Path(),
     metavar="FILE",
     help="All figures: a line. The kernel rounds read_* and write_* down to 1,024 for each thread: "
-    "of short-lived ones little is left.",
+    "of short-lived ones little is left. In total, commands and executables, the records' sums, is "
+    "also what the command's own process used before its exec, which before_exec tells.",
 )
 @click.option(
     "--tree",
@@ -123,46 +125,47 @@ def run(
     """
     if parts is not None and with_tree:
         raise click.UsageError("--format is a line, and has no --tree")
+    if append and not (output or json_path):
+        raise click.UsageError("--append is for files: -o, --json")
     _warn_of_root(user)
     ended = None
-    try:
-        with ExitStack() as stack:
-            text_file = stack.enter_context(_opened(output, append)) if output else None
-            json_file = stack.enter_context(_opened(json_path, append)) if json_path else None
-            listener = stack.enter_context(ExitListener())
-            client = stack.enter_context(Client())
-            version = _version(client)
-            if delays:
-                stack.enter_context(measured_delays())
-            cgroup = OwnCgroup.find()
-            command = stack.enter_context(launch.Command(words, user))
-            tracker = JobTracker(client.pids, remember=_REMEMBERED)
-            # Children of the program that we were before an exec: siblings, and no part of this.
-            for pid in command.others:
-                tracker.start(pid, pid, subreaper=os.getpid())
-            tracker.start(command.pid, _JOB, subreaper=os.getpid())
-            command.await_gate()
-            waited = client.pid(command.pid).delays
-            follower = Follower(listener, tracker)
-            follower.start()
-            ended = _waited(command, words[0])
-            cgroup_ns = cgroup.cpu_ns() if cgroup else None
-            settled = follower.finish()
-            usage = tracker.usage(_JOB, _tasks())
-            costs = Costs(words, command.pid, ended, waited, usage, cgroup_ns, settled)
+    with ExitStack() as files:
+        text_file = files.enter_context(_opened(output)) if output else None
+        json_file = files.enter_context(_opened(json_path)) if json_path else None
+        try:
+            with ExitStack() as stack:
+                listener = stack.enter_context(ExitListener())
+                client = stack.enter_context(Client())
+                version = _version(client)
+                if delays:
+                    stack.enter_context(measured_delays())
+                cgroup = OwnCgroup.find()
+                command = stack.enter_context(launch.Command(words, user))
+                tracker = JobTracker(client.pids, remember=_REMEMBERED)
+                # Children of the program that we were before an exec: siblings, no part of this.
+                for pid in command.others:
+                    tracker.start(pid, pid, subreaper=os.getpid())
+                tracker.start(command.pid, _JOB, subreaper=os.getpid())
+                command.await_gate()
+                waited = client.pid(command.pid).delays
+                follower = Follower(listener, tracker)
+                follower.start()
+                ended = _waited(command, words[0])
+                cgroup_ns = cgroup.cpu_ns() if cgroup else None
+                settled = follower.finish()
+                usage = tracker.usage(_JOB, _tasks())
+                costs = Costs(words, command.pid, ended, waited, usage, cgroup_ns, settled)
+            # Signals are this process's again: a report that cannot be written is not waited for.
+            if not append:
+                _empty(file for file in (text_file, json_file) if file)
             if json_file:
                 about = formats.about("run", version)
                 _write(json_file, formats.encode({**about, **costs.to_dict()}) + "\n")
-            if text_file:
-                text = io.StringIO()
-                _tell(costs, text, parts, with_tree)
-                _write(text_file, text.getvalue())
-            else:
-                _tell(costs, sys.stderr, parts, with_tree)
-    except (TaskstatsError, OSError) as error:
-        if ended is None:
-            raise
-        errors.told(error).show()  # the command has run: its status stands
+            _tell(costs, text_file, parts, with_tree)
+        except (TaskstatsError, OSError) as error:
+            if ended is None:
+                raise
+            errors.told(error).show()  # the command has run: its status stands
     launch.die_like(ended.status)
 
 
@@ -203,16 +206,19 @@ def _warn_of_root(user: pwd.struct_passwd | None) -> None:
         click.echo(f"the command runs as root; --user {caller} runs it as {caller}", err=True)
 
 
-def _opened(path: str, append: bool) -> io.FileIO:
+def _opened(path: str) -> io.FileIO:
     """Without a buffer: what finds no room is told once, and not again as it is closed.
 
     Always at the end, since the report and the JSON may go to one file.
     """
+    return io.FileIO(path, "a")
 
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_APPEND, 0o666)
 
-    return io.FileIO(path, "a" if append else "w", opener=opener)
+def _empty(files: Iterable[io.FileIO]) -> None:
+    """Makes files anew, once there is something to write."""
+    for file in files:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.truncate(0)
 
 
 def _write(file: io.FileIO, text: str) -> None:
@@ -226,13 +232,18 @@ def _write(file: io.FileIO, text: str) -> None:
 
 
 def _tell(
-    costs: Costs, text: TextIO, parts: tuple[gnu_time.Part, ...] | None, with_tree: bool
+    costs: Costs, file: io.FileIO | None, parts: tuple[gnu_time.Part, ...] | None, with_tree: bool
 ) -> None:
-    """Writes the report, or the line that was asked for instead."""
-    if parts is not None:
+    """Writes the report to the file or stderr, or the line that was asked for instead."""
+    text = io.StringIO() if file else sys.stderr
+    console = formats.console(text, colours=file is None)
+    if parts is None:
+        width = console.width if text.isatty() else None
+        lines = report.lines(costs, width, with_tree)
+    else:
         text.write(gnu_time.render(parts, costs.gnu_values()) + "\n")
-        return
-    console = formats.console(text)
-    width = console.width if text.isatty() else None
-    for line in report.lines(costs, width, with_tree):
+        console, lines = formats.console(sys.stderr), report.doubts(costs)
+    for line in lines:
         console.print(line)
+    if isinstance(text, io.StringIO) and file:
+        _write(file, text.getvalue())

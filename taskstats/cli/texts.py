@@ -18,8 +18,16 @@ Row = Mapping[str, Any]
 
 
 def printable(name: str) -> str:
-    r"""The name with control characters as \xNN: a task may call itself anything."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
+    r"""The name with control characters as \xNN: a task may call itself anything.
+
+    So are bytes of an argument that are no text, which Python has as surrogates.
+    """
+    return "".join(c if c.isprintable() else f"\\x{_code(c):02x}" for c in name)
+
+
+def _code(character: str) -> int:
+    code = ord(character)
+    return code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code
 
 
 def three_digits(value: float) -> str:

@@ -167,3 +167,7 @@ def test_moments_are_local(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_what_is_no_text_is_told_by_its_bytes() -> None:
+    assert texts.printable(os.fsdecode(b"a\xff\x1b\xc3\xa9")) == "a\\xff\\x1bé"
