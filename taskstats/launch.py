@@ -44,6 +44,9 @@ _RSS_SLACK = 2 << 20
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+_LINES = 4  # that a child has reported when it is let go
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Sums of getrusage(2).
@@ -122,14 +125,16 @@ class Ended:
             has waited for itself.
         before: Of the command's process before its exec, when it was a copy of this one. The
             kernel's own sums of the process, as in its taskstats, include it.
-        waited_ns: How long it had been ready to run and waited for a CPU then; likewise.
+        before_runs: How often it had been put on a CPU then; likewise.
+        before_waited_ns: How long it had been ready to run and waited for that; likewise.
     """
 
     status: int
     wall_ns: int
     usage: Usage
     before: Usage
-    waited_ns: int
+    before_runs: int
+    before_waited_ns: int
 
     @property
     def user_ns(self) -> int:
@@ -213,7 +218,9 @@ class Command:
 
         What the kernel tells of it then is what it has used, as a copy of this one.
         """
-        self._heard.append(self._report[0].readline())
+        if not self._heard:
+            self._open_gate()
+            self._heard = [self._report[0].readline() for _ in range(_LINES - 1)]
 
     def wait(self) -> Ended:
         """Lets it go, and waits for its end.
@@ -225,25 +232,32 @@ class Command:
 
         Raises:
             OSError: The command could not be run; `exit_status` has what a shell makes of it. Its
-                `filename` is the command, or the system call that failed before.
+                `filename` is the command, or the system call that failed before; or the process
+                was killed before.
         """
+        self.await_gate()
         began = time.monotonic_ns()
-        with contextlib.suppress(BrokenPipeError):  # it has died already
-            self._gate[1].write(b"\n")
+        self._open_gate()
         self._reap()
         while self._status is None:
             self._heed(signal.sigwaitinfo(_HELD))
             self._reap()
-        before, waited_ns = self._told()
+        told = self._told()
+        before = Usage(*told["usage"])
         return Ended(
             status=self._status,
             wall_ns=self._ended_ns - began,
             usage=(self._itself + self._orphans).since(before),
             before=before,
-            waited_ns=waited_ns,
+            before_runs=told["runs"],
+            before_waited_ns=told["waited_ns"],
         )
 
     # -- here
+
+    def _open_gate(self) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it has died already
+            self._gate[1].write(b"\n")
 
     def _reap(self) -> None:
         while True:
@@ -320,14 +334,19 @@ class Command:
             sender = _parent(sender)
         return sender != os.getpid()  # the command, and what descends from it, means its group
 
-    def _told(self) -> tuple[Usage, int]:
-        """What the child has told before it was the command, or why it is not."""
-        told: dict[str, Any] = {}
-        for line in filter(None, (*self._heard, *self._report[0])):
-            told.update(json.loads(line))
-        if "errno" in told:
-            raise OSError(told["errno"], os.strerror(told["errno"]), told["what"])
-        return Usage(*told.get("before", ())), told.get("waited_ns", 0)
+    def _told(self) -> dict[str, Any]:
+        """What the child has told right before it was the command.
+
+        Raises:
+            OSError: It was not.
+        """
+        lines = [json.loads(line) for line in (*self._heard, *self._report[0]) if line]
+        last = lines[-1] if lines else {}
+        if "errno" in last:
+            raise OSError(last["errno"], os.strerror(last["errno"]), last["what"])
+        if len(lines) < _LINES:
+            raise OSError(errno.ECHILD, "Killed before it was the command", str(self.pid))
+        return last
 
     # -- in the child
 
@@ -350,12 +369,15 @@ class Command:
             if user:
                 privileges.become(user, groups)
             words = (ctypes.c_char_p * (len(self._words) + 1))(*self._words)
-            report.write(_before_exec())  # also, after the gate this copies few pages any more
-            if not reading.read(1):
-                os._exit(0)
-            report.write(_before_exec())
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            _libc.execvp(words[0], words)
+            # First to nothing: what this way takes of our pages is copied then, and of what the
+            # kernel counts after the gate all is the command's.
+            for name, blocked in ((b"", _HELD), (words[0], mask)):
+                report.write(_before_exec())
+                if not reading.read(1):
+                    os._exit(0)
+                report.write(_before_exec())
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+                _libc.execvp(name, words)
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), os.fsdecode(self._words[0]))
         except BaseException as error:
@@ -408,16 +430,22 @@ def _pipe(
 
 def _before_exec() -> bytes:
     """A line about what this process has used."""
-    before = astuple(Usage.of(resource.getrusage(resource.RUSAGE_SELF)))
-    return json.dumps({"before": before, "waited_ns": _waited_ns()}).encode() + b"\n"
+    usage = astuple(Usage.of(resource.getrusage(resource.RUSAGE_SELF)))
+    runs, waited_ns = _runs()
+    told = {"usage": usage, "runs": runs, "waited_ns": waited_ns}
+    return json.dumps(told).encode() + b"\n"
 
 
-def _waited_ns() -> int:
-    """How long this process has been ready to run and waited; 0 where the kernel does not tell."""
+def _runs() -> tuple[int, int]:
+    """How often this process has been put on a CPU, and how long it had waited for that.
+
+    0 where the kernel does not tell.
+    """
     try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0
+        _, waited_ns, runs = Path("/proc/thread-self/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return 0, 0
+    return int(runs), int(waited_ns)
 
 
 def _restore_locale() -> None:

@@ -56,7 +56,7 @@ class Costs:
     @property
     def records_ns(self) -> int:
         """CPU time by the records of what has ended."""
-        return cpu_ns(self.usage.total) - self.before_ns
+        return cpu_ns(self.usage.total) - self.before_ns * self._was_heard_of
 
     @property
     def living_ns(self) -> int:
@@ -125,24 +125,35 @@ class Costs:
         A longest wait that may have been one of these is None.
         """
         before = self._delays_before()
+        longest = {name: delay.max_ns or 0 for name, delay in self.waited.items()}
+        longest["cpu"] = self.ended.before_waited_ns
         made = {}
         for name, delay in self.usage.total.delays.items():
-            own = self.waited[name].max_ns if name in self.waited else None
+            own = delay.max_ns is not None and delay.max_ns > longest.get(name, 0)
             made[name] = replace(
                 delay,
                 count=max(0, delay.count - before.get(f"{name}_count", 0)),
                 total_ns=max(0, delay.total_ns - before.get(f"{name}_delay_total", 0)),
-                max_ns=None if delay.max_ns == own else delay.max_ns,
+                max_ns=delay.max_ns if own else None,
             )
         return made
 
+    @property
+    def _was_heard_of(self) -> bool:
+        """Whether the record of the command's own process is among those heard."""
+        heard = reversed(self.usage.processes)  # it ends after most of them
+        return bool(self.usage.forgotten) or any(one.pid == self.pid for one in heard)
+
     def _delays_before(self) -> dict[str, int]:
         """The kernel's name -> how often and how long the command's process waited before exec."""
+        if not self._was_heard_of:
+            return {}
         made = {}
         for name, delay in self.waited.items():
             made[f"{name}_count"] = delay.count
             made[f"{name}_delay_total"] = delay.total_ns
-        made["cpu_delay_total"] = self.ended.waited_ns  # also at the gate
+        made["cpu_count"] = self.ended.before_runs
+        made["cpu_delay_total"] = self.ended.before_waited_ns
         return made
 
     def _since_exec(self, ns: int) -> int:
@@ -198,8 +209,7 @@ class Costs:
             "cpu_seconds": self.cpu_ns / 1e9,
             "cpu_source": self.source,
             "teardown_seconds": None if self.teardown_ns is None else self.teardown_ns / 1e9,
-            "before_exec_seconds": self.before_ns / 1e9,
-            "before_exec_delays": {k: ns for k, ns in self._delays_before().items() if ns},
+            "before_exec": {**asdict(self.ended.before), **self._delays_before()},
             "wait4": asdict(self.ended.usage),
             "complete": self.complete,
             "lost": usage.lost,

@@ -61,7 +61,7 @@ def costs(
     **changed: Any,
 ) -> Costs:
     ended = launch.Ended(
-        status, 2 * S, launch.Usage(user_ns=wait4_ns), launch.Usage(system_ns=S // 100), 0
+        status, 2 * S, launch.Usage(user_ns=wait4_ns), launch.Usage(system_ns=S // 100), 0, 0
     )
     return Costs(
         ("make", "-j4"),

@@ -45,20 +45,26 @@ def test_before_its_exec_it_waited_and_lived() -> None:
     processes = (dataclasses.replace(process(10, 1, "make"), elapsed_us=5_000_000),)
     waited = {"cpu": delay(1, 7000, 7000), "wpcopy": delay(280, 580, 9)}
     one = costs(total=total, commands={"make": total}, processes=processes, waited=waited)
-    one = dataclasses.replace(one, ended=dataclasses.replace(one.ended, waited_ns=8000))
+    ended = dataclasses.replace(one.ended, before_runs=2, before_waited_ns=8000)
+    one = dataclasses.replace(one, ended=ended)
     row = one.commands()["make"]
     assert (row["cpu_delay_total"], row["longest_seconds"]) == (1000, 2.0)
     assert (row["wpcopy_count"], row["wpcopy_delay_total"]) == (20, 20)
     assert (one.delays()["cpu"].count, one.delays()["cpu"].total_ns) == (0, 1000)
     assert (one.delays()["wpcopy"].count, one.delays()["wpcopy"].total_ns) == (20, 20)
-    assert one.to_dict()["before_exec_delays"] == {
-        "cpu_count": 1,
-        "cpu_delay_total": 8000,
-        "wpcopy_count": 280,
-        "wpcopy_delay_total": 580,
-    }
+    before = one.to_dict()["before_exec"]
+    assert (before["cpu_count"], before["cpu_delay_total"]) == (2, 8000)
+    assert (before["wpcopy_count"], before["wpcopy_delay_total"]) == (280, 580)
+    assert before["system_ns"] == S // 100
     assert one.to_dict()["total"]["wpcopy_count"] == 300
     assert one.tree()[0].longest_us == 2_000_000
+
+
+def test_without_its_own_record_nothing_is_taken_off() -> None:
+    one = costs(processes=(process(11, 10, "cc1"),), waited={"wpcopy": delay(280, 580, 9)})
+    assert one.records_ns == S
+    assert one.before_ns > 0
+    assert "wpcopy_count" not in one.to_dict()["before_exec"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,7 @@ def test_how_it_ended(status: int, told: str) -> None:
     ("changed", "told"),
     [
         ({"lost": 7}, "incomplete: 7 records lost, the command's or"),
-        ({"unattributed": 7}, "7 records of its orphans, or others'"),
+        ({"unattributed": 7}, "7 records not counted, of orphans of its or of others"),
         ({"ambiguous": 7}, "7 records with a parent whose pid had two owners"),
         ({"evicted": 1}, "1 record whose parent was never heard of"),
         ({"settled": False}, "had not been heard of at the end"),
@@ -166,7 +172,7 @@ def test_a_short_time_has_three_digits(ns: int, told: str) -> None:
 
 def test_a_command_of_several_lines_is_told_in_one() -> None:
     one = dataclasses.replace(costs(), words=("sh", "-c", "\n  true\n\tfalse\n"))
-    assert text(one).startswith("sh -c ' true false '  exit 0  ")
+    assert text(one).startswith("sh -c '⏎  true⏎⇥false⏎'  exit 0  ")
 
 
 def test_a_measured_delay_has_a_column_and_a_doubtful_one_a_mark() -> None:
@@ -215,10 +221,12 @@ def test_delays_that_cannot_be_true_are_in_doubt() -> None:
 
 
 def test_a_longest_wait_of_before_the_exec_is_not_the_commands() -> None:
-    waited = {"cpu": delay(1, 5000, 5000), "blkio": delay(1, 1_000_000, 1_000_000)}
-    made = costs(total=DELAYS, waited=waited).delays()
-    assert made["cpu"].max_ns is None
-    assert made["blkio"].max_ns == 2_000_000
+    waited = {"wpcopy": delay(1, 5000, 5000), "blkio": delay(1, 1_000_000, 1_000_000)}
+    one = costs(total=DELAYS, waited=waited)
+    assert one.delays()["cpu"].max_ns == 5000
+    assert one.delays()["blkio"].max_ns == 2_000_000
+    ended = dataclasses.replace(one.ended, before_waited_ns=6000)
+    assert dataclasses.replace(one, ended=ended).delays()["cpu"].max_ns is None
 
 
 def test_on_a_narrow_terminal_delays_go_without_their_meaning() -> None:

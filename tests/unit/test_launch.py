@@ -159,6 +159,22 @@ def test_a_command_that_is_not_let_go_never_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
+def test_a_process_that_is_killed_at_the_gate_was_not_the_command(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys\nfrom taskstats import launch\n"
+        "with launch.Command(['touch', sys.argv[1]]) as command:\n"
+        "    command.await_gate()\n"
+        "    os.kill(command.pid, signal.SIGKILL)\n"
+        "    try:\n        command.wait()\n"
+        "    except OSError as error:\n        print(error.strerror)\n"
+    )
+    done = subprocess.run(
+        [PYTHON, "-c", script, tmp_path / "touched"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "Killed before it was the command\n"), done.stderr
+    assert not (tmp_path / "touched").exists()
+
+
 # ---- what it costs ---------------------------------------------------------------------------
 
 _BURN = "import time\nwhile time.process_time() < 0.2: pass\n"
