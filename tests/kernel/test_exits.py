@@ -8,8 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -134,23 +132,15 @@ def test_hears_only_between_open_and_stop() -> None:
     assert after not in mine
 
 
-@contextmanager
-def only_on(cpu: int) -> Iterator[None]:
-    """This thread runs there, and so do its children."""
-    os.sched_setaffinity(0, [cpu])
-    yield
-    os.sched_setaffinity(0, CPUS)
-
-
 @pytest.mark.parametrize("cpu", CPUS[:2])
 def test_hears_only_its_cpus(cpu: int) -> None:
     others = sorted(set(CPUS) - {cpu})[:1]
     with ExitListener([cpu]) as listener:
-        with only_on(cpu):
+        with child.only_on(cpu):
             here = child.spawn_and_reap()
         elsewhere = []
         for other in others:
-            with only_on(other):
+            with child.only_on(other):
                 elsewhere.append(child.spawn_and_reap())
         mine = own(heard(listener))
     assert mine[here].cpu == cpu
@@ -160,7 +150,7 @@ def test_hears_only_its_cpus(cpu: int) -> None:
 def test_overflow_is_counted_exactly() -> None:
     """Nobody reads, and the queues hold a few dozen: what does not fit is lost, and counted."""
     made = 500
-    with ExitListener(rcvbuf=64 << 10) as listener, only_on(CPUS[0]):
+    with ExitListener(rcvbuf=64 << 10) as listener, child.only_on(CPUS[0]):
         pids = {child.spawn_and_reap() for _ in range(made)}
         middle = listener.stats()
         first = list(next(listener.batches()))
@@ -233,7 +223,7 @@ def test_a_child_of_fork_does_not_end_the_registration(end: str) -> None:
 
 def test_many_batches_in_order_of_their_queue() -> None:
     with ExitListener("0") as listener:
-        with only_on(0):
+        with child.only_on(0):
             pids = [child.spawn_and_reap() for _ in range(300)]
         records = heard(listener)
     assert [r.ac_pid for r in records if r.ac_pid in set(pids)] == pids

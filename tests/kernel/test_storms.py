@@ -1,6 +1,5 @@
 """ExitListener in storms of real exits: each is heard, once."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -49,9 +48,8 @@ def test_of_a_million_exits_none_is_lost() -> None:
 @pytest.fixture
 def pinned() -> Iterator[int]:
     """The one CPU that this process may use."""
-    os.sched_setaffinity(0, CPUS[:1])
-    yield CPUS[0]
-    os.sched_setaffinity(0, CPUS)
+    with child.only_on(CPUS[0]):
+        yield CPUS[0]
 
 
 @pytest.mark.parametrize("max_latency", [0, 0.005])

@@ -26,6 +26,17 @@ CAP_SYS_PTRACE = 19
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+@contextmanager
+def only_on(cpu: int) -> Iterator[None]:
+    """This thread runs there, and so do its children."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, [cpu])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def run(function: Callable[..., T], *args: Any) -> T:
     """The function's result, or the exception that it raised, as it came from the child."""
     reading, writing = os.pipe()
