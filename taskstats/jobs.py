@@ -31,7 +31,6 @@ _CPU_TOTAL = TOTALS.index("cpu_run_virtual_total")
 _GATHER_NS = 50_000_000
 _MOST_UNTAKEN = 1024  # records
 
-
 _ALONE = LAST | PAIRED
 _PICKER = Picker(("flags", "ac_ppid", "ac_tgid", "ac_tgetime"))
 
@@ -322,8 +321,9 @@ class JobTracker:
             self._attribute_all(several)
             for pid in overdue:
                 self._last_try(pid)
-            self._late.append((now, settled))
-            self._in_late += len(settled)
+            if settled:
+                self._late.append((now, settled))
+                self._in_late += len(settled)
             self._forget_late(now)
 
     def _forget_late(self, now: int) -> None:

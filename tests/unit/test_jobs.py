@@ -2,6 +2,7 @@
 
 import errno
 import struct
+import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -380,6 +381,19 @@ def test_a_subreaper_that_was_given_up_does_not_inherit_for_the_next_of_its_pid(
     tracker.start(50, "b")
     heard(tracker, batch(ended(33, 20), ms=5000))
     assert counts(tracker) == {"outside": 1, "evicted": 1, "waiting": 1}
+
+
+def test_where_nobody_exits_nothing_piles_up() -> None:
+    tracker = JobTracker()
+    tracker.start(10, "a")
+    heard(tracker, batch(ended(11, 10)))
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for _ in range(10_000):
+        tracker.flush()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 10_000
 
 
 def test_a_clock_that_is_set_back_lets_no_ends_pile_up() -> None:
