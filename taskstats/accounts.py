@@ -130,7 +130,7 @@ class Account:
         id, root, subreaper, attached: As JobTracker.start and JobTracker.attach have been told.
         number: From 0, in the order of their beginnings.
         remember: The most ended processes to remember.
-        outer: Of the job that it is within; change it by `put_within`.
+        outer: Of the job that it is, or was when it was closed, within; see `put_within`.
         inner: Those of jobs within it, and not within another one of these.
         tallies: By command name and executable.
         processes: Those remembered.
@@ -159,17 +159,31 @@ class Account:
     def put_within(self, outer: "Account | None") -> None:
         """Says which job it is within; None for none."""
         if self.outer:
-            self.outer.inner.remove(self)
+            self.outer.inner.discard(self)
         if outer:
             outer.inner.add(self)
         self.outer = outer
 
-    def is_within(self, other: "Account") -> bool:
-        """Whether it is the other one, or of a job within that."""
+    def close(self) -> None:
+        """Gives what it has, and the jobs within it, to the one that it is within."""
+        self.closed = True
+        for inner in list(self.inner):
+            inner.put_within(self.outer)
+        if self.outer:
+            self.outer.inner.remove(self)
+            self.outer.add_account(self)
+
+    @property
+    def open(self) -> "Account | None":
+        """It, or the nearest one that it is within, that has not been closed."""
+        return next((one for one in self.lineage() if not one.closed), None)
+
+    def lineage(self) -> Iterator["Account"]:
+        """It, and those that it is within, the nearest first."""
         one: Account | None = self
-        while one and one is not other:
+        while one:
+            yield one
             one = one.outer
-        return one is other
 
     def _with_inner(self) -> Iterator["Account"]:
         """It, and all those of jobs within it."""

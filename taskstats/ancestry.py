@@ -87,6 +87,7 @@ class Ancestry(Generic[Owner]):
         self._roots: dict[int, tuple[Owner, int]] = {}  # by pid; and how long it had lived
         self._heirs: dict[int, set[Owner | None]] = {}  # by a subreaper's pid; None was there once
         self._ends: dict[int, End[Owner]] = {}  # those read lately: the last of each pid
+        self._around: dict[int, Owner | Unclear[Owner] | None] = {}  # whose a subreaper itself is
         # By pid: whose its children are.
         self._living: dict[int, Owner | Unclear[Owner] | None] = {}
         self._asked: dict[int, int] = {}  # those asked for last, and how long they had lived
@@ -100,15 +101,20 @@ class Ancestry(Generic[Owner]):
         return pid in self._roots
 
     def own(self, pid: int, owner: Owner, subreaper: int | None) -> Owner | Unclear[Owner] | None:
-        """Makes a process a root; says whose it was before, as far as can be told."""
-        if subreaper is not None:
-            self._heirs.setdefault(subreaper, set()).add(owner)
-            self.forget_living()
-        self.learn([pid])
-        before = self._living.get(pid)
+        """Makes a process a root; says whose it was before, as far as can be told.
+
+        If that cannot be asked for, it is none.
+        """
+        self.learn([pid] if subreaper is None else [pid, subreaper])
         self._roots[pid] = owner, self._asked.get(pid, 0)
+        if subreaper is None:
+            before = self._living.get(pid)
+        else:
+            # By now its children may be others', but not itself.
+            before = self._around.setdefault(subreaper, self._living.get(subreaper))
+            self._heirs.setdefault(subreaper, set()).add(owner)
         self.forget_living()
-        return None if before is owner else before  # a child of its own subreaper
+        return before
 
     def disown(self, pid: int, owner: Owner, subreaper: int | None) -> None:
         """What descends from it is nobody's from now on."""
@@ -187,14 +193,19 @@ class Ancestry(Generic[Owner]):
                     owner = self._living.get(end.parent, WAITS)
                 end.owner = owner
                 if owner is not WAITS and end.pid in self._heirs:
-                    end.owner = _inherited(self._heirs.pop(end.pid))  # whose its children were
+                    end.owner = _inherited(self._heirs[end.pid])  # whose its children were
+                    self._inherits_no_more(end.pid)
             found.append(owner)
         return found
 
     def give_up(self, end: End[Owner]) -> None:
         """Whose it is will not be known; nor whose its children are."""
         end.owner = UNHEARD
-        self._heirs.pop(end.pid, None)
+        self._inherits_no_more(end.pid)
+
+    def _inherits_no_more(self, subreaper: int) -> None:
+        self._heirs.pop(subreaper, None)
+        self._around.pop(subreaper, None)
 
     def _of_child(self, end: End[Owner]) -> Owner | Unclear[Owner] | Waits | None:
         """Whose it is, where processes of its parent's pid have ended lately."""
@@ -252,8 +263,8 @@ class Ancestry(Generic[Owner]):
         Call it, with no pids if there are none, before what has been fed until then is settled.
         """
         if self._doubted and self._query is not None:
-            self._doubted = False
             self._drop_reused(self._query(sorted(self._roots)))
+            self._doubted = False
         self._asked = {}
         found: dict[int, tuple[int, int]] = {}  # parent, and how long it has lived
         wanted = dict.fromkeys(pids, 0)  # and how long a child has lived

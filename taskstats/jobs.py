@@ -60,10 +60,10 @@ class JobTracker:
 
     Args:
         query: Asks for tasks by their ids: `Client.pids`. Without, a process whose parent lives
-            and is no root waits until that ends; and a job within a job is known as such only if
-            its root is a child of the other's.
+            and is no root waits until that ends; and of no job is known that it is within another.
         remember: The most ended processes of each job to remember, for its tree.
-        capacity: The most records that wait, and the most living processes that are remembered.
+        capacity: The most records that gather, that wait for 0.1 s, and that wait for their
+            parents; and the most living processes that are remembered.
         patience: Seconds of the stream's time that a record waits for its parent.
 
     Attributes:
@@ -71,7 +71,8 @@ class JobTracker:
         outside: Records that are of none.
         unattributed: Records of orphans that were inherited for several jobs.
         ambiguous: Records whose parent's pid had two owners within 0.1 s.
-        evicted: Records given up, for capacity or for patience: their parent was never heard of.
+        evicted: Records given up: for capacity or for patience, their parent was never heard of; or
+            their process's end was, and they came too late.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class JobTracker:
         since = [received for received, _ in self._untaken]
         since += [end.received for process in self._folded for end in self._several[process.pid]]
         since += [received for received, *_, ends in self._line if ends]
-        since += [ends[0].received for ends in self._held.values()]
+        since += [end.received for ends in self._held.values() for end in ends]
         if (several := self._fold.waiting_since) is not None:
             since.append(several)
         return min(since, default=None)
@@ -153,7 +154,10 @@ class JobTracker:
         self._begin(root, id, subreaper, attached=False)
 
     def attach(self, root: int, id: Hashable, *, subreaper: int | None = None) -> None:  # noqa: A002
-        """Follows a job that runs already: as `start`, but what ended before is unknown."""
+        """Follows a job that runs already: as `start`, but what ended before is unknown.
+
+        Jobs that are followed already are not within it.
+        """
         self._begin(root, id, subreaper, attached=True)
 
     def _begin(self, root: int, id: Hashable, subreaper: int | None, *, attached: bool) -> None:  # noqa: A002
@@ -200,14 +204,8 @@ class JobTracker:
         job = self._jobs[id]
         usage = self._usage(job, ())
         del self._jobs[id]
-        job.closed = True
+        job.close()
         self._ancestry.disown(job.root, job, job.subreaper)
-        outer = job.outer
-        job.put_within(None)
-        for inner in list(job.inner):
-            inner.put_within(outer)
-        if outer:
-            outer.add_account(job)
         return usage
 
     def _usage(self, job: Account, tasks: Iterable[int]) -> Usage:
@@ -236,7 +234,7 @@ class JobTracker:
         self._in_untaken += len(batch)
         # A clock that was set back lets nothing gather.
         gathers = 0 <= self._now - self._last_ns < _GATHER_NS
-        if not gathers or self._in_untaken >= _MOST_UNTAKEN:
+        if not gathers or self._in_untaken >= min(_MOST_UNTAKEN, self._capacity):
             self._take()
             self._settle(self._now)
 
@@ -296,7 +294,7 @@ class JobTracker:
             self._in_line += len(ends)
             self._folded += self._fold.feed(batch, others)
             if self._fold.forgotten > self._forgotten:
-                self._give_up(self._fold.forgotten - self._forgotten)
+                self._give_up(self._fold.forgotten - self._forgotten, self._begun)
                 self._forgotten = self._fold.forgotten
             if marks & LOST_BEFORE:
                 self._lose(sum(batch.columns["lost_before"]))
@@ -371,12 +369,12 @@ class JobTracker:
             elif _began_after(owner, begun):
                 for at in places:
                     self._ancestry.give_up(ends[at])
-                self._give_up(len(places))
-            elif isinstance(owner, Account) and not owner.closed:
+                self._give_up(len(places), begun)
+            elif isinstance(owner, Account) and (job := owner.open):
                 self.attributed += len(places)
-                owner.add_rows([readings[rows[at]] for at in places], ends[0].received)
+                job.add_rows([readings[rows[at]] for at in places], ends[0].received)
             else:
-                self._count(owner, len(places))
+                self._count(owner, len(places), begun)
         if self._held:
             for end in ends:
                 if end.pid in self._held and end.owner is not WAITS:
@@ -384,26 +382,27 @@ class JobTracker:
 
     def _attribute_all(self, ends: list[_End], *, late: bool = False) -> None:
         """Attributes processes, and those that have waited for them, or holds them."""
-        while ends:
-            end = ends.pop()
+        left = ends[::-1]
+        while left:
+            end = left.pop()
             (owner,) = self._ancestry.settle([end], late=late)
             if owner is WAITS:
                 self._hold(end)
                 continue
             if _began_after(owner, end.begun):
                 self._ancestry.give_up(end)
-                self._give_up(_records(end))
-            elif isinstance(owner, Account) and not owner.closed:
+                self._give_up(_records(end), end.begun)
+            elif isinstance(owner, Account) and (job := owner.open):
                 self.attributed += _records(end)
                 if isinstance(end.about, Process):
-                    owner.add_process(end.about, end.received)
+                    job.add_process(end.about, end.received)
                 else:
-                    owner.add_rows([end.about], end.received)
+                    job.add_rows([end.about], end.received)
             else:
-                self._count(owner, _records(end))
+                self._count(owner, _records(end), end.begun)
             end.about = None
             if end.pid in self._held:
-                ends += self._released(end.pid)
+                left += self._released(end.pid)
 
     # -- holding
 
@@ -432,27 +431,30 @@ class JobTracker:
         self._attribute_all(self._released(parent), late=True)
         for end in self._released(parent):
             self._ancestry.give_up(end)
-            self._give_up(_records(end))
+            self._give_up(_records(end), end.begun)
             self._attribute_all(self._released(end.pid))
 
-    def _give_up(self, records: int) -> None:
+    def _give_up(self, records: int, begun: int) -> None:
         self.evicted += records
         for job in self._jobs.values():
-            job.evicted += records
+            job.evicted += records * _may_be_of(job, begun)
 
-    def _count(self, owner: Account | Unclear[Account] | None, records: int) -> None:
+    def _count(self, owner: Account | Unclear[Account] | None, records: int, begun: int) -> None:
         """Counts records that are of no job, or of which that cannot be told."""
         if not isinstance(owner, Unclear):
             self.outside += records
-        elif owner is UNHEARD:
-            self._give_up(records)
-        elif owner.reused:
+            return
+        if owner is UNHEARD:
+            self._give_up(records, begun)
+            return
+        those = {one for job in owner.owners if _may_be_of(job, begun) for one in job.lineage()}
+        if owner.reused:
             self.ambiguous += records
-            for job in owner.owners:
+            for job in those:
                 job.ambiguous += records
         else:
             self.unattributed += records
-            for job in owner.owners:
+            for job in those:
                 job.unattributed += records
 
     # -- the living
@@ -475,7 +477,7 @@ class JobTracker:
             owner = self._ancestry.of_living(tgid)
             if isinstance(owner, Unclear):
                 unclear += job in owner.owners
-            elif isinstance(owner, Account) and owner.is_within(job):
+            elif isinstance(owner, Account) and job in owner.lineage():
                 found.append(self._process(tgid, threads[tgid]))
         return sorted(found, key=lambda one: one.pid), unclear
 
@@ -499,10 +501,18 @@ def _records(end: _End) -> int:
     return end.about.threads if isinstance(end.about, Process) else 1
 
 
-def _began_after(owner: Account | Unclear[Account] | None, begun: int) -> bool:
-    """Whether it is a job's that began after so many had.
+def _may_be_of(job: Account, begun: int) -> bool:
+    """Whether a record may be a job's that was taken after so many had begun.
 
-    What was fed before it began is not its: the end of the parent was not heard, and the pid is
-    another's now. What is attached to has children already.
+    What is attached to has children already.
     """
-    return isinstance(owner, Account) and owner.number >= begun and not owner.attached
+    return job.number < begun or job.attached
+
+
+def _began_after(owner: Account | Unclear[Account] | None, begun: int) -> bool:
+    """Whether it is a job's that began after the record was taken, after so many others.
+
+    It is not that one's then: the parent was another process with that pid, whose end was not
+    heard, or it had children before it was a job's.
+    """
+    return isinstance(owner, Account) and not _may_be_of(owner, begun)

@@ -1,7 +1,7 @@
 """Records of threads folded into processes. No I/O: it runs on a replayed stream as well."""
 
 import operator
-from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
+from collections.abc import Callable, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -90,7 +90,7 @@ class _Threads:
         self.records += 1
         if columns["flags"][row] & DELAY_EXCEEDS:
             self.exceeds = True
-        if columns["ac_pid"][row] == columns["ac_tgid"][row]:
+        if columns["ac_pid"][row] == columns["ac_tgid"][row]:  # cheaper than a Record of each
             self.leader = _leader(batch[row])
 
 
@@ -324,7 +324,7 @@ class ProcessFold:
         self._living: dict[int, _Threads] = {}  # by tgid; the one heard of last is last
         self._ending: dict[int, tuple[Batch, _Threads]] = {}  # by tgid, in the order of their ends
 
-    def feed(self, batch: Batch, rows: Iterable[int] | None = None) -> list[Process]:
+    def feed(self, batch: Batch, rows: Sequence[int] | None = None) -> list[Process]:
         """The processes that have ended.
 
         Args:

@@ -21,8 +21,10 @@ MS = 1_000_000
 EMPTY = Batch(b"")
 
 
-def ended(pid: int, ppid: int, comm: str = "task", **values: Any) -> bytes:
-    """The datagram of a process of one thread that has ended."""
+def ended(
+    pid: int, ppid: int, comm: str = "task", *, of_threads: bool = False, **values: Any
+) -> bytes:
+    """The datagram of a process that has ended; of one thread, or the last of several."""
     its = {
         **wire.SAMPLE,
         "ac_pid": pid,
@@ -38,18 +40,22 @@ def ended(pid: int, ppid: int, comm: str = "task", **values: Any) -> bytes:
         **values,
     }
     stats = wire.pack(16, wire.SIZES[16], its, fill=0)
-    return wire.message(wire.aggregate("task", its["ac_pid"], stats))
+    aggregates = [wire.aggregate("task", its["ac_pid"], stats)]
+    if of_threads:
+        aggregates.append(wire.aggregate("group", pid, stats))
+    return wire.message(*aggregates)
 
 
 def batch(*datagrams: bytes, ms: int = 0, lost: Mapping[int, int] | None = None) -> Batch:
     """A batch read so many milliseconds after the first; `lost` before some of its rows."""
-    data = bytearray(taskstats.decode(b"".join(datagrams)).data)
+    decoded = taskstats.decode(b"".join(datagrams))
+    data = bytearray(decoded.data)
     for row in range(len(datagrams)):
         struct.pack_into("=Q", data, row * ROW + HEADER["received_ns"][0], T0 + ms * MS)
         if lost and row in lost:
             struct.pack_into("=I", data, row * ROW + HEADER["lost_before"][0], lost[row])
             data[row * ROW + HEADER["flags"][0]] |= 4
-    return Batch(bytes(data))
+    return Batch(bytes(data), decoded.groups)
 
 
 class World:
@@ -204,6 +210,60 @@ def test_a_roots_own_end_is_the_jobs() -> None:
     }
 
 
+def of_total(tracker: JobTracker, job: str) -> tuple[int, bool]:
+    usage = tracker.usage(job)
+    return usage.total.processes, usage.complete
+
+
+def test_a_job_with_a_named_subreaper_is_within_whose_that_is() -> None:
+    tracker = JobTracker(World(p22=20, p21=20, p20=10, p10=1, p1=0))
+    tracker.start(10, "outer")
+    for root, job in ((21, "a"), (22, "b")):
+        tracker.start(root, job, subreaper=20)
+    assert heard(tracker, batch(ended(31, 21), ended(32, 22))) == {"attributed": 2}
+    assert [of_total(tracker, job) for job in ("outer", "a", "b")] == [
+        (2, True),
+        (1, True),
+        (1, True),
+    ]
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_what_a_closed_job_leaves_is_of_the_one_around_it(settled: bool) -> None:
+    tracker = JobTracker(World(p20=10, p10=1, p1=0))
+    tracker.start(10, "outer")
+    tracker.start(20, "inner")
+    tracker.feed(batch(ended(20, 10)))
+    if settled:
+        tracker.flush()
+    tracker.close("inner")
+    assert heard(tracker, batch(ended(21, 20), ms=5)) == {"attributed": 2}
+    assert of_total(tracker, "outer") == (2, True)
+
+
+def test_what_may_be_of_two_jobs_is_missing_in_the_one_around_them() -> None:
+    tracker = JobTracker(World(p21=10, p20=10, p10=1, p1=0))
+    tracker.start(10, "outer")
+    tracker.start(20, "a")
+    tracker.start(21, "b")
+    assert heard(tracker, batch(ended(30, 20), ended(40, 30), ended(30, 21))) == {
+        "attributed": 2,
+        "ambiguous": 1,
+    }
+    assert tracker.usage("outer").ambiguous == 1
+    assert not tracker.usage("outer").complete
+
+
+def test_an_orphan_of_before_is_not_of_a_job_that_begins() -> None:
+    tracker = JobTracker(World(p22=20, p21=20, p20=1, p1=0))
+    tracker.start(22, "other", subreaper=19)
+    tracker.start(21, "a", subreaper=20)
+    tracker.feed(batch(ended(30, 20)))
+    tracker.start(23, "b", subreaper=20)
+    assert heard(tracker) == {"unattributed": 1}
+    assert [tracker.usage(job).unattributed for job in ("other", "a", "b")] == [0, 1, 0]
+
+
 def test_a_pid_with_two_owners_within_a_drain_is_ambiguous() -> None:
     tracker = JobTracker()
     tracker.start(10, "a")
@@ -311,6 +371,38 @@ def test_a_failing_query_loses_nothing() -> None:
     assert heard(tracker, batch(ended(12, 10), ms=10)) == {"attributed": 3}
 
 
+def test_a_start_that_cannot_ask_has_not_been() -> None:
+    def refuse(_pids: Sequence[int]) -> Batch:
+        raise PermissionError
+
+    world = World(p21=20, p20=1, p1=0)
+    tracker = JobTracker(world)
+    tracker._ancestry._query = refuse
+    with pytest.raises(PermissionError):
+        tracker.start(21, "a", subreaper=20)
+    tracker._ancestry._query = world
+    tracker.start(21, "a", subreaper=20)
+    assert heard(tracker, batch(ended(30, 20))) == {"attributed": 1}
+
+
+def test_the_oldest_that_waits_says_until_when_all_is_settled() -> None:
+    """One of several threads is held after what was read later."""
+    tracker = JobTracker()
+    tracker.start(10, "a")
+    tracker.feed(batch(ended(51, 50, of_threads=True)))
+    tracker.feed(batch(ended(52, 50), ms=40))
+    assert heard(tracker) == {"waiting": 2}
+    assert [end.pid for end in tracker._held[50]] == [52, 51]
+    assert tracker.settled_until == T0
+
+
+def test_the_bound_holds_for_what_gathers() -> None:
+    tracker = JobTracker(capacity=10)
+    for n in range(100):
+        tracker.feed(batch(ended(100 + n, 50)))
+        assert tracker.waiting <= 40  # of each kind 10, and once more before some are given up
+
+
 # ---- losses ----------------------------------------------------------------------------------
 
 
@@ -351,7 +443,7 @@ def test_who_ended_before_a_job_began_is_not_its(pid: int, waits: bool) -> None:
     then = batch(ended(11, 10), ms=300), batch(ended(10, 1), ms=310)
     assert heard(tracker, *then) == {"attributed": 2, "evicted": 2}
     usage = tracker.usage("a")
-    assert (usage.total.processes, usage.evicted, usage.complete) == (2, 2, False)
+    assert (usage.total.processes, usage.evicted, usage.complete) == (2, 0, True)
 
 
 def test_who_ended_before_a_job_was_attached_to_may_be_its() -> None:
