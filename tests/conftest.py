@@ -4,6 +4,10 @@ import signal
 
 
 def pytest_configure() -> None:
-    """A shell that runs something in the background lets it ignore SIGINT, and tests send that."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell that runs something in the background lets it ignore these, and tests send them."""
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
