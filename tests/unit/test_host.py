@@ -99,8 +99,9 @@ def test_processes_and_their_threads() -> None:
     finally:
         done.set()
         thread.join()
-    assert os.getpid() in host.processes()
-    assert host.processes() == sorted(host.processes())
+    found = host.processes()
+    assert os.getpid() in found
+    assert found == sorted(found)
     assert host.threads(2**22 + 1) is None
 
 
