@@ -406,9 +406,10 @@ def test_stdin_is_the_commands_and_stdout_is_its_alone(tmp_path: Path) -> None:
     assert run.output == "a line\n"
 
 
-def test_a_signal_sent_to_it_is_the_commands_and_the_report_comes() -> None:
+def check_sigterm_is_for(*words: str) -> None:
+    """A signal sent to `taskstats run` is for the shell that these words run."""
     script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done"
-    command = [TASKSTATS, "run", SHELL, "-c", script]
+    command = [TASKSTATS, "run", *words, script]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
@@ -417,6 +418,10 @@ def test_a_signal_sent_to_it_is_the_commands_and_the_report_comes() -> None:
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 5
     assert "exit 5" in errors
+
+
+def test_a_signal_sent_to_it_is_the_commands_and_the_report_comes() -> None:
+    check_sigterm_is_for(SHELL, "-c")
 
 
 def test_ctrl_c_ends_the_command_and_the_report_comes() -> None:
@@ -468,16 +473,7 @@ def test_what_sudo_runs_is_counted_and_ends_as_without_us(
 
 def test_a_signal_sent_to_it_goes_through_sudo() -> None:
     needs_program("sudo")
-    script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done"
-    pipe = subprocess.PIPE
-    command = [TASKSTATS, "run", *SUDO, script]
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.terminate()
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 5
-    assert "exit 5" in errors
+    check_sigterm_is_for(*SUDO)
 
 
 def test_sudo_has_the_terminal_with_its_keys() -> None:
