@@ -74,7 +74,7 @@ MAY_IMPORT = {
         "mends",
         "records",
     },
-    "cgroups": {"_native", "endpoint", "errors", "host", "shim"},
+    "cgroups": {"_native", "cgroups", "endpoint", "errors", "host", "shim"},
     "emulator": {"_native", "cpulist", "emulator", "endpoint", "fields", "presence", "rows"},
     "cli": {
         "accounts",
