@@ -27,6 +27,13 @@ SOURCES = [
     "csrc/sequence.c",
     "csrc/query.c",
     "csrc/cgroup.c",
+    "csrc/btf.c",
+    "csrc/offsets.c",
+    "csrc/programs.c",
+    "csrc/bpf.c",
+    "csrc/ring.c",
+    "csrc/probe.c",
+    "csrc/settle.c",
     "csrc/exits.c",
     "csrc/drain.c",
 ]

@@ -112,6 +112,7 @@ static void set_header(struct ts_record *row, const struct aggregate *from, unsi
     row->row = TS_NO_ROW;
     row->received_ns = 0;
     row->pad_header = 0;
+    row->final_cpu_ns = row->start_ns = row->cgroup_id = 0;
 }
 
 static void judge_task(struct ts_record *row, unsigned exit)

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <time.h>
 
 #include "exits.h"
@@ -14,6 +15,10 @@
 
 /* Records a latency from which on it is cheaper to look without being woken. */
 #define FLOWING 8
+
+/* ns between looks into the ring: while rows are held, and while none are. */
+#define LOOK_WHILE_HELD 1000000
+#define LOOK_AT_LEAST_EVERY 100000000
 
 /* ---- counting ---- */
 
@@ -205,7 +210,7 @@ static int drain_events(struct ts_exits *exits, const struct epoll_event *events
 
     for (int i = 0; rc == 0 && i < n; i++) {
         uint32_t mark = events[i].data.u32;
-        if (mark != WAKE && (mark > exits->filled) == after)
+        if (mark < LOOK && (mark > exits->filled) == after)
             rc = drain_cpu(exits, &exits->cpus[mark], now, sink);
     }
     return rc;
@@ -236,6 +241,52 @@ static int drain_ready(struct ts_exits *exits, struct ts_sink *sink)
     return rc;
 }
 
+/* ---- settling ---- */
+
+static uint32_t held(const struct ts_exits *exits)
+{
+    return exits->settler ? ts_settler_held(exits->settler) : 0;
+}
+
+/* Sets the timer, so that the ring is read though no record comes. */
+static void look_later(struct ts_exits *exits, int64_t now)
+{
+    int64_t wait = held(exits) ? LOOK_WHILE_HELD : LOOK_AT_LEAST_EVERY;
+    struct itimerspec time = {.it_value = {.tv_nsec = wait}};
+
+    if (exits->look_ns > now && exits->look_ns <= now + wait)
+        return;
+    exits->look_ns = now + wait;
+    timerfd_settime(exits->timer, 0, &time, NULL);
+}
+
+/* Reads the sockets and the ring. The ring is read before too, so that what is held is
+ * handed out first, and rows need not be copied behind it. */
+static int drain_with_probe(struct ts_exits *exits, struct ts_sink *sink, int64_t now)
+{
+    struct ts_settler *settler = exits->settler;
+    struct ts_ring *ring = &exits->probe->ring;
+    uint32_t capacity = sink->capacity;
+    uint32_t task, group;
+    int rc;
+
+    ts_settler_read(settler, ring, sink);
+    ts_settler_release(settler, sink, now);
+    task = sink->n_tasks;
+    group = sink->n_groups;
+    if (capacity - task > TS_MOST_TAKEN)
+        sink->capacity = task + TS_MOST_TAKEN;
+    rc = drain_ready(exits, sink);
+    sink->capacity = capacity;
+    ts_settler_read(settler, ring, sink);
+    ts_settler_take(settler, sink, task, group, !exits->hurry, now);
+    ts_settler_release(settler, sink, now);
+    if (ts_settler_is_ready(settler) || ts_settler_is_full(settler))
+        exits->hurry = 1;
+    look_later(exits, now);
+    return rc;
+}
+
 /* ---- waiting ---- */
 
 /* epoll_wait's milliseconds, never short of the deadline, a day at most. */
@@ -261,7 +312,7 @@ static int is_pressed(struct ts_exits *exits)
     pressed = exits->closed || exits->stopped;
     for (int i = 0; !pressed && i < n; i++) {
         struct cpu_socket *cpu;
-        if (events[i].data.u32 == WAKE)
+        if (events[i].data.u32 >= LOOK)
             continue;
         cpu = &exits->cpus[events[i].data.u32];
         ts_exits_count(exits, cpu);
@@ -296,26 +347,42 @@ static int64_t sooner(int64_t time_ns, int64_t deadline_ns)
     return deadline_ns < 0 || time_ns < deadline_ns ? time_ns : deadline_ns;
 }
 
+/* After a stop only the ends of what is held are waited for. */
+static int wait_for_ends(int *interrupted)
+{
+    struct timespec time = {.tv_nsec = LOOK_WHILE_HELD / 2};
+
+    *interrupted = nanosleep(&time, NULL) < 0;
+    return 1;
+}
+
 /* Returns 1 when there may be something to read, 0 at the deadline, -EAGAIN if it was
- * not to wait and records may gather. A signal while they gather ends that early,
- * and is told if nothing came of it.
+ * not to wait and records may gather, -EINPROGRESS if rows are held. A signal while they
+ * gather ends that early, and is told if nothing came of it.
  *
  * A stream that flows needs no waking: it is read once every latency. */
 static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
                           int *interrupted)
 {
     int64_t until = exits->drained_ns + latency_ns;
+    int64_t end = deadline_ns; /* of waiting: not before what is held is handed out */
     struct epoll_event event;
     int n;
 
-    if (exits->hurry || exits->stopped || exits->failure)
+    if (exits->hurry || exits->failure)
         return 1;
+    if (exits->stopped)
+        return held(exits) && deadline_ns ? wait_for_ends(interrupted) : 1;
+    if (held(exits) && deadline_ns > 0 && end < ts_settler_due(exits->settler))
+        end = ts_settler_due(exits->settler);
     if (!exits->flowing || latency_ns == 0 || deadline_ns == 0) {
         do
-            n = epoll_wait(exits->epoll, &event, 1, milliseconds_until(deadline_ns));
-        while (n == 0 && (deadline_ns < 0 || ts_now() < deadline_ns));
-        if (n <= 0)
-            return n < 0 ? -errno : 0;
+            n = epoll_wait(exits->epoll, &event, 1, milliseconds_until(end));
+        while (n == 0 && (end < 0 || ts_now() < end));
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return held(exits) ? deadline_ns ? 1 : -EINPROGRESS : 0;
         if (latency_ns == 0 || is_pressed(exits))
             return 1;
         if (deadline_ns == 0)
@@ -334,7 +401,7 @@ static int outcome(struct ts_exits *exits, uint32_t rows)
     if (rows)
         return (int)rows;
     exits->failure = 0;
-    return failure ? failure : exits->stopped ? -ESHUTDOWN : 0;
+    return failure ? failure : exits->stopped && !held(exits) ? -ESHUTDOWN : 0;
 }
 
 static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
@@ -352,11 +419,20 @@ static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns
             return rc;
         pthread_mutex_lock(&exits->state);
         exits->drained_ns = ts_now();
-        rc = exits->closed ? -EBADF : drain_ready(exits, sink);
+        if (exits->closed)
+            rc = -EBADF;
+        else if (exits->probe)
+            rc = drain_with_probe(exits, sink, exits->drained_ns);
+        else
+            rc = drain_ready(exits, sink);
         exits->flowing = sink->n_tasks - before >= FLOWING;
         if (rc == 0)
             rc = outcome(exits, sink->n_tasks - before);
         pthread_mutex_unlock(&exits->state);
+        if (rc == 0 && exits->settler && ts_settler_is_full(exits->settler))
+            return 0; /* there is no more room for births */
+        if (rc == 0 && deadline_ns == 0)
+            return held(exits) ? -EINPROGRESS : 0;
     } while (rc == 0 && !interrupted); /* what was no record is nothing to tell */
     return rc == 0 ? -EINTR : rc;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "abi.h"
@@ -178,6 +179,23 @@ static int register_cpu(struct ts_exits *exits, struct cpu_socket *cpu)
     return send_request(exits, cpu->fd, cpu->stats.cpu, TS_ATTR_REGISTER);
 }
 
+/* The probe is open already: it must see the end of whatever is heard. */
+static int open_settler(struct ts_exits *exits, const struct ts_wanted *wanted)
+{
+    uint32_t last_cpu = 0;
+
+    if (!wanted->probe)
+        return 0;
+    for (uint32_t i = 0; i < wanted->n_cpus; i++)
+        if (wanted->cpus[i] > last_cpu)
+            last_cpu = wanted->cpus[i];
+    exits->settler = ts_settler_new(wanted->settle_ns, last_cpu);
+    if (!exits->settler)
+        return -ENOMEM;
+    exits->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    return exits->timer < 0 ? -errno : watch(exits, exits->timer, LOOK);
+}
+
 static int open_all(struct ts_exits *exits, const struct ts_wanted *wanted,
                     struct ts_opened *opened)
 {
@@ -189,6 +207,8 @@ static int open_all(struct ts_exits *exits, const struct ts_wanted *wanted,
     if (exits->epoll < 0 || exits->event < 0)
         return -errno;
     rc = watch(exits, exits->event, WAKE);
+    if (rc == 0)
+        rc = open_settler(exits, wanted);
     for (uint32_t i = 0; rc == 0 && i < exits->n; i++)
         rc = open_cpu(exits, i, wanted, opened);
     /* All at once, so that every CPU is heard from about the same moment. */
@@ -215,7 +235,8 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wa
     made->endpoint = *endpoint;
     made->owner = ts_process();
     made->has_filter = wanted->filter != NULL;
-    made->epoll = made->event = -1;
+    made->epoll = made->event = made->timer = -1;
+    made->probe = wanted->probe;
     made->n = n;
     for (uint32_t i = 0; i < n; i++) {
         made->cpus[i].fd = made->cpus[i].meter.fd = -1;
@@ -250,6 +271,22 @@ int ts_exits_stats(struct ts_exits *exits, struct ts_cpu_stats *cpus, uint64_t *
     *wakeups = exits->wakeups;
     pthread_mutex_unlock(&exits->state);
     return (int)exits->n;
+}
+
+int ts_exits_probe_stats(struct ts_exits *exits, struct ts_probe_stats *stats)
+{
+    if (ts_exits_inherited(exits))
+        return -EOWNERDEAD;
+    if (!exits->probe)
+        return -EOPNOTSUPP;
+    pthread_mutex_lock(&exits->state);
+    ts_settler_count(exits->settler, stats);
+    stats->ends_lost = ts_probe_lost(exits->probe, TS_EVENT_END);
+    stats->births_lost = ts_probe_lost(exits->probe, TS_EVENT_BIRTH);
+    stats->changes_lost = ts_probe_lost(exits->probe, TS_EVENT_CGROUP);
+    stats->damaged = (uint64_t)exits->probe->ring.damaged;
+    pthread_mutex_unlock(&exits->state);
+    return 0;
 }
 
 /* ---- stop, close ---- */
@@ -365,7 +402,9 @@ static void close_all(struct ts_exits *exits)
         close(exits->epoll);
     if (exits->event >= 0)
         close(exits->event);
-    exits->epoll = exits->event = -1;
+    if (exits->timer >= 0)
+        close(exits->timer);
+    exits->epoll = exits->event = exits->timer = -1;
     exits->closed = 1;
 }
 
@@ -383,6 +422,9 @@ int ts_exits_close(struct ts_exits *exits)
         for (uint32_t i = 0; i < exits->n; i++)
             ts_exits_count(exits, &exits->cpus[i]);
         close_all(exits);
+        ts_settler_free(exits->settler);
+        exits->settler = NULL;
+        exits->probe = NULL;
     }
     pthread_mutex_unlock(&exits->state);
     pthread_mutex_unlock(&exits->consumer);

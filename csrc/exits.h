@@ -11,10 +11,14 @@
 #include <stdatomic.h>
 
 #include "meter.h"
+#include "probe.h"
 #include "receive.h"
 #include "sequence.h"
+#include "settle.h"
 
-#define WAKE UINT32_MAX /* the eventfd's mark in the epoll set */
+/* Marks in the epoll set of what is no CPU's socket. */
+#define WAKE UINT32_MAX        /* the eventfd */
+#define LOOK (UINT32_MAX - 1u) /* the timer */
 
 struct cpu_socket {
     int fd;
@@ -36,13 +40,17 @@ struct ts_exits {
     int has_filter;
     int epoll;
     int event;
-    atomic_int stopped; /* these two change under `state`, */
-    atomic_int closed;  /* and are read without */
-    int hurry;          /* the last drain left records behind, */
-    uint32_t filled;    /* full at this socket: the next one starts after it */
-    int flowing;        /* the last drain brought many records, */
-    int64_t drained_ns; /* and began then */
-    int failure;        /* a request that the kernel refused, not yet told */
+    struct ts_probe *probe;     /* the caller's; NULL: none, and then neither of these */
+    struct ts_settler *settler; /* with `state` locked */
+    int timer;                  /* when to look into the ring, whatever the sockets bring; */
+    int64_t look_ns;            /* it is set to this moment */
+    atomic_int stopped;         /* these two change under `state`, */
+    atomic_int closed;          /* and are read without */
+    int hurry;                  /* the last drain left records behind, */
+    uint32_t filled;            /* full at this socket: the next one starts after it */
+    int flowing;                /* the last drain brought many records, */
+    int64_t drained_ns;         /* and began then */
+    int failure;                /* a request that the kernel refused, not yet told */
     uint64_t wakeups;
     uint32_t row_end;      /* where rows begin that records were received into already */
     struct ts_shape shape; /* by which the receiver cuts */

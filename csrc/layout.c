@@ -93,7 +93,7 @@
 MEMBERS(HOLD)
 _Static_assert(sizeof(struct ts_stats) == 688, "version 17 has 688 bytes");
 _Static_assert(offsetof(struct ts_record, stats) == 40, "the header has 40 bytes");
-_Static_assert(sizeof(struct ts_record) == 728, "a record has 728 bytes");
+_Static_assert(sizeof(struct ts_record) == 752, "a record has 752 bytes");
 
 #define END(member, offset, bytes) (offset) + (bytes),
 static const uint16_t member_end[] = {MEMBERS(END)};

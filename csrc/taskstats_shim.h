@@ -117,12 +117,13 @@ enum ts_flag {
     TS_DELAY_EXCEEDS = 8, /* a delay is longer than the time elapsed */
     TS_EXIT = 16,         /* sent by the kernel at exit, not asked for */
     TS_NO_TIMES = 32,     /* a group whose times this kernel did not sum */
-    TS_NO_SUMS = 64       /* a group of which the kernel summed nothing */
+    TS_NO_SUMS = 64,      /* a group of which the kernel summed nothing */
+    TS_SETTLED = 128      /* the probe has seen the task's end: the last three members hold */
 };
 
-/* One record, 728 bytes: a header of ours, then the kernel's struct. The header is as
- * long as what comes before the struct in a datagram, so that the one is received
- * where the other will stand. */
+/* One record, 752 bytes: a header of ours, the kernel's struct, and what the probe adds.
+ * The header is as long as what comes before the struct in a datagram, so that the one
+ * is received where the other will stand. */
 struct ts_record {
     uint32_t id;          /* pid of a task, tgid of a group */
     uint16_t version;     /* with size: which fields exist (see layout.c) */
@@ -136,6 +137,28 @@ struct ts_record {
     uint64_t received_ns; /* CLOCK_REALTIME of the drain; 0 for queries */
     uint64_t pad_header;
     struct ts_stats stats;
+    uint64_t final_cpu_ns; /* all of its time on a CPU */
+    uint64_t start_ns;     /* CLOCK_BOOTTIME; with the pid it names the task for good */
+    uint64_t cgroup_id;    /* in the probe's hierarchy; 0: not known */
+};
+
+/* A process was made. Times are of CLOCK_BOOTTIME. */
+struct ts_birth {
+    uint64_t start_ns;
+    uint64_t maker_start_ns;
+    uint64_t cgroup_id; /* where it begins; 0: not known */
+    uint32_t pid;
+    uint32_t maker_pid; /* the process that called fork */
+};
+
+enum ts_cgroup_change_kind { TS_CGROUP_MADE = 1, TS_CGROUP_RENAMED, TS_CGROUP_REMOVED };
+
+/* A cgroup of the probe's hierarchy was made, renamed or removed. */
+struct ts_cgroup_change {
+    uint64_t id;
+    uint32_t change; /* enum ts_cgroup_change_kind */
+    uint32_t length; /* of the path; 0: it is too long to be told */
+    char path[1024]; /* from the hierarchy's root, as in /proc/PID/cgroup */
 };
 
 /* Why a datagram was refused. */
@@ -162,7 +185,14 @@ struct ts_sink {
     uint32_t capacity;
     uint32_t n_tasks;
     uint32_t n_groups;
-    uint32_t reason; /* enum ts_reason of the last refusal */
+    uint32_t reason;      /* enum ts_reason of the last refusal */
+    uint32_t room_births; /* what a listener with a probe reads besides; may be NULL */
+    struct ts_birth *births;
+    struct ts_cgroup_change *changes;
+    uint32_t n_births;
+    uint32_t room_changes;
+    uint32_t n_changes;
+    uint32_t reserved;
 };
 
 /* What a process that plays the kernel has sent to one port. A full queue refuses
@@ -198,7 +228,11 @@ enum ts_step {
     TS_STEP_REGISTER,
     TS_STEP_EPOLL,
     TS_STEP_REQUEST,
-    TS_STEP_FILTER
+    TS_STEP_FILTER,
+    TS_STEP_BTF,
+    TS_STEP_RING,
+    TS_STEP_PROGRAM,
+    TS_STEP_ATTACH
 };
 
 /* What an open got or, where it failed, at which step. */
@@ -228,6 +262,48 @@ struct ts_instruction {
     uint32_t k;
 };
 
+/* Where the kernel keeps what the probe reads: offsets in bytes, and which arguments of
+ * the tracepoint sched_switch are the previous task and its state. -1: this kernel does
+ * not have it. */
+struct ts_probe_layout {
+    int32_t task_pid;
+    int32_t task_tgid;
+    int32_t task_start_boottime;
+    int32_t task_start_time;
+    int32_t task_group_leader;
+    int32_t task_cgroups;
+    int32_t task_state;
+    int32_t task_cpu_time;  /* se.sum_exec_runtime */
+    int32_t task_runs;      /* sched_info.pcount */
+    int32_t task_run_delay; /* sched_info.run_delay */
+    int32_t css_set_dfl_cgrp;
+    int32_t css_set_subsys;
+    int32_t css_cgroup; /* in struct cgroup_subsys_state */
+    int32_t cgroup_kn;
+    int32_t cgroup_root;
+    int32_t root_hierarchy_id;
+    int32_t kernfs_node_id;
+    int32_t switch_previous;
+    int32_t switch_state;
+};
+
+/* A ring that a process which plays the kernel writes (csrc/ring.h has its form). */
+struct ts_peer_ring {
+    void *consumer;
+    const void *producer;
+    const void *data;
+    uint64_t size; /* of the data: a power of two, at least 4096 */
+    const uint64_t *losses;
+};
+
+/* What a probe is to see. */
+struct ts_probe_wanted {
+    const char *controller;          /* of a cgroup hierarchy of version 1; NULL: version 2 */
+    int32_t hierarchy;               /* its number, as in /proc/self/cgroup; 0: version 2 */
+    uint32_t ring_size;              /* bytes: a power of two, at least 4096 */
+    const struct ts_peer_ring *peer; /* NULL: the kernel */
+};
+
 /* What a listener is to hear. */
 struct ts_wanted {
     const uint16_t *cpus;
@@ -235,6 +311,8 @@ struct ts_wanted {
     uint32_t rcvbuf;                     /* bytes for each CPU's queue */
     const struct ts_instruction *filter; /* run on each datagram; NULL: every exit */
     uint32_t n_filter;
+    struct ts_probe *probe; /* stays the caller's, open as long as the listener; NULL: none */
+    int64_t settle_ns;      /* with a probe: the longest that a row waits for its end */
 };
 
 struct ts_cpu_stats {
@@ -250,8 +328,19 @@ struct ts_cpu_stats {
     uint64_t refused[TS_REASONS]; /* datagrams by enum ts_reason */
 };
 
+struct ts_probe_stats {
+    uint64_t settled;   /* records with their end */
+    uint64_t unsettled; /* records handed out without */
+    uint64_t held;      /* records that wait for it */
+    uint64_t ends_lost; /* events that the ring had no room for */
+    uint64_t births_lost;
+    uint64_t changes_lost;
+    uint64_t damaged; /* the ring cannot be right, and is read no more */
+};
+
 struct ts_client;
 struct ts_exits;
+struct ts_probe;
 
 /* Memory for records, not cleared; also frees a closed client or listener. */
 void *ts_alloc(size_t size);
@@ -278,6 +367,18 @@ int ts_client_close(struct ts_client *client);
 int ts_cgroup(const struct ts_endpoint *endpoint, int fd, struct ts_cgroup *counts,
               struct ts_opened *opened);
 
+/* Reads offsets from the kernel's BTF (/sys/kernel/btf/vmlinux). -ENOENT if it lacks one
+ * that every kernel needs, -EBADMSG if it is no BTF. */
+int ts_probe_read_layout(const void *btf, size_t size, struct ts_probe_layout *layout);
+/* The number of a cgroup controller ("cpuacct"). -ENOENT if the kernel has no such. */
+int ts_probe_subsystem(const void *btf, size_t size, const char *controller);
+
+/* BPF programs at each fork and at each task's last switch, which write into a ring.
+ * From now on until it is closed; a child of fork that lives on keeps them attached. */
+int ts_probe_open(const struct ts_probe_wanted *wanted, struct ts_probe **probe,
+                  struct ts_opened *opened);
+int ts_probe_close(struct ts_probe *probe);
+
 /* A listener: one socket a CPU, and with a filter one more that counts. */
 int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wanted,
                   struct ts_exits **exits, struct ts_opened *opened);
@@ -285,10 +386,17 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wa
  * them gather for `latency_ns` but not past the deadline, appends what is
  * queued. Returns the rows added, 0 at the deadline, -EINTR, -EBUSY while
  * another thread drains, -ESHUTDOWN when stopped and empty. With a deadline of 0
- * it does not wait: -EAGAIN if there are records that may gather. */
+ * it does not wait: -EAGAIN if there are records that may gather.
+ *
+ * With a probe, rows are held until their end was seen, and all that came after them:
+ * the order stays. Births and changes of cgroups come as well, and 0 is returned also
+ * when there is no more room for these. While rows are held, a deadline waits for them;
+ * with one of 0, -EINPROGRESS says that there are some. */
 int ts_exits_drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
                    struct ts_sink *sink);
 int ts_exits_stats(struct ts_exits *exits, struct ts_cpu_stats *cpus, uint64_t *wakeups);
+/* -EOPNOTSUPP without a probe. */
+int ts_exits_probe_stats(struct ts_exits *exits, struct ts_probe_stats *stats);
 /* Deregisters; a drain that waits is woken. What is queued can still be drained. */
 int ts_exits_stop(struct ts_exits *exits);
 int ts_exits_close(struct ts_exits *exits);

@@ -21,6 +21,11 @@ async def readable(fd: int, wait_ns: int | None) -> None:
         loop.remove_reader(fd)
 
 
+async def nap(seconds: float) -> None:
+    """Returns after this time."""
+    await asyncio.sleep(seconds)
+
+
 async def give_way() -> None:
     """Lets the loop's other tasks run, and a cancellation through."""
     await asyncio.sleep(0)

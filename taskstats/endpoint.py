@@ -1,5 +1,6 @@
 """Where the service is: the kernel, or a process that emulates it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ class Endpoint:
         cpus: The possible CPUs as the kernel's list; None for this machine's.
         sent: Where a peer that plays the kernel counts what it has sent to each port: an array of
             the shim's struct ts_sent. None where the sockets count what they had no room for.
+        open_ring: What makes a ring that a peer writes as the kernel's probe would: given its size
+            in bytes, it returns the shim's struct ts_peer_ring. None where there is none.
     """
 
     protocol: int = NETLINK_GENERIC
@@ -33,6 +36,7 @@ class Endpoint:
     timeout: float = 1.0
     cpus: str | None = None
     sent: Any = None
+    open_ring: Callable[[int], Any] | None = None
 
     @property
     def counts_exits(self) -> bool:

@@ -19,7 +19,10 @@ REASONS = (
 )
 
 #: enum ts_step there: where an open failed.
-STEPS = ("socket", "buffer", "connect", "family", "clean", "register", "epoll", "request", "filter")
+STEPS = (
+    *("socket", "buffer", "connect", "family", "clean", "register", "epoll", "request", "filter"),
+    *("btf", "ring", "program", "attach"),
+)
 
 _REASON_TEXTS = {
     "truncated": "the datagram is longer than a receive slot",
@@ -108,6 +111,12 @@ _KEPT = (
     "it"
 )
 
+_GRANT_PROBE = (
+    "Run as root, or as another user with three capabilities: sudo setpriv --reuid=USER "
+    "--regid=GROUP --init-groups --inh-caps=+net_admin,+bpf,+perfmon "
+    "--ambient-caps=+net_admin,+bpf,+perfmon COMMAND"
+)
+
 _Entry = tuple[type[TaskstatsError], str, str]
 _SANDBOX: _Entry = (
     Unavailable,
@@ -120,6 +129,22 @@ _NO_CGROUP: _Entry = (
     TaskstatsError,
     "not the directory of a cgroup",
     "Pass a directory below a cgroup mount, for instance /sys/fs/cgroup/…",
+)
+
+_NO_RIGHT_TO_PROBE: _Entry = (
+    AccessDenied,
+    "CAP_BPF and CAP_PERFMON in the initial user namespace are needed, or CAP_SYS_ADMIN",
+    _GRANT_PROBE,
+)
+_NO_BPF: _Entry = (
+    Unavailable,
+    "this kernel has no bpf(2)",
+    "Use a kernel built with CONFIG_BPF_SYSCALL=y and CONFIG_BPF_EVENTS=y",
+)
+_REFUSED_PROGRAM: _Entry = (
+    Unavailable,
+    "the kernel refuses the probe's programs",
+    "See whether lockdown is at confidentiality: cat /sys/kernel/security/lockdown",
 )
 
 _NOT_ROOT: _Entry = (AccessDenied, "only root may set kernel.task_delayacct", "")
@@ -228,6 +253,45 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
     ("delays", "owner", codes.EPERM): _NOT_OURS,
     ("delays", "", codes.ENOTDIR): _NOT_OURS,
     ("delays", "", codes.ELOOP): _NOT_OURS,
+    ("probe", "btf", codes.ENOENT): (
+        Unavailable,
+        "this kernel does not describe its types (/sys/kernel/btf/vmlinux)",
+        "Use a kernel built with CONFIG_DEBUG_INFO_BTF=y",
+    ),
+    ("probe", "btf", codes.EBADMSG): (
+        Unavailable,
+        "/sys/kernel/btf/vmlinux cannot be read: it is not as expected",
+        "Report it, with the output of uname -a",
+    ),
+    ("probe", "", codes.EPERM): _NO_RIGHT_TO_PROBE,
+    ("probe", "sandbox", codes.EPERM): (
+        AccessDenied,
+        "bpf(2) is refused although the capabilities are there",
+        "Run in the initial user namespace, and allow bpf in the seccomp filter",
+    ),
+    ("probe", "memlock", codes.EPERM): (
+        AccessDenied,
+        "the limit of locked memory is too low for the ring (Linux before 5.11 charges it there)",
+        "Raise the limit: ulimit -l unlimited, or LimitMEMLOCK=infinity of the service",
+    ),
+    ("probe", "", codes.ENOSYS): _NO_BPF,
+    ("probe", "ring", codes.EINVAL): (
+        Unavailable,
+        "this kernel has no ring buffer for BPF",
+        "Use Linux 5.8 or later",
+    ),
+    ("probe", "program", codes.EINVAL): _REFUSED_PROGRAM,
+    ("probe", "program", codes.EACCES): _REFUSED_PROGRAM,
+    ("probe", "attach", codes.ENOENT): (
+        Unavailable,
+        "this kernel lacks a tracepoint that the probe needs",
+        "Use a kernel built with CONFIG_TRACEPOINTS=y and CONFIG_CGROUPS=y",
+    ),
+    ("probe", "peer", codes.EOPNOTSUPP): (
+        Unavailable,
+        "the endpoint has no probe",
+        "Listen with probe='off'",
+    ),
     ("", "", codes.EMFILE): (
         TaskstatsError,
         "too few file descriptors",
@@ -261,7 +325,7 @@ def from_errno(operation: str, errno: int, step: str = "", about: str = "") -> T
     """The error for a system call's or the kernel's errno.
 
     Args:
-        operation: "query", "listen", "cgroup", "delays" or "decode".
+        operation: "query", "listen", "probe", "cgroup", "delays" or "decode".
         errno: A positive errno.
         step: Where it failed: one of STEPS, or a check of our own.
         about: What it was about, for instance "pid 42".

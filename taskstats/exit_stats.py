@@ -54,6 +54,39 @@ class CpuStats(Counts):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeStats:
+    """What a listener's probe has seen.
+
+    Each record received is settled, unsettled, or waits.
+
+    Attributes:
+        settled: Records whose end the probe saw: final CPU time, start and cgroup are known.
+        unsettled: Records handed out without: the end did not come within `settle`, was lost, or
+            could be of another task with this pid.
+        waiting: Records that wait for their end.
+        ends_lost: Ends of tasks that the ring had no room for.
+        births_lost: Births of processes that the ring had no room for.
+        changes_lost: Cgroups made, renamed or removed that the ring had no room for.
+        damaged: The ring held what cannot be, and is read no more.
+        ring_bytes: The size of the ring.
+    """
+
+    settled: int
+    unsettled: int
+    waiting: int
+    ends_lost: int
+    births_lost: int
+    changes_lost: int
+    damaged: bool
+    ring_bytes: int
+
+    @property
+    def lost(self) -> int:
+        """All events that the ring had no room for."""
+        return self.ends_lost + self.births_lost + self.changes_lost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExitStats(Counts):
     """What a listener has seen: sums over its CPUs, and each of them.
 
@@ -62,10 +95,12 @@ class ExitStats(Counts):
             listener until now, or until `stop`; None unless it listens on every CPU, and where
             /proc cannot be read. Read a moment before or after the rest, and a task counts there
             when it is reaped: equal when all is quiet.
+        probe: What the probe has seen; None if the listener has none.
         cpus: Each CPU's own, ascending.
     """
 
     witness: int | None
+    probe: ProbeStats | None
     cpus: tuple[CpuStats, ...]
 
 
@@ -105,7 +140,23 @@ def _sum(cpus: list[CpuStats], name: str) -> int | None:
     return None if None in values else sum(values)
 
 
-def total(cpus: list[CpuStats], wakeups: int, witness: int | None) -> ExitStats:
+def probe_stats(row: Any, ring_bytes: int) -> ProbeStats:
+    """From the shim's struct ts_probe_stats."""
+    return ProbeStats(
+        settled=row.settled,
+        unsettled=row.unsettled,
+        waiting=row.held,
+        ends_lost=row.ends_lost,
+        births_lost=row.births_lost,
+        changes_lost=row.changes_lost,
+        damaged=bool(row.damaged),
+        ring_bytes=ring_bytes,
+    )
+
+
+def total(
+    cpus: list[CpuStats], wakeups: int, witness: int | None, probe: ProbeStats | None
+) -> ExitStats:
     """All CPUs together."""
     sums: dict[str, Any] = {field.name: _sum(cpus, field.name) for field in fields(Counts)}
-    return ExitStats(**sums | {"wakeups": wakeups}, witness=witness, cpus=tuple(cpus))
+    return ExitStats(**sums | {"wakeups": wakeups}, witness=witness, probe=probe, cpus=tuple(cpus))

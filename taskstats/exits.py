@@ -12,10 +12,12 @@ from typing import Any, Self
 
 from taskstats import cpulist, host
 from taskstats._native import ffi, lib
+from taskstats.births import Births
 from taskstats.client import Client
 from taskstats.endpoint import KERNEL, Endpoint
 from taskstats.errors import TaskstatsError, from_errno
-from taskstats.exit_stats import ExitStats, cpu_stats, total
+from taskstats.exit_stats import ExitStats, ProbeStats, cpu_stats, probe_stats, total
+from taskstats.probe import Mode, open_probe
 from taskstats.records import Batch, Record
 from taskstats.rows import ROW
 from taskstats.shim import new_cell, new_rows, opening_error
@@ -29,8 +31,15 @@ _LEAST_RCVBUF = 1 << 20
 _SHARE_OF_MEMORY = 50  # by default all CPUs together take at most 1/50
 #: Those it opens beside the sockets: epoll, eventfd, and one to look.
 DESCRIPTORS = 3
+#: Those of a probe: two maps, five programs and their attachments, a timer.
+PROBE_DESCRIPTORS = 13
 
 _LOOK_EVERY = 20_000_000  # ns, as in csrc/drain.c
+_HELD_NAP = 0.001  # seconds between looks at what is held, in an event loop
+_NO_ROWS = (-errno.EAGAIN, -errno.EINPROGRESS, -errno.ESHUTDOWN)
+
+_BIRTHS = 4096  # room for one drain's
+_CHANGES = 64
 _LONGEST = 1_000_000_000  # seconds; what is meant to be for ever is None
 
 
@@ -53,11 +62,20 @@ class ExitListener:
             memory.
         where: Which exits to hear; None for all. The kernel keeps out the others, and how many
             those are is counted.
+        probe: "require" to have records completed by BPF programs, which add `final_cpu_ns`,
+            `start_ns`, `cgroup_id` and `cgroup` to records, and `births` to batches; "auto" where
+            that is possible; "off" not to. It needs Linux 5.8 with BTF, and CAP_BPF and
+            CAP_PERFMON. Records are held until the task's end was seen, in their order.
+        settle: With a probe, the longest that a record is held, in seconds.
+        cgroup_hierarchy: The hierarchy of the cgroups that the probe names: "unified" for version
+            2, or a controller of a version 1 hierarchy ("memory"). None for that of cpuacct where
+            it is of version 1, else version 2.
         endpoint: Whom to listen to.
 
     Attributes:
         closed: Whether it is closed.
         cpus: The CPUs it listens on, ascending.
+        probe_error: Why there is no probe, where `probe` is "auto"; else None.
 
     Raises:
         AccessDenied: CAP_NET_ADMIN in the initial user namespace is missing.
@@ -82,13 +100,16 @@ class ExitListener:
         rcvbuf: int = _RCVBUF,
         rcvbuf_total: int | None = None,
         where: Where | None = None,
+        probe: Mode = "off",
+        settle: float = 0.25,
+        cgroup_hierarchy: str | None = None,
         endpoint: Endpoint = KERNEL,
     ) -> None:
         self._pid = os.getpid()
-        self._cell = new_cell("ts_exits", lib.ts_exits_close, endpoint)
         possible = endpoint.possible_cpus
         self.cpus = tuple(cpulist.chosen(cpus, possible))
         self._max_latency_ns = _nanoseconds("max_latency", max_latency)
+        settle_ns = _nanoseconds("settle", settle)
         self._sink = ffi.new("struct ts_sink *")
         self._sink.capacity = BATCH_ROWS
         self._tasks, self._groups = _new_array(), _new_array()
@@ -98,6 +119,7 @@ class ExitListener:
         self._batch, self._row = _NOTHING, 0  # what iteration has come to
         self._busy = 0  # the thread that drains
         self._closing = False
+        self._ended = False  # births that came last have been handed out
         self._final_stats: ExitStats | None = None
 
         if not host.proc_is_there():
@@ -107,17 +129,36 @@ class ExitListener:
         self._filters = where is not None
         self._metered = self._filters and endpoint.counts_exits
         sockets = 2 if self._filters and endpoint.synchronous else 1
-        if host.free_descriptors() < len(self.cpus) * sockets + DESCRIPTORS:
+        descriptors = DESCRIPTORS + (PROBE_DESCRIPTORS if probe == "require" else 0)
+        if host.free_descriptors() < len(self.cpus) * sockets + descriptors:
             raise from_errno("listen", errno.EMFILE, "limit", f"on {len(self.cpus)} CPUs")
         program = None if where is None else _program(where, endpoint)
         self._books: int | None = None
         self._books_at_stop: int | None = None
         if endpoint.is_kernel and list(self.cpus) == cpulist.parse(possible):
             self._books = host.exits_by_the_books()
-        self._open(endpoint, _rcvbuf_each(rcvbuf, rcvbuf_total, len(self.cpus)), program)
+        rcvbuf = _rcvbuf_each(rcvbuf, rcvbuf_total, len(self.cpus))
+        # Before the sockets: of each record the probe must see the end.
+        self._probe, self.probe_error = open_probe(probe, cgroup_hierarchy, endpoint)
+        self._cell = new_cell("ts_exits", lib.ts_exits_close, (endpoint, self._probe))
+        if self._probe:
+            self._births = ffi.new("struct ts_birth[]", _BIRTHS)
+            self._changes = ffi.new("struct ts_cgroup_change[]", _CHANGES)
+            self._sink.births, self._sink.room_births = self._births, _BIRTHS
+            self._sink.changes, self._sink.room_changes = self._changes, _CHANGES
+        try:
+            self._open(endpoint, rcvbuf, program, settle_ns)
+        except BaseException:
+            if self._probe:
+                self._probe.close()
+            raise
+        if self._probe:
+            self._probe.paths.watch_losses(self._changes_lost)
         self.closed = False
 
-    def _open(self, endpoint: Endpoint, rcvbuf: int, program: list[Instruction] | None) -> None:
+    def _open(
+        self, endpoint: Endpoint, rcvbuf: int, program: list[Instruction] | None, settle_ns: int
+    ) -> None:
         opened = ffi.new("struct ts_opened *")
         native, _cpus = endpoint.native()
         cpus = ffi.new("uint16_t[]", list(self.cpus))
@@ -127,6 +168,8 @@ class ExitListener:
         if program is not None:
             filter_ = ffi.new("struct ts_instruction[]", program)
             wanted.filter, wanted.n_filter = filter_, len(program)
+        if self._probe:
+            wanted.probe, wanted.settle_ns = self._probe.cell[0], settle_ns
         rc = lib.ts_exits_open(native, wanted, self._cell, opened)
         if rc < 0:
             raise opening_error("listen", rc, opened)
@@ -137,6 +180,9 @@ class ExitListener:
 
     def batches(self, timeout: float | None = None) -> "Batches":
         """Batches of at most 1,024 task records, as they come; ends after `stop` or `close`.
+
+        With a probe, a batch may bring births alone; and the time after which an empty batch is
+        given begins anew while records are held.
 
         For `for` and `async for` alike. Ctrl-C and other signals are handled while it waits; what
         was read then is handed out by the next call, and so it is after a task was cancelled. A
@@ -248,6 +294,8 @@ class ExitListener:
                 nap = min(more, _LOOK_EVERY)
                 await aio.readable(self._wake, nap if left is None else min(nap, left))
                 gathered += nap
+            elif rc == -errno.EINPROGRESS and wait != 0:
+                await aio.nap(_HELD_NAP)
             elif rc or left == 0:
                 return rc != -errno.ESHUTDOWN
             else:
@@ -255,12 +303,19 @@ class ExitListener:
                 await aio.readable(self._fileno, left)
 
     def _drain(self, latency: int, deadline: int) -> int:
-        """Rows in the sink, 0 if none came, -EAGAIN if they may gather, -ESHUTDOWN at the end."""
+        """Rows in the sink, 0 if none came, -ESHUTDOWN at the end.
+
+        Without waiting, -EAGAIN if records may gather, -EINPROGRESS if some are held.
+        """
         while not self._sink.n_tasks:
+            if self._ended:
+                return -errno.ESHUTDOWN
             rc = lib.ts_exits_drain(self._cell[0], latency, deadline, self._sink)
             if rc == -errno.EINTR:  # Python runs its signal handlers now
                 continue
-            if rc < 0 and rc not in (-errno.EAGAIN, -errno.ESHUTDOWN):
+            if rc == -errno.ESHUTDOWN and self._sink.n_births:
+                self._ended, rc = True, 0  # a last batch, without records
+            if rc < 0 and rc not in _NO_ROWS:
                 raise from_errno("listen", -rc)
             return rc
         return int(self._sink.n_tasks)
@@ -274,15 +329,17 @@ class ExitListener:
         sink = self._sink
         if 4 * sink.n_tasks < BATCH_ROWS:
             made = self._copied()
-            self._queue, sink.n_tasks, sink.n_groups = (*self._queue, made), 0, 0
+            (self._queue, sink.n_tasks, sink.n_groups, sink.n_births, sink.n_changes) = (
+                *((*self._queue, made), 0, 0, 0, 0),
+            )
             return
-        made = _batch(*self._filled())
+        made = self._made(*self._filled())
         arrays = _new_array(), _new_array() if sink.n_groups else self._groups
         # fmt: off
         (
-            self._queue, self._tasks, self._groups,
-            sink.tasks, sink.groups, sink.n_tasks, sink.n_groups,
-        ) = (*self._queue, made), *arrays, *arrays, 0, 0
+            self._queue, self._tasks, self._groups, sink.tasks, sink.groups,
+            sink.n_tasks, sink.n_groups, sink.n_births, sink.n_changes,
+        ) = (*self._queue, made), *arrays, *arrays, 0, 0, 0, 0
         # fmt: on
 
     def _filled(self) -> tuple[Any, Any]:
@@ -293,7 +350,19 @@ class ExitListener:
         )
 
     def _copied(self) -> Batch:
-        return _batch(*map(bytes, self._filled()))
+        return self._made(*map(bytes, self._filled()))
+
+    def _made(self, tasks: Any, groups: Any) -> Batch:
+        """A batch of rows, with the births that the sink holds."""
+        group_batch = Batch(groups, kind="group") if groups else None
+        probe, sink = self._probe, self._sink
+        if probe is None:
+            return Batch(tasks, group_batch)
+        for change in self._changes[0 : sink.n_changes]:  # to take one twice does no harm
+            path = os.fsdecode(ffi.buffer(change.path, change.length)[:])
+            probe.paths.apply(change.change, change.id, path)
+        births = ffi.buffer(self._births, sink.n_births * Births.ROW)[:]
+        return Batch(tasks, group_batch, births=births, path_of=probe.paths.get)
 
     # -- counting
 
@@ -313,7 +382,21 @@ class ExitListener:
         if rc < 0:
             raise from_errno("listen", -rc)
         cpus = [cpu_stats(row, self._filters, self._metered) for row in rows]
-        return total(cpus, wakeups[0], self._witness())
+        return total(cpus, wakeups[0], self._witness(), self._probe_stats())
+
+    def _probe_stats(self) -> ProbeStats | None:
+        if self._probe is None:
+            return None
+        row = ffi.new("struct ts_probe_stats *")
+        rc = lib.ts_exits_probe_stats(self._cell[0], row)
+        if rc < 0:
+            raise from_errno("listen", -rc)
+        return probe_stats(row, self._probe.ring_bytes)
+
+    def _changes_lost(self) -> int:
+        """How many changes of cgroups the ring has lost."""
+        stats = self._final_stats.probe if self._final_stats else self._probe_stats()
+        return stats.changes_lost if stats else 0
 
     def _witness(self) -> int | None:
         end = self._read_books() if self._books_at_stop is None else self._books_at_stop
@@ -367,7 +450,7 @@ class ExitListener:
             return
         if self._pid != os.getpid():
             self.closed = True
-            lib.ts_exits_close(self._cell[0])
+            self._close_native()
             return
         self.stop()
         self._closing = True
@@ -383,11 +466,16 @@ class ExitListener:
             failure = self._drain_rest()
             self._final_stats = self.stats()
             self.closed = True
-            lib.ts_exits_close(self._cell[0])
+            self._close_native()
         finally:
             self._busy = 0
         if failure:
             raise failure
+
+    def _close_native(self) -> None:
+        lib.ts_exits_close(self._cell[0])
+        if self._probe:
+            self._probe.close()
 
     def _drain_rest(self) -> TaskstatsError | None:
         """Puts on the tail what is queued; returns what kept it from being read, if anything."""
@@ -403,7 +491,9 @@ class ExitListener:
                 told = True  # the refusal of a registration, which nobody has read before
             else:
                 made = self._copied()
-                self._tail, sink.n_tasks, sink.n_groups = (*self._tail, made), 0, 0
+                (self._tail, sink.n_tasks, sink.n_groups, sink.n_births, sink.n_changes) = (
+                    *((*self._tail, made), 0, 0, 0, 0),
+                )
 
     def __enter__(self) -> Self:
         return self
@@ -461,10 +551,6 @@ _NOTHING = Batch(b"")
 
 def _new_array() -> Any:
     return new_rows("struct ts_record[]", BATCH_ROWS)
-
-
-def _batch(tasks: Any, groups: Any) -> Batch:
-    return Batch(tasks, Batch(groups, kind="group") if groups else None)
 
 
 @cache  # an import statement at each wakeup would be a good part of what that costs

@@ -16,7 +16,14 @@ INITIAL_NET_INODE = 0xEFFFFFF9
 _INITIAL_INODES = {"user": 0xEFFFFFFD, "pid": 0xEFFFFFFC}
 
 #: Capabilities by number (include/uapi/linux/capability.h).
-_CAPABILITIES = {"net_admin": 12, "sys_ptrace": 19, "sys_admin": 21, "sys_resource": 24}
+_CAPABILITIES = {
+    "net_admin": 12,
+    "sys_ptrace": 19,
+    "sys_admin": 21,
+    "sys_resource": 24,
+    "perfmon": 38,
+    "bpf": 39,
+}
 
 #: The switch: whether tasks made from then on have their delays measured.
 TASK_DELAYACCT = Path("/proc/sys/kernel/task_delayacct")
@@ -43,6 +50,12 @@ def memory_bytes() -> int:
 def kernel_release() -> str:
     """The running kernel's release ("6.18.44")."""
     return os.uname().release
+
+
+def kernel_version() -> tuple[int, int]:
+    """The first two numbers of the running kernel's release."""
+    numbers = re.findall(r"\d+", kernel_release())
+    return int(numbers[0]), int(numbers[1])
 
 
 def boot_id() -> str | None:
@@ -220,6 +233,14 @@ def has(capability: str) -> bool:
     return bool(int(_status("CapEff") or "0", 16) >> _CAPABILITIES[capability] & 1)
 
 
+def may_probe() -> bool:
+    """Whether this thread may load BPF programs that read the kernel's memory.
+
+    CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN (kernel/bpf/syscall.c:bpf_prog_load).
+    """
+    return has("sys_admin") or (has("bpf") and has("perfmon"))
+
+
 def may_gain(*capabilities: str) -> bool:
     """Whether sudo can give a child these: not beyond the bounding set, as in most containers."""
     bounding = int(_status("CapBnd") or "-1", 16)
@@ -278,5 +299,4 @@ def in_initial_network_namespace() -> bool | None:
 
 def _since_6_18() -> bool:
     """Whether this kernel gives the initial network namespace its fixed inode."""
-    numbers = re.findall(r"\d+", kernel_release())
-    return (int(numbers[0]), int(numbers[1])) >= (6, 18)
+    return kernel_version() >= (6, 18)

@@ -7,7 +7,9 @@ from functools import cache
 from taskstats.fields import DELAYS, FIELDS
 
 #: Bits of a record's flags (csrc/taskstats_shim.h, enum ts_flag).
-LAST, PAIRED, LOST_BEFORE, DELAY_EXCEEDS, EXIT, NO_TIMES, NO_SUMS = (1 << bit for bit in range(7))
+LAST, PAIRED, LOST_BEFORE, DELAY_EXCEEDS, EXIT, NO_TIMES, NO_SUMS, SETTLED = (
+    1 << bit for bit in range(8)
+)
 
 #: The flags on which a record's fields depend.
 SHAPE_FLAGS = EXIT | NO_TIMES | NO_SUMS

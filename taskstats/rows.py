@@ -1,6 +1,7 @@
-"""The rows that the C shim fills, 728 bytes each, read in place: one field of all rows a column.
+"""The rows that the C shim fills, 752 bytes each, read in place: one field of all rows a column.
 
-A row is a header of 40 bytes (HEADER) and the newest struct (fields.FIELDS).
+A row is a header of 40 bytes (HEADER), the newest struct (fields.FIELDS), and what the probe adds
+(PROBED).
 """
 
 import struct
@@ -13,7 +14,7 @@ from taskstats.fields import FIELDS, Field
 
 Kind = Literal["task", "group"]
 
-ROW = 728
+ROW = 752
 STATS_AT = 40
 NO_CPU = 0xFFFF
 
@@ -31,8 +32,18 @@ HEADER = {
     "received_ns": (24, "Q"),
 }
 
+#: name -> (offset, format) of what the probe adds; it means something in rows with the flag SETTLED
+#: alone, and a cgroup_id of 0 is not known there either.
+PROBED = {
+    "final_cpu_ns": (728, "Q"),
+    "start_ns": (736, "Q"),
+    "cgroup_id": (744, "Q"),
+}
+
 _SHAPE = struct.Struct("=HHBB")  # version, size, kind, flags
 _SHAPE_AT = 4
+
+_UNSURE = {"cgroup_id"}
 
 #: What a row's fields depend on: version, size, kind, and those of its flags that matter.
 Shape = tuple[int, int, Kind, int]
@@ -86,6 +97,8 @@ def _column(data: memoryview, offset: int, format_: str) -> Sequence[Any]:
 class Columns(dict[str, Sequence[Any]]):
     """name -> column, of the header and of the fields that every row has; made when first read.
 
+    So it is with what the probe adds: a column that some row lacks is a KeyError.
+
     It refers to the buffer alone, not to the batch: a cycle would keep buffers from being reused.
     """
 
@@ -100,6 +113,8 @@ class Columns(dict[str, Sequence[Any]]):
             column = _column(self._data, *HEADER[name])
         elif name in self.fields:
             column = self.of_field(FIELDS[name])
+        elif name in self.probed:
+            column = self.of_probe(name)
         else:
             raise KeyError(name)
         self[name] = column
@@ -115,6 +130,17 @@ class Columns(dict[str, Sequence[Any]]):
             else:
                 self._fields = frozenset.intersection(*sets) if sets else frozenset()
         return self._fields
+
+    @property
+    def probed(self) -> frozenset[str]:
+        """The names of PROBED that every row has."""
+        if not all(flags & presence.SETTLED for flags in self["flags"]):
+            return frozenset()
+        return frozenset(PROBED if all(self.of_probe("cgroup_id")) else PROBED.keys() - _UNSURE)
+
+    def of_probe(self, name: str) -> Sequence[int]:
+        """One of PROBED in all rows; 0 where it is not known."""
+        return _column(self._data, *PROBED[name])
 
     def fields_of(self, row: int) -> frozenset[str]:
         """The names of the fields that this row has."""
@@ -162,7 +188,7 @@ class Picker:
     Texts come as they stand, 32 bytes with NULs.
 
     Args:
-        names: Of the header and of fields.
+        names: Of the header, of fields, and of PROBED.
 
     Attributes:
         names: The same in the order of the row, in which values come.
@@ -190,4 +216,6 @@ def _place(name: str) -> tuple[int, str]:
     """A value's offset in the row, and its format."""
     if name in HEADER:
         return HEADER[name]
+    if name in PROBED:
+        return PROBED[name]
     return STATS_AT + FIELDS[name].offset, FIELDS[name].format

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskstats.fields import FIELDS, Field
-from taskstats.presence import DELAY_EXCEEDS, EXIT, LAST, SHAPE_FLAGS, size_of
-from taskstats.rows import HEADER, NO_CPU, ROW, STATS_AT, text_of
+from taskstats.presence import DELAY_EXCEEDS, EXIT, LAST, SETTLED, SHAPE_FLAGS, size_of
+from taskstats.rows import HEADER, NO_CPU, PROBED, ROW, STATS_AT, text_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from taskstats.births import Births
     from taskstats.records import Batch
 
 _FORMATS: dict[str, Any] = {
@@ -31,8 +32,14 @@ _UNSIGNED = {"ac_exe_dev", "ac_exe_inode"}
 _BLOCK = 256
 
 
+def _numbered(place: tuple[int, str]) -> tuple[int, str]:
+    """A place in a row, with NumPy's word for its format."""
+    offset, format_ = place
+    return offset, _FORMATS[format_]
+
+
 @cache
-def _dtype(fields: frozenset[str]) -> "np.dtype[Any]":
+def _dtype(fields: frozenset[str], probed: frozenset[str] = frozenset()) -> "np.dtype[Any]":
     """Of rows with these fields. Making it takes longer than all else that to_numpy does."""
     members = [(name, offset, _FORMATS[format_]) for name, (offset, format_) in HEADER.items()]
     members += [
@@ -40,6 +47,7 @@ def _dtype(fields: frozenset[str]) -> "np.dtype[Any]":
         for name, field in FIELDS.items()
         if name in fields
     ]
+    members += [(name, *_numbered(PROBED[name])) for name in PROBED if name in probed]
     return np.dtype(
         {
             "names": [name for name, _, _ in members],
@@ -52,7 +60,7 @@ def _dtype(fields: frozenset[str]) -> "np.dtype[Any]":
 
 def to_numpy(batch: "Batch") -> "np.ndarray[Any, Any]":
     """See Batch.to_numpy."""
-    return np.frombuffer(batch.data, _dtype(batch.fields))
+    return np.frombuffer(batch.data, _dtype(batch.fields, batch.columns.probed))
 
 
 @cache
@@ -102,7 +110,13 @@ def schema() -> "pa.Schema":
         )
         for name, field in FIELDS.items()
     ]
-    return pa.schema(header + fields)
+    probed = [
+        pa.field("final_cpu_ns", pa.int64(), metadata={"unit": "ns"}),
+        pa.field("start_ns", pa.int64(), metadata={"unit": "ns since boot"}),
+        pa.field("cgroup_id", pa.int64(), metadata={"unit": "inode"}),
+        pa.field("cgroup", pa.string()),
+    ]
+    return pa.schema(header + fields + probed)
 
 
 @cache
@@ -208,7 +222,34 @@ def to_arrow(batch: "Batch") -> "pa.RecordBatch":
             values = _integers(lines, at, field.format)
             column = pa.array(values.view("u8") if name in _UNSIGNED else values, mask=mask)
         columns.append(column)
-    return pa.RecordBatch.from_arrays(columns, schema=whole)
+    return pa.RecordBatch.from_arrays(columns + _probed(batch, flags), schema=whole)
+
+
+def _probed(batch: "Batch", flags: Any) -> list["pa.Array"]:
+    """The columns of PROBED, and the cgroups' paths."""
+    pa = _pyarrow()
+
+    unsettled = flags & SETTLED == 0
+    if unsettled.all():
+        types = _types()
+        return [pa.nulls(len(batch), types[name]) for name in (*PROBED, "cgroup")]
+    rows = np.frombuffer(batch.data, _dtype(frozenset(), frozenset(PROBED)))
+    ids = rows["cgroup_id"].astype("i8")
+    return [
+        pa.array(rows["final_cpu_ns"].astype("i8"), mask=unsettled),
+        pa.array(rows["start_ns"].astype("i8"), mask=unsettled),
+        pa.array(ids, mask=ids == 0),
+        _paths(ids, batch.path_of),
+    ]
+
+
+def _paths(ids: "np.ndarray[Any, Any]", path_of: Any) -> "pa.Array":
+    """The path of each cgroup; null where it is not known."""
+    pa = _pyarrow()
+
+    some, which = np.unique(ids, return_inverse=True)
+    paths = [path_of(one) if one else None for one in some.tolist()]
+    return pa.array(paths, pa.string()).take(pa.array(which))
 
 
 def to_stream(batch: "Batch", requested_schema: object | None) -> Any:
@@ -217,3 +258,33 @@ def to_stream(batch: "Batch", requested_schema: object | None) -> Any:
 
     table = pa.Table.from_batches([to_arrow(batch)])
     return table.__arrow_c_stream__(requested_schema)
+
+
+# ---- births ----------------------------------------------------------------------------------
+
+
+def births_to_numpy(births: "Births") -> "np.ndarray[Any, Any]":
+    """See Births.to_numpy."""
+    members = births.MEMBERS
+    dtype = np.dtype(
+        {
+            "names": list(members),
+            "offsets": [offset for offset, _ in members.values()],
+            "formats": [_FORMATS[format_] for _, format_ in members.values()],
+            "itemsize": births.ROW,
+        }
+    )
+    return np.frombuffer(births.data, dtype)
+
+
+def births_to_arrow(births: "Births") -> "pa.RecordBatch":
+    """See Births.to_arrow."""
+    pa = _pyarrow()
+
+    rows = births_to_numpy(births)
+    ids = rows["cgroup_id"].astype("i8")
+    names = ("pid", "start_ns", "maker_pid", "maker_start_ns")
+    columns = {name: pa.array(rows[name].astype("i8")) for name in names}
+    columns["cgroup_id"] = pa.array(ids, mask=ids == 0)
+    columns["cgroup"] = _paths(ids, births.path_of)
+    return pa.RecordBatch.from_pydict(columns)

@@ -1,0 +1,101 @@
+/* The three calls of bpf(2) that the probe needs. The structures are written out here,
+ * since the build machine's headers may be older than the kernel that runs this. Facts:
+ * include/uapi/linux/bpf.h. */
+#include "bpf.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { MAP_CREATE = 0, PROG_LOAD = 5, RAW_TRACEPOINT_OPEN = 17 };
+enum { MAP_TYPE_ARRAY = 2, MAP_TYPE_RINGBUF = 27 };
+enum { PROG_TYPE_RAW_TRACEPOINT = 17 };
+enum { MMAPABLE = 1 << 10 };
+
+#define NAME_SIZE 16
+
+struct map_create {
+    uint32_t type;
+    uint32_t key_size;
+    uint32_t value_size;
+    uint32_t max_entries;
+    uint32_t flags;
+    uint32_t inner_map;
+    uint32_t numa_node;
+    char name[NAME_SIZE];
+};
+
+struct prog_load {
+    uint32_t type;
+    uint32_t n;
+    uint64_t instructions;
+    uint64_t licence;
+    uint32_t log_level;
+    uint32_t log_size;
+    uint64_t log;
+    uint32_t kernel_version;
+    uint32_t flags;
+    char name[NAME_SIZE];
+};
+
+struct raw_tracepoint {
+    uint64_t name;
+    uint32_t program;
+    uint32_t reserved;
+};
+
+static uint64_t address(const void *pointer)
+{
+    return (uint64_t)(uintptr_t)pointer;
+}
+
+static int call(int command, void *attributes, size_t size)
+{
+    long rc = syscall(SYS_bpf, command, attributes, size);
+
+    return rc < 0 ? -errno : (int)rc;
+}
+
+static int make_map(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries,
+                    uint32_t flags)
+{
+    struct map_create map = {.type = type,
+                             .key_size = key_size,
+                             .value_size = value_size,
+                             .max_entries = max_entries,
+                             .flags = flags,
+                             .name = "taskstats"};
+
+    return call(MAP_CREATE, &map, sizeof(map));
+}
+
+int ts_bpf_ring(uint32_t size)
+{
+    return make_map(MAP_TYPE_RINGBUF, 0, 0, size, 0);
+}
+
+int ts_bpf_array(uint32_t value_size)
+{
+    return make_map(MAP_TYPE_ARRAY, sizeof(uint32_t), value_size, 1, MMAPABLE);
+}
+
+int ts_bpf_program(const char *name, const struct ts_bpf *instructions, uint32_t n)
+{
+    struct prog_load program = {
+        .type = PROG_TYPE_RAW_TRACEPOINT,
+        .n = n,
+        .instructions = address(instructions),
+        .licence = address("Dual MIT/GPL"),
+    };
+
+    strncpy(program.name, name, NAME_SIZE - 1);
+    return call(PROG_LOAD, &program, sizeof(program));
+}
+
+int ts_bpf_attach(const char *tracepoint, int program)
+{
+    struct raw_tracepoint point = {.name = address(tracepoint), .program = (uint32_t)program};
+
+    return call(RAW_TRACEPOINT_OPEN, &point, sizeof(point));
+}

@@ -1,0 +1,97 @@
+/* Where the kernel keeps what the probe's programs read: offsets from its BTF. Pure. */
+#include <errno.h>
+#include <string.h>
+
+#include "btf.h"
+#include "taskstats_shim.h"
+
+/* What every kernel has. */
+static const struct {
+    const char *structure;
+    const char *member;
+    size_t at;
+} members[] = {
+    {"task_struct", "pid", offsetof(struct ts_probe_layout, task_pid)},
+    {"task_struct", "tgid", offsetof(struct ts_probe_layout, task_tgid)},
+    {"task_struct", "start_boottime", offsetof(struct ts_probe_layout, task_start_boottime)},
+    {"task_struct", "start_time", offsetof(struct ts_probe_layout, task_start_time)},
+    {"task_struct", "group_leader", offsetof(struct ts_probe_layout, task_group_leader)},
+    {"task_struct", "cgroups", offsetof(struct ts_probe_layout, task_cgroups)},
+    {"css_set", "dfl_cgrp", offsetof(struct ts_probe_layout, css_set_dfl_cgrp)},
+    {"css_set", "subsys", offsetof(struct ts_probe_layout, css_set_subsys)},
+    {"cgroup_subsys_state", "cgroup", offsetof(struct ts_probe_layout, css_cgroup)},
+    {"cgroup", "kn", offsetof(struct ts_probe_layout, cgroup_kn)},
+    {"cgroup", "root", offsetof(struct ts_probe_layout, cgroup_root)},
+    {"cgroup_root", "hierarchy_id", offsetof(struct ts_probe_layout, root_hierarchy_id)},
+    {"kernfs_node", "id", offsetof(struct ts_probe_layout, kernfs_node_id)},
+};
+
+/* A member of a structure that is itself a member of task_struct. */
+static int within_task(const struct ts_btf *btf, const char *member, const char *structure,
+                       const char *inner)
+{
+    int outer = ts_btf_member(btf, "task_struct", member);
+    int offset = ts_btf_member(btf, structure, inner);
+
+    return outer < 0 || offset < 0 ? -1 : outer + offset;
+}
+
+/* The task's state: before Linux 5.14 a long of another name. */
+static int state(const struct ts_btf *btf)
+{
+    const int low = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? (int)sizeof(long) - 4 : 0;
+    int offset = ts_btf_member(btf, "task_struct", "__state");
+
+    if (offset >= 0)
+        return offset;
+    offset = ts_btf_member(btf, "task_struct", "state");
+    return offset < 0 ? -1 : offset + low;
+}
+
+int ts_probe_read_layout(const void *data, size_t size, struct ts_probe_layout *layout)
+{
+    struct ts_btf btf;
+    int arguments = 0;
+    int rc = ts_btf_open(&btf, data, size);
+
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        int32_t offset = ts_btf_member(&btf, members[i].structure, members[i].member);
+        if (offset < 0)
+            rc = -ENOENT;
+        memcpy((uint8_t *)layout + members[i].at, &offset, sizeof(offset));
+    }
+    layout->task_state = state(&btf);
+    layout->task_cpu_time = within_task(&btf, "se", "sched_entity", "sum_exec_runtime");
+    layout->task_runs = within_task(&btf, "sched_info", "sched_info", "pcount");
+    layout->task_run_delay = within_task(&btf, "sched_info", "sched_info", "run_delay");
+    if (layout->task_run_delay < 0)
+        layout->task_runs = -1; /* CONFIG_SCHED_INFO is not set */
+    layout->switch_previous =
+        ts_btf_argument(&btf, "btf_trace_sched_switch", "task_struct", &arguments);
+    /* Since Linux 5.18 the state is the fourth argument, in 5.18 itself the second. */
+    layout->switch_state = arguments < 4 ? -1 : layout->switch_previous == 1 ? 3 : 1;
+    if (layout->task_state < 0 || layout->task_cpu_time < 0 || layout->switch_previous < 0)
+        rc = -ENOENT;
+    ts_btf_close(&btf);
+    return rc;
+}
+
+int ts_probe_subsystem(const void *data, size_t size, const char *controller)
+{
+    char name[64];
+    struct ts_btf btf;
+    int rc = ts_btf_open(&btf, data, size);
+
+    if (rc < 0)
+        return rc;
+    rc = -ENOENT;
+    if (strlen(controller) < sizeof(name) - sizeof("_cgrp_id")) {
+        strcpy(name, controller);
+        strcat(name, "_cgrp_id");
+        rc = ts_btf_constant(&btf, "cgroup_subsys_id", name);
+    }
+    ts_btf_close(&btf);
+    return rc;
+}

@@ -1,0 +1,222 @@
+/* The probe's beginning and end: make the ring, load the programs, attach them. */
+#include "probe.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "bpf.h"
+#include "process.h"
+
+#define BTF_PATH "/sys/kernel/btf/vmlinux"
+#define BTF_AT_ONCE ((size_t)1 << 20)
+#define BTF_MOST ((size_t)256 << 20)
+
+#define LOSSES_SIZE (TS_EVENTS * sizeof(uint64_t))
+
+/* ---- the kernel's BTF ---- */
+
+/* Reads a file whose length nobody tells. Returns it, to be freed, or NULL with errno. */
+static void *read_whole(const char *path, size_t *size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint8_t *data = NULL;
+    size_t room = 0;
+    ssize_t n = 1;
+
+    *size = 0;
+    if (fd < 0)
+        return NULL;
+    while (n > 0 && *size < BTF_MOST) {
+        if (*size == room) {
+            uint8_t *more = realloc(data, room += 8 * BTF_AT_ONCE);
+            if (!more) {
+                n = -1;
+                break;
+            }
+            data = more;
+        }
+        do
+            n = read(fd, data + *size, room - *size);
+        while (n < 0 && errno == EINTR);
+        *size += n > 0 ? (size_t)n : 0;
+    }
+    if (n < 0) {
+        int error = errno;
+        free(data);
+        data = NULL;
+        errno = error;
+    }
+    close(fd);
+    return data;
+}
+
+static int read_kernel(const struct ts_probe_wanted *wanted, struct ts_probe_layout *layout,
+                       int *subsystem)
+{
+    size_t size;
+    void *btf = read_whole(BTF_PATH, &size);
+    int rc;
+
+    if (!btf)
+        return -errno;
+    *subsystem = -1;
+    rc = ts_probe_read_layout(btf, size, layout);
+    if (rc == 0 && wanted->controller) {
+        *subsystem = ts_probe_subsystem(btf, size, wanted->controller);
+        rc = *subsystem < 0 ? *subsystem : 0;
+    }
+    free(btf);
+    return rc;
+}
+
+/* ---- memory ---- */
+
+/* A child of fork must not read the ring for its parent: it does not get the memory. */
+static int map(struct ts_mapping *mapping, int fd, size_t size, int protection, off_t from)
+{
+    void *start = mmap(NULL, size, protection, MAP_SHARED, fd, from);
+
+    if (start == MAP_FAILED)
+        return -errno;
+    madvise(start, size, MADV_DONTFORK);
+    *mapping = (struct ts_mapping){start, size};
+    return 0;
+}
+
+static int open_ring(struct ts_probe *probe, uint32_t size)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const uint8_t *producer;
+    int rc = probe->ring_fd = ts_bpf_ring(size);
+
+    if (rc >= 0)
+        rc = map(&probe->consumer, probe->ring_fd, page, PROT_READ | PROT_WRITE, 0);
+    /* The data is there twice, one behind the other, which is not needed here. */
+    if (rc >= 0)
+        rc = map(&probe->producer, probe->ring_fd, page + size, PROT_READ, (off_t)page);
+    if (rc >= 0)
+        rc = probe->losses_fd = ts_bpf_array(LOSSES_SIZE);
+    if (rc >= 0)
+        rc = map(&probe->counters, probe->losses_fd, page, PROT_READ, 0);
+    if (rc < 0)
+        return rc;
+    producer = probe->producer.start;
+    ts_ring_open(&probe->ring, probe->consumer.start, producer, producer + page, size);
+    probe->losses = probe->counters.start;
+    return 0;
+}
+
+/* ---- programs ---- */
+
+static int start_program(struct ts_probe *probe, enum ts_program program,
+                         const struct ts_program_context *context, struct ts_opened *opened)
+{
+    struct ts_bpf instructions[TS_MOST_INSTRUCTIONS];
+    int n = ts_program_make(program, context, instructions);
+    int rc;
+
+    opened->step = TS_STEP_PROGRAM;
+    rc = ts_bpf_program(ts_program_name(program), instructions, (uint32_t)n);
+    if (rc < 0)
+        return rc;
+    probe->programs[program] = rc;
+    opened->step = TS_STEP_ATTACH;
+    rc = ts_bpf_attach(ts_program_tracepoint(program), rc);
+    if (rc < 0)
+        return rc;
+    probe->links[program] = rc;
+    return 0;
+}
+
+static int open_kernel(struct ts_probe *probe, const struct ts_probe_wanted *wanted,
+                       struct ts_opened *opened)
+{
+    struct ts_probe_layout layout;
+    struct ts_program_context context = {.layout = &layout, .hierarchy = wanted->hierarchy};
+    int rc;
+
+    opened->step = TS_STEP_BTF;
+    rc = read_kernel(wanted, &layout, &context.subsystem);
+    if (rc < 0)
+        return rc;
+    opened->step = TS_STEP_RING;
+    rc = open_ring(probe, wanted->ring_size);
+    context.ring = probe->ring_fd;
+    context.losses = probe->losses_fd;
+    /* Births last: who was made before has its end seen. */
+    for (enum ts_program program = 0; rc == 0 && program < TS_PROGRAMS; program++)
+        rc = start_program(probe, program, &context, opened);
+    return rc;
+}
+
+static void open_peer(struct ts_probe *probe, const struct ts_peer_ring *peer)
+{
+    ts_ring_open(&probe->ring, peer->consumer, peer->producer, peer->data, peer->size);
+    probe->losses = peer->losses;
+}
+
+int ts_probe_open(const struct ts_probe_wanted *wanted, struct ts_probe **probe,
+                  struct ts_opened *opened)
+{
+    struct ts_probe *made = ts_alloc(sizeof(*made));
+    int rc = 0;
+
+    if (!made)
+        return -ENOMEM;
+    memset(made, 0, sizeof(*made));
+    made->owner = ts_process();
+    made->ring_fd = made->losses_fd = -1;
+    for (int i = 0; i < TS_PROGRAMS; i++)
+        made->programs[i] = made->links[i] = -1;
+    if (wanted->peer)
+        open_peer(made, wanted->peer);
+    else
+        rc = open_kernel(made, wanted, opened);
+    if (rc < 0) {
+        ts_probe_close(made);
+        ts_free(made);
+        return rc;
+    }
+    *probe = made;
+    return 0;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static void unmap(struct ts_mapping *mapping)
+{
+    if (mapping->start)
+        munmap(mapping->start, mapping->size);
+    mapping->start = NULL;
+}
+
+int ts_probe_close(struct ts_probe *probe)
+{
+    for (int i = 0; i < TS_PROGRAMS; i++) {
+        close_fd(&probe->links[i]);
+        close_fd(&probe->programs[i]);
+    }
+    if (probe->owner == ts_process()) { /* a child does not have the memory */
+        unmap(&probe->consumer);
+        unmap(&probe->producer);
+        unmap(&probe->counters);
+    }
+    probe->losses = NULL;
+    close_fd(&probe->ring_fd);
+    close_fd(&probe->losses_fd);
+    return 0;
+}
+
+uint64_t ts_probe_lost(const struct ts_probe *probe, enum ts_event event)
+{
+    return probe->losses ? __atomic_load_n(&probe->losses[event], __ATOMIC_RELAXED) : 0;
+}

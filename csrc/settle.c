@@ -1,0 +1,512 @@
+/* Joins records with the ends that the probe has seen. Pure.
+ *
+ * Which end is a row's? The pid alone does not say: it may have been given again, and
+ * whoever reads late sees several owners. The kernel's record and the end both tell how
+ * often the task had got a CPU and how long it had waited for one, in ns. If it did not
+ * have to wait between the two, these are equal, and the pair is certain. If it did, the
+ * end tells when the record must have been made (the task's start and its age then), and
+ * that moment must lie between those of other records of the same CPU. What fits two, or
+ * none, stays without an end. */
+#include "settle.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "events.h"
+
+#define NONE UINT32_MAX
+
+#define END_CHAINS 8192u
+#define HELD_CHAINS 1024u
+#define HELD_ROOM (TS_MOST_HELD + TS_MOST_TAKEN)
+
+/* Between the moments that a record tells and its place in the queue the task may have
+ * to wait: records of a CPU are that much out of order. */
+#define DISORDER_NS 5000000u
+
+/* An end that no row has claimed. */
+struct end {
+    struct ts_end_event event;
+    uint32_t next; /* with the same chain of pids, or free */
+    uint32_t older, newer;
+    uint32_t drain; /* in which it was read */
+};
+
+/* A row that is held. */
+struct held {
+    struct ts_record task;
+    struct ts_record group;
+    int has_group;
+    int waits;        /* for its end */
+    int64_t until_ns; /* but no longer */
+    uint64_t after;   /* no earlier record of its CPU is from before this moment, */
+    uint64_t seen;    /* after so many moments of that CPU were known */
+    uint32_t next;    /* with the same chain of pids, of those that wait */
+};
+
+/* What is known of a CPU's records. */
+struct cpu {
+    uint64_t moment; /* when the latest of them was made, CLOCK_MONOTONIC, */
+    uint64_t seen;   /* and of how many that is known */
+};
+
+struct ts_settler {
+    int64_t settle_ns;
+    uint64_t settled;
+    uint64_t unsettled;
+    int is_full;
+    uint32_t drain;
+
+    uint32_t end_chains[END_CHAINS];
+    uint32_t oldest, newest; /* ends by age */
+    uint32_t free;           /* ends that were in use, the last one first: it is in the cache */
+    uint32_t n_ends;         /* in use or free */
+
+    uint32_t held_chains[HELD_CHAINS];
+    uint64_t head, tail; /* places of held rows, modulo HELD_ROOM */
+    uint32_t waiting;    /* how many of them wait */
+
+    struct end ends[TS_MOST_ENDS];
+    struct held held[HELD_ROOM];
+    uint32_t n_cpus;
+    struct cpu cpus[];
+};
+
+/* ---- ends ---- */
+
+static uint32_t *end_chain(struct ts_settler *settler, uint32_t pid)
+{
+    return &settler->end_chains[pid % END_CHAINS];
+}
+
+static void remove_end(struct ts_settler *settler, uint32_t at)
+{
+    struct end *end = &settler->ends[at];
+    uint32_t *link = end_chain(settler, end->event.pid);
+
+    while (*link != at)
+        link = &settler->ends[*link].next;
+    *link = end->next;
+    *(end->older == NONE ? &settler->oldest : &settler->ends[end->older].newer) = end->newer;
+    *(end->newer == NONE ? &settler->newest : &settler->ends[end->newer].older) = end->older;
+    end->next = settler->free;
+    settler->free = at;
+}
+
+static void keep_end(struct ts_settler *settler, const struct ts_end_event *event)
+{
+    uint32_t *chain = end_chain(settler, event->pid);
+    struct end *end;
+    uint32_t at;
+
+    if (settler->free == NONE && settler->n_ends == TS_MOST_ENDS)
+        remove_end(settler, settler->oldest);
+    at = settler->free;
+    if (at == NONE)
+        at = settler->n_ends++;
+    else
+        settler->free = settler->ends[at].next;
+    end = &settler->ends[at];
+    end->event = *event;
+    end->drain = settler->drain;
+    end->next = *chain;
+    *chain = at;
+    end->older = settler->newest;
+    end->newer = NONE;
+    *(end->older == NONE ? &settler->oldest : &settler->ends[end->older].newer) = at;
+    settler->newest = at;
+}
+
+/* What was read before the queues were read to their ends has no record: it was lost,
+ * or filtered, or of a CPU that nobody listens to. (A record is sent before the end.) */
+static void forget_ends(struct ts_settler *settler)
+{
+    while (settler->oldest != NONE && settler->ends[settler->oldest].drain != settler->drain)
+        remove_end(settler, settler->oldest);
+}
+
+/* ---- which end is a row's ---- */
+
+enum fit { NO_FIT, MAY_FIT, FITS };
+
+/* When the record was made, if this is its end. ac_etime is whole microseconds. */
+static uint64_t moment_of(const struct ts_record *row, const struct ts_end_event *event)
+{
+    return event->began_ns + row->stats.ac_etime * 1000;
+}
+
+static enum fit fit(const struct ts_record *row, const struct ts_end_event *event)
+{
+    const struct ts_stats *stats = &row->stats;
+    uint32_t runs = event->runs - (uint32_t)stats->cpu_count; /* since the record */
+
+    if (row->id != event->pid || (stats->ac_tgid && stats->ac_tgid != event->tgid) ||
+        event->cpu_ns < stats->cpu_run_virtual_total ||
+        event->waited_ns < stats->cpu_delay_total || runs > UINT32_MAX / 2 ||
+        event->ended_ns < event->began_ns ||
+        (event->ended_ns - event->began_ns) / 1000 < stats->ac_etime)
+        return NO_FIT;
+    if (runs == 0 && event->runs)
+        return event->waited_ns == stats->cpu_delay_total ? FITS : NO_FIT;
+    return MAY_FIT;
+}
+
+static void settle(struct ts_settler *settler, struct ts_record *row,
+                   const struct ts_end_event *event)
+{
+    uint64_t moment = moment_of(row, event);
+
+    row->final_cpu_ns = event->cpu_ns;
+    row->start_ns = event->start_ns;
+    row->cgroup_id = event->cgroup_id;
+    row->flags |= TS_SETTLED;
+    settler->settled++;
+    if (row->cpu < settler->n_cpus) {
+        struct cpu *cpu = &settler->cpus[row->cpu];
+        if (moment > cpu->moment)
+            cpu->moment = moment;
+        cpu->seen++;
+    }
+}
+
+/* The only end that certainly is the row's, or NONE. */
+static uint32_t certain_end(struct ts_settler *settler, const struct ts_record *row)
+{
+    uint32_t found = NONE;
+
+    for (uint32_t at = *end_chain(settler, row->id); at != NONE; at = settler->ends[at].next)
+        if (fit(row, &settler->ends[at].event) == FITS) {
+            if (found != NONE)
+                return NONE;
+            found = at;
+        }
+    return found;
+}
+
+static int settle_if_certain(struct ts_settler *settler, struct ts_record *row)
+{
+    uint32_t at = certain_end(settler, row);
+
+    if (at == NONE)
+        return 0;
+    settle(settler, row, &settler->ends[at].event);
+    remove_end(settler, at);
+    return 1;
+}
+
+/* ---- held rows ---- */
+
+static struct held *held_at(struct ts_settler *settler, uint64_t place)
+{
+    return &settler->held[place % HELD_ROOM];
+}
+
+static uint32_t *held_chain(struct ts_settler *settler, uint32_t pid)
+{
+    return &settler->held_chains[pid % HELD_CHAINS];
+}
+
+static void wait_no_more(struct ts_settler *settler, struct held *held)
+{
+    uint32_t at = (uint32_t)(held - settler->held);
+    uint32_t *link = held_chain(settler, held->task.id);
+
+    while (*link != at)
+        link = &settler->held[*link].next;
+    *link = held->next;
+    held->waits = 0;
+    settler->waiting--;
+}
+
+static void hold(struct ts_settler *settler, const struct ts_sink *sink, uint32_t task,
+                 int64_t now)
+{
+    struct held *held = held_at(settler, settler->tail++);
+
+    held->task = sink->tasks[task];
+    held->has_group = (held->task.flags & TS_PAIRED) != 0;
+    if (held->has_group)
+        held->group = sink->groups[held->task.row];
+    held->until_ns = now + settler->settle_ns;
+    held->waits = !(held->task.flags & TS_SETTLED);
+    if (held->waits) {
+        uint32_t *chain = held_chain(settler, held->task.id);
+        uint32_t cpu = held->task.cpu;
+
+        held->after = cpu < settler->n_cpus ? settler->cpus[cpu].moment : 0;
+        held->seen = cpu < settler->n_cpus ? settler->cpus[cpu].seen : 0;
+        held->next = *chain;
+        *chain = (uint32_t)(held - settler->held);
+        settler->waiting++;
+    }
+}
+
+/* Gives an end that has just been read to the only held row that it certainly is of. */
+static int give_to_held(struct ts_settler *settler, const struct ts_end_event *event)
+{
+    struct held *found = NULL;
+
+    if (!settler->waiting)
+        return 0;
+    for (uint32_t at = *held_chain(settler, event->pid); at != NONE;
+         at = settler->held[at].next)
+        if (fit(&settler->held[at].task, event) == FITS) {
+            if (found)
+                return 0;
+            found = &settler->held[at];
+        }
+    if (!found)
+        return 0;
+    wait_no_more(settler, found);
+    settle(settler, &found->task, event);
+    return 1;
+}
+
+/* Whether a held row's record may have been made at the moment that this end tells: no
+ * earlier than those before it on its CPU, and no later than those after it, or now. */
+static int is_possible(const struct ts_settler *settler, const struct held *held,
+                       const struct ts_end_event *event, int emptied, int64_t now)
+{
+    uint64_t moment = moment_of(&held->task, event);
+    uint64_t before = (uint64_t)now;
+
+    if (fit(&held->task, event) != MAY_FIT || moment + DISORDER_NS < held->after)
+        return 0;
+    if (held->task.cpu < settler->n_cpus && settler->cpus[held->task.cpu].seen > held->seen)
+        before = settler->cpus[held->task.cpu].moment;
+    else if (!emptied)
+        return 0; /* nobody knows yet */
+    return moment <= before + DISORDER_NS;
+}
+
+/* The only end that may be a held row's, if no other row may have it; or NONE. */
+static uint32_t possible_end(struct ts_settler *settler, const struct held *held, int emptied,
+                             int64_t now)
+{
+    uint32_t found = NONE;
+
+    for (uint32_t at = *end_chain(settler, held->task.id); at != NONE;
+         at = settler->ends[at].next) {
+        if (!is_possible(settler, held, &settler->ends[at].event, emptied, now))
+            continue;
+        if (found != NONE)
+            return NONE;
+        found = at;
+    }
+    for (uint32_t at = *held_chain(settler, held->task.id); found != NONE && at != NONE;
+         at = settler->held[at].next)
+        if (&settler->held[at] != held &&
+            fit(&settler->held[at].task, &settler->ends[found].event) != NO_FIT)
+            return NONE;
+    return found;
+}
+
+/* Rows that had to wait for a CPU after their record. */
+static void settle_possible(struct ts_settler *settler, int emptied, int64_t now)
+{
+    for (uint64_t place = settler->head; settler->waiting && place < settler->tail; place++) {
+        struct held *held = held_at(settler, place);
+        uint32_t at = held->waits ? possible_end(settler, held, emptied, now) : NONE;
+
+        if (at == NONE)
+            continue;
+        wait_no_more(settler, held);
+        settle(settler, &held->task, &settler->ends[at].event);
+        remove_end(settler, at);
+    }
+}
+
+/* ---- taking rows, and handing them out ---- */
+
+/* Removes from the sink the rows from `task` on, and their groups from `group` on; a group
+ * that came alone stays. */
+static void cut(struct ts_sink *sink, uint32_t task, uint32_t group)
+{
+    uint32_t kept = group;
+
+    for (uint32_t at = group; at < sink->n_groups; at++) {
+        const struct ts_record *row = &sink->groups[at];
+        if ((row->flags & TS_PAIRED) && row->row >= task)
+            continue;
+        if (kept != at) {
+            sink->groups[kept] = *row;
+            if (row->flags & TS_PAIRED)
+                sink->tasks[row->row].row = kept;
+        }
+        kept++;
+    }
+    sink->n_groups = kept;
+    sink->n_tasks = task;
+}
+
+void ts_settler_take(struct ts_settler *settler, struct ts_sink *sink, uint32_t task,
+                     uint32_t group, int emptied, int64_t now)
+{
+    uint32_t stay = NONE; /* rows before this one stay in the sink */
+
+    if (settler->head != settler->tail)
+        stay = task;
+    for (uint32_t at = task; at < sink->n_tasks; at++) {
+        int settled = settle_if_certain(settler, &sink->tasks[at]);
+        if (!settled && stay == NONE)
+            stay = at;
+        if (stay != NONE)
+            hold(settler, sink, at, now);
+    }
+    if (stay != NONE)
+        cut(sink, stay, group);
+    settle_possible(settler, emptied, now);
+    if (emptied)
+        forget_ends(settler);
+    settler->drain++;
+}
+
+/* Appends a held row, and its group, to the sink. Returns whether there was room. */
+static int append(struct ts_sink *sink, const struct held *held)
+{
+    struct ts_record *task = &sink->tasks[sink->n_tasks];
+
+    if (sink->n_tasks == sink->capacity ||
+        sink->n_groups + (uint32_t)held->has_group > sink->capacity)
+        return 0;
+    *task = held->task;
+    if (held->has_group) {
+        struct ts_record *group = &sink->groups[sink->n_groups];
+        *group = held->group;
+        task->row = sink->n_groups++;
+        group->row = sink->n_tasks;
+    }
+    sink->n_tasks++;
+    return 1;
+}
+
+void ts_settler_release(struct ts_settler *settler, struct ts_sink *sink, int64_t now)
+{
+    while (settler->head != settler->tail) {
+        struct held *held = held_at(settler, settler->head);
+        int must = now >= held->until_ns || settler->tail - settler->head > TS_MOST_HELD;
+
+        if ((held->waits && !must) || !append(sink, held))
+            return;
+        if (held->waits) {
+            wait_no_more(settler, held);
+            settler->unsettled++;
+        }
+        settler->head++;
+    }
+    settler->head = settler->tail = 0; /* these places are in the cache */
+}
+
+/* ---- events ---- */
+
+static void add_birth(struct ts_sink *sink, const struct ts_birth_event *event)
+{
+    sink->births[sink->n_births++] = (struct ts_birth){
+        .start_ns = event->start_ns,
+        .maker_start_ns = event->maker_start_ns,
+        .cgroup_id = event->cgroup_id,
+        .pid = event->pid,
+        .maker_pid = event->maker_pid,
+    };
+}
+
+static void add_change(struct ts_sink *sink, const struct ts_cgroup_event *event)
+{
+    struct ts_cgroup_change *change = &sink->changes[sink->n_changes++];
+    size_t length = strnlen(event->path, TS_PATH_SIZE);
+
+    /* The kernel cuts a path that is longer: then it is no path. */
+    if (length >= TS_PATH_SIZE - 1)
+        length = 0;
+    change->id = event->id;
+    change->change = event->change;
+    change->length = (uint32_t)length;
+    memcpy(change->path, event->path, length);
+}
+
+static int is_full(const struct ts_sink *sink)
+{
+    return (sink->births && sink->n_births == sink->room_births) ||
+           (sink->changes && sink->n_changes == sink->room_changes);
+}
+
+void ts_settler_read(struct ts_settler *settler, struct ts_ring *ring, struct ts_sink *sink)
+{
+    const void *found;
+    uint32_t size;
+
+    settler->is_full = is_full(sink);
+    while (!settler->is_full && (found = ts_ring_next(ring, &size))) {
+        uint32_t event = 0;
+
+        if (size >= sizeof(event))
+            memcpy(&event, found, sizeof(event));
+        if (event == TS_EVENT_END && size == sizeof(struct ts_end_event)) {
+            if (!give_to_held(settler, found))
+                keep_end(settler, found);
+        } else if (event == TS_EVENT_BIRTH && size == sizeof(struct ts_birth_event)) {
+            if (sink->births)
+                add_birth(sink, found);
+        } else if (event == TS_EVENT_CGROUP && size == sizeof(struct ts_cgroup_event)) {
+            if (sink->changes)
+                add_change(sink, found);
+        } else {
+            ring->damaged = 1;
+        }
+        settler->is_full = is_full(sink);
+    }
+    ts_ring_release(ring);
+}
+
+/* ---- the rest ---- */
+
+int ts_settler_is_full(const struct ts_settler *settler)
+{
+    return settler->is_full;
+}
+
+uint32_t ts_settler_held(const struct ts_settler *settler)
+{
+    return (uint32_t)(settler->tail - settler->head);
+}
+
+int ts_settler_is_ready(const struct ts_settler *settler)
+{
+    return settler->head != settler->tail && !settler->held[settler->head % HELD_ROOM].waits;
+}
+
+int64_t ts_settler_due(const struct ts_settler *settler)
+{
+    return settler->held[settler->head % HELD_ROOM].until_ns;
+}
+
+void ts_settler_count(const struct ts_settler *settler, struct ts_probe_stats *stats)
+{
+    stats->settled = settler->settled;
+    stats->unsettled = settler->unsettled;
+    stats->held = settler->waiting;
+}
+
+struct ts_settler *ts_settler_new(int64_t settle_ns, uint32_t last_cpu)
+{
+    /* Most of it is never touched, and costs nothing until then. */
+    struct ts_settler *made =
+        malloc(sizeof(*made) + ((size_t)last_cpu + 1) * sizeof(struct cpu));
+
+    if (!made)
+        return NULL;
+    memset(made, 0, offsetof(struct ts_settler, ends));
+    made->settle_ns = settle_ns;
+    memset(made->end_chains, 0xff, sizeof(made->end_chains));
+    memset(made->held_chains, 0xff, sizeof(made->held_chains));
+    made->oldest = made->newest = made->free = NONE;
+    made->n_cpus = last_cpu + 1;
+    memset(made->cpus, 0, made->n_cpus * sizeof(struct cpu));
+    return made;
+}
+
+void ts_settler_free(struct ts_settler *settler)
+{
+    free(settler);
+}

@@ -1,0 +1,53 @@
+/* Joins records with the ends that the probe has seen: rows are held until their end
+ * came. Pure.
+ *
+ * The kernel sends a record, and some microseconds later the task uses a CPU for the
+ * last time. So a row's end is in the ring soon after the row is read, but for a task
+ * that takes down much memory, or has to wait for a CPU. The stream is delayed, never
+ * reordered: what comes after a held row is held too. */
+#ifndef TASKSTATS_SETTLE_H
+#define TASKSTATS_SETTLE_H
+
+#include "ring.h"
+#include "taskstats_shim.h"
+
+/* Rows held at most; beyond, the oldest is handed out without its end. */
+#define TS_MOST_HELD 16384u
+/* Rows that `take` holds at once, at most. */
+#define TS_MOST_TAKEN 4096u
+/* Ends kept at most that no row has claimed; beyond, the oldest is forgotten. */
+#define TS_MOST_ENDS 65536u
+
+struct ts_settler;
+
+/* A listener's, for CPUs numbered up to `last_cpu`. NULL if there is no memory. */
+struct ts_settler *ts_settler_new(int64_t settle_ns, uint32_t last_cpu);
+void ts_settler_free(struct ts_settler *settler);
+
+/* Reads events: ends are kept or given to the rows that wait for them, births and
+ * changes of cgroups go to the sink. Stops where the sink has no room for these. */
+void ts_settler_read(struct ts_settler *settler, struct ts_ring *ring, struct ts_sink *sink);
+
+/* Whether `read` has stopped for want of room. */
+int ts_settler_is_full(const struct ts_settler *settler);
+
+/* Takes the sink's rows from `task` on, just read, with their groups, from `group` on:
+ * gives them their ends, and holds those that have none yet, and all that come after.
+ * `emptied` says that all queues were seen empty, so that an end that was known before
+ * and fits no row never will. `now` is CLOCK_MONOTONIC in ns. */
+void ts_settler_take(struct ts_settler *settler, struct ts_sink *sink, uint32_t task,
+                     uint32_t group, int emptied, int64_t now);
+
+/* Moves to the sink what has been held and is settled, or has waited too long. */
+void ts_settler_release(struct ts_settler *settler, struct ts_sink *sink, int64_t now);
+
+/* How many rows are held, whether the oldest is settled, so that only room was missing,
+ * and until when it waits at most. */
+uint32_t ts_settler_held(const struct ts_settler *settler);
+int ts_settler_is_ready(const struct ts_settler *settler);
+int64_t ts_settler_due(const struct ts_settler *settler);
+
+/* Fills `settled`, `unsettled` and `held`: the rows that wait. */
+void ts_settler_count(const struct ts_settler *settler, struct ts_probe_stats *stats);
+
+#endif
