@@ -92,14 +92,14 @@ class Births:
 
     def to_numpy(self) -> "np.ndarray[Any, Any]":
         """A structured array over the same memory, read-only. Needs NumPy."""
-        from taskstats import tables  # noqa: PLC0415 - needs the extra
+        from taskstats import tables
 
         array: np.ndarray[Any, Any] = tables.births_to_numpy(self)
         return array
 
     def to_arrow(self) -> "pa.RecordBatch":
         """The attributes of Birth as columns. Needs pyarrow."""
-        from taskstats import tables  # noqa: PLC0415
+        from taskstats import tables
 
         return tables.births_to_arrow(self)
 
