@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from taskstats.processes import Process
 from taskstats.rows import text_of
-from taskstats.sums import LAYOUTS, Reading
+from taskstats.sums import FINAL_CPU, LAYOUTS, Reading
 from taskstats.totals import Tally, Totals
 
 #: The command name under which those beyond 1,024 are added up.
@@ -20,7 +20,10 @@ _Command: TypeAlias = tuple[bytes, int, int]
 
 #: What is remembered of a process: when its end was read, and `_ABOUT` of it.
 _Remembered: TypeAlias = tuple[int, tuple[Any, ...]]
-_ABOUT = (*("ac_tgid", "ac_ppid", "ac_comm", "cpu_run_virtual_total", "ac_tgetime", "ac_exitcode"),)
+_ABOUT = (
+    *("ac_tgid", "ac_ppid", "ac_comm", "cpu_run_virtual_total", FINAL_CPU, "ac_tgetime"),
+    "ac_exitcode",
+)
 
 # Width of a reading -> what takes these values of it.
 _COMMAND_OF = {one.width: one.getter("ac_comm", "ac_exe_dev", "ac_exe_inode") for one in LAYOUTS}
@@ -35,7 +38,7 @@ class EndedProcess:
         pid: Its id (the kernel's tgid).
         ppid: Its parent's, when it ended: of an orphan, who inherited it.
         comm: Its command name.
-        cpu_ns: Its time on a CPU (cpu_run_virtual_total).
+        cpu_ns: Its time on a CPU: the final figure where it is known, else cpu_run_virtual_total.
         elapsed_us: How long it lived.
         status: As wait(2) gives it.
         received_ns: When the record of its end was read, ns since the epoch.
@@ -209,9 +212,8 @@ class Account:
         """Adds a process of several threads."""
         record, comm = process.record, process.comm.encode()
         self._tally((comm, record.ac_exe_dev, record.ac_exe_inode)).add_process(process)
-        cpu = process.totals["cpu_run_virtual_total"]
         lived, word = record.ac_tgetime, record.ac_exitcode
-        about = process.pid, process.ppid, comm, cpu, lived, word
+        about = process.pid, process.ppid, comm, process.cpu_ns, 0, lived, word
         self._remember([(received, about)])
 
     def add_account(self, other: "Account") -> None:
@@ -262,8 +264,8 @@ class Account:
             living=living,
             unclear=unclear,
             processes=tuple(
-                EndedProcess(pid, ppid, _name(comm), cpu, lived, word, received)
-                for received, (pid, ppid, comm, cpu, lived, word) in whole.processes
+                EndedProcess(pid, ppid, _name(comm), final or cpu, lived, word, received)
+                for received, (pid, ppid, comm, cpu, final, lived, word) in whole.processes
             ),
             forgotten=whole.forgotten,
             lost=self.lost,

@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from taskstats.fields import DELAY_FIELDS, DELAYS
-from taskstats.presence import DELAY_EXCEEDS, LAST, PAIRED
+from taskstats.presence import DELAY_EXCEEDS, LAST, PAIRED, SETTLED
 from taskstats.records import Batch, Record
-from taskstats.sums import TOTALS, Reading, Sums, read, values_of
+from taskstats.sums import FINAL_CPU, TOTALS, Reading, Sums, read, values_of
 
 #: The keys of `Process.to_dict`, but for the totals, which have the kernel's names: unit, meaning.
 PROCESS_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -33,7 +33,15 @@ PROCESS_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "received_ns": ("ns since epoch", "When the record of its end was read"),
         "started_seconds": ("s since epoch", "When it began, good to a second"),
         "elapsed_seconds": ("s", "Time since it began (ac_tgetime)"),
-        "cpu_seconds": ("s", "Time on a CPU (cpu_run_virtual_total); none if not yet added up"),
+        "cpu_seconds": (
+            "s",
+            "Time on a CPU: final_cpu_ns where that is known, else cpu_run_virtual_total; none if "
+            "nothing was added up",
+        ),
+        "final_cpu_ns": ("ns", "All of its time on a CPU; none if not known of each thread"),
+        "start_ns": ("ns since boot", "Start; with the pid it identifies the process"),
+        "cgroup_id": ("inode", "Its cgroup's id: the inode of the directory"),
+        "cgroup": ("text", "Path of its cgroup"),
         "peak_rss_bytes": (
             "bytes",
             "Peak resident size (hiwater_rss); none if the kernel has none",
@@ -50,6 +58,7 @@ PROCESS_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
 _OTHER_COUNTS = operator.itemgetter(*(TOTALS.index(f"{delay}_count") for delay in DELAYS[1:]))
 _CPU_COUNT = TOTALS.index("cpu_count")
 _CPU_RUN = TOTALS.index("cpu_run_virtual_total")
+_FINAL_CPU = TOTALS.index(FINAL_CPU)
 
 _GRACE_NS = 100_000_000  # how long records of other threads may come after the last one's
 
@@ -76,10 +85,12 @@ def _blank(fields: frozenset[str]) -> Mapping[str, None]:
 class _Threads:
     """What is kept of the threads of one process that have ended."""
 
-    __slots__ = ("exceeds", "leader", "records", "sums")
+    __slots__ = ("exceeds", "leader", "records", "sums", "unsettled", "unsettled_ns")
 
     def __init__(self) -> None:
         self.records = 0
+        self.unsettled = 0
+        self.unsettled_ns = 0  # CPU time by the records of those
         self.sums = Sums(gather=16)
         self.exceeds = False
         self.leader: _Leader | None = None
@@ -88,8 +99,12 @@ class _Threads:
         columns = batch.columns
         self.sums.add([reading])
         self.records += 1
-        if columns["flags"][row] & DELAY_EXCEEDS:
+        flags = columns["flags"][row]
+        if flags & DELAY_EXCEEDS:
             self.exceeds = True
+        if not flags & SETTLED:
+            self.unsettled += 1
+            self.unsettled_ns += columns["cpu_run_virtual_total"][row]
         if columns["ac_pid"][row] == columns["ac_tgid"][row]:  # cheaper than a Record of each
             self.leader = _leader(batch[row])
 
@@ -100,13 +115,15 @@ class _Leader:
     uid: int
     gid: int
     status: int
+    start_ns: int | None
 
 
 def _leader(record: Record) -> _Leader | None:
     """Who it is, if the record is the leader's."""
     if record.ac_pid != record.ac_tgid:
         return None
-    return _Leader(record.comm, record.ac_uid, record.ac_gid, record.ac_exitcode)
+    start_ns = record.start_ns if record.is_settled else None
+    return _Leader(record.comm, record.ac_uid, record.ac_gid, record.ac_exitcode, start_ns)
 
 
 class Process:
@@ -231,9 +248,48 @@ class Process:
         return made
 
     @property
+    def unsettled(self) -> int:
+        """How many of its threads' records have no final CPU time."""
+        return self._threads.unsettled if self._threads else int(not self.record.is_settled)
+
+    @property
+    def cpu_ns(self) -> int:
+        """All its threads on a CPU, in ns: the final figures, as far as they are known.
+
+        For the others it is what their records say (cpu_run_virtual_total), and for threads that
+        were not heard what the kernel's sum over the group says.
+        """
+        if self._threads is None:
+            return _cpu_ns(self.record)
+        heard = self._threads.sums.values[_FINAL_CPU] + self._threads.unsettled_ns
+        return max(heard, self.totals["cpu_run_virtual_total"])
+
+    @property
     def cpu_seconds(self) -> float | None:
-        """All its threads on a CPU, as in `Record.cpu_seconds`; None where that is absent."""
-        return self.totals["cpu_run_virtual_total"] / 1e9 or None
+        """`cpu_ns` in seconds; None where nothing was added up yet."""
+        return self.cpu_ns / 1e9 or None
+
+    @property
+    def final_cpu_ns(self) -> int | None:
+        """All of its time on a CPU, in ns; None if that is not known of each of its threads."""
+        return None if self.unsettled or self.complete is False else self.cpu_ns
+
+    @property
+    def start_ns(self) -> int | None:
+        """When it started, ns of CLOCK_BOOTTIME, as in `Record.start_ns`; None if not known."""
+        if self._threads is None:
+            return self.record.start_ns if self.record.is_settled else None
+        return self._leader.start_ns if self._leader else None
+
+    @property
+    def cgroup_id(self) -> int | None:
+        """The id of its cgroup at its end, as in `Record.cgroup_id`; None if not known."""
+        return self.record.probed_to_dict().get("cgroup_id")
+
+    @property
+    def cgroup(self) -> str | None:
+        """The path of its cgroup at its end, as in `Record.cgroup`; None if not known."""
+        return self.record.probed_to_dict().get("cgroup")
 
     @property
     def peak_rss_bytes(self) -> int | None:
@@ -268,6 +324,10 @@ class Process:
             "started_seconds": self._started_seconds,
             "elapsed_seconds": self.elapsed_seconds,
             "cpu_seconds": self.cpu_seconds,
+            "final_cpu_ns": self.final_cpu_ns,
+            "start_ns": self.start_ns,
+            "cgroup_id": self.cgroup_id,
+            "cgroup": self.cgroup,
             "peak_rss_bytes": self.peak_rss_bytes,
             "delays_measured": self.delays_measured,
             "delay_exceeds_elapsed": self.delay_exceeds_elapsed,
@@ -277,6 +337,10 @@ class Process:
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.comm!r}, {self.threads} threads>"
+
+
+def _cpu_ns(record: Record) -> int:
+    return record.final_cpu_ns if record.is_settled else record.cpu_run_virtual_total
 
 
 def check_exits(batch: Batch) -> None:

@@ -17,14 +17,17 @@ def _least(values: Sequence[int], before: int) -> int:
     return min(filter(None, (before, *values)), default=0) if any(values) else before
 
 
+#: The CPU time that the probe adds: 0 in a row that is not settled.
+FINAL_CPU = "final_cpu_ns"
+
 #: field -> how the values of threads, and what there was before, become one.
-_FOLDS: dict[str, Callable[[Sequence[int], int], int]] = dict.fromkeys(SUMMED, sum)
+_FOLDS: dict[str, Callable[[Sequence[int], int], int]] = dict.fromkeys((*SUMMED, FINAL_CPU), sum)
 _FOLDS |= dict.fromkeys(("hiwater_rss", "hiwater_vm"), _most)
 _FOLDS |= {f"{name}_delay_max": _most for name in DELAYS}
 _FOLDS |= {f"{name}_delay_min": _least for name in DELAYS}
 _PICKER = Picker(_FOLDS)
 
-#: The fields of sums, in the order of the struct.
+#: The fields of sums, in the order of the row.
 TOTALS = _PICKER.names
 
 _COUNTS = Picker(f"{name}_count" for name in DELAYS[1:])

@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 from taskstats.fields import DELAY_FIELDS, DELAYS
-from taskstats.presence import DELAY_EXCEEDS
+from taskstats.presence import DELAY_EXCEEDS, SETTLED
 from taskstats.processes import Process
-from taskstats.sums import TOTALS, Layout, Sums
+from taskstats.sums import FINAL_CPU, TOTALS, Layout, Sums
 
 _OTHER_COUNTS = tuple(TOTALS.index(f"{name}_count") for name in DELAYS[1:])
 
@@ -21,7 +21,12 @@ TOTALS_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "failed": ("processes", "Those that a signal ended, or that did not exit with 0"),
         "statuses": ("processes", "Exit status -> processes"),
         "signals": ("processes", "Number of the signal that ended them -> processes"),
-        "cpu_seconds": ("s", "Time on a CPU (cpu_run_virtual_total); none if not yet added up"),
+        "unsettled": ("threads", "Those of the threads whose final CPU time is not known"),
+        "cpu_seconds": (
+            "s",
+            "Time on a CPU: the final figures, of unsettled threads cpu_run_virtual_total; none if "
+            "nothing was added up",
+        ),
         "user_seconds": ("s", "User time as the kernel samples it (ac_utime)"),
         "system_seconds": ("s", "System time as the kernel samples it (ac_stime)"),
         "peak_rss_bytes": ("bytes", "Peak resident size of the largest (hiwater_rss)"),
@@ -57,6 +62,9 @@ class Totals:
     Attributes:
         processes: How many.
         threads: How many threads of theirs, each with a record of its own.
+        unsettled: How many of these have no final CPU time: all, without a probe.
+        cpu_ns: Time on a CPU: the final figures (`Record.final_cpu_ns`), and for unsettled threads
+            what their records say (cpu_run_virtual_total).
         statuses: Exit status -> how many processes.
         signals: Number of the signal that ended them -> how many.
         longest_seconds: How long the one that lived longest has lived.
@@ -70,6 +78,8 @@ class Totals:
 
     processes: int
     threads: int
+    unsettled: int
+    cpu_ns: int
     statuses: Mapping[int, int]
     signals: Mapping[int, int]
     longest_seconds: float
@@ -83,8 +93,8 @@ class Totals:
 
     @property
     def cpu_seconds(self) -> float | None:
-        """Time on a CPU, as in `Record.cpu_seconds`; None where the kernel had added up nothing."""
-        return self.sums.get("cpu_run_virtual_total", 0) / 1e9 or None
+        """`cpu_ns` in seconds; None where nothing was added up."""
+        return self.cpu_ns / 1e9 or None
 
     @property
     def user_seconds(self) -> float:
@@ -136,7 +146,7 @@ class Tally(Sums):
     What is added, a reading each, is the record of a process that never had a second thread.
     """
 
-    __slots__ = ("_exceeding", "_longest", "_more_threads", "_words")
+    __slots__ = ("_cpu", "_exceeding", "_longest", "_more_threads", "_unsettled", "_words")
 
     def __init__(self) -> None:
         super().__init__(gather=64)
@@ -144,13 +154,21 @@ class Tally(Sums):
         self._more_threads = 0  # than processes
         self._longest = 0  # us
         self._exceeding = 0
+        self._unsettled = 0  # threads
+        self._cpu = 0  # ns
 
     def _take(self, layout: Layout, columns: Sequence[Sequence[int]]) -> None:
         super()._take(layout, columns)
         self._words.update(columns[layout.at["ac_exitcode"]])
         self._longest = max(self._longest, *columns[layout.at["ac_tgetime"]])
-        exceeding = map(DELAY_EXCEEDS.__and__, columns[layout.at["flags"]])
-        self._exceeding += sum(exceeding) // DELAY_EXCEEDS
+        flags = columns[layout.at["flags"]]
+        self._exceeding += sum(map(DELAY_EXCEEDS.__and__, flags)) // DELAY_EXCEEDS
+        settled = sum(map(SETTLED.__and__, flags)) // SETTLED
+        self._unsettled += len(flags) - settled
+        recorded, final = columns[layout.at["cpu_run_virtual_total"]], columns[layout.at[FINAL_CPU]]
+        if settled < len(flags):  # a task that has ended has used some time
+            final = [last or record for record, last in zip(recorded, final, strict=True)]
+        self._cpu += sum(final)
 
     def add_process(self, process: Process) -> None:
         """Adds a process of several threads."""
@@ -159,6 +177,8 @@ class Tally(Sums):
         self._more_threads += process.threads - 1
         self._longest = max(self._longest, record.ac_tgetime)
         self._exceeding += process.delay_exceeds_elapsed
+        self._unsettled += process.unsettled
+        self._cpu += process.cpu_ns
         self.add_values([totals.get(name, 0) for name in TOTALS])
 
     def add_tally(self, other: "Tally") -> None:
@@ -168,6 +188,8 @@ class Tally(Sums):
         self._more_threads += other._more_threads
         self._longest = max(self._longest, other._longest)
         self._exceeding += other._exceeding
+        self._unsettled += other._unsettled
+        self._cpu += other._cpu
 
     def totals(self, fields: Iterable[str]) -> Totals:
         """What has been counted so far, of the fields that these records carry."""
@@ -189,6 +211,8 @@ class Tally(Sums):
         return Totals(
             processes=processes,
             threads=processes + self._more_threads,
+            unsettled=self._unsettled,
+            cpu_ns=self._cpu,
             statuses=dict(sorted(statuses.items())),
             signals=dict(sorted(signals.items())),
             longest_seconds=self._longest / 1e6,

@@ -9,7 +9,7 @@ from taskstats import launch, tree
 from taskstats.accounts import EndedProcess, Usage
 from taskstats.cli import gnu_time
 from taskstats.records import Delay
-from taskstats.totals import DelayTotal, Totals
+from taskstats.totals import DelayTotal
 
 Source = Literal["cgroup", "wait4", "records"]
 
@@ -55,8 +55,8 @@ class Costs:
 
     @property
     def records_ns(self) -> int:
-        """CPU time by the records of what has ended."""
-        return cpu_ns(self.usage.total) - self.before_ns * self._was_heard_of
+        """CPU time of what has ended: the final figures, elsewhere what the records say."""
+        return self.usage.total.cpu_ns - self.before_ns * self._was_heard_of
 
     @property
     def living_ns(self) -> int:
@@ -82,15 +82,22 @@ class Costs:
 
     @property
     def teardown_ns(self) -> int | None:
-        """CPU time that is in no record, signed; None where nobody tells it.
+        """CPU time that no process has, signed; None where it is not known.
 
-        What a process does after its record was taken (kernel/exit.c:do_exit), and what the
-        scheduler had not added up by then.
+        With the probe it is 0, but for rounding. Of a process without a final figure it is what
+        the process did after its record was made (kernel/exit.c:do_exit), and what the scheduler
+        had not added up by then.
         """
         if self.source == "records":
             return None
         living = self.living_ns if self.source == "cgroup" else 0
         return self.cpu_ns - self.records_ns - living
+
+    @property
+    def all_settled(self) -> bool:
+        """Whether the final CPU time of each thread is known, and nothing is left."""
+        left = abs(self.teardown_ns or 0) > _ROUNDING_NS * (self.usage.total.processes + 1)
+        return not left and self.usage.total.unsettled == 0
 
     @property
     def complete(self) -> bool:
@@ -104,7 +111,7 @@ class Costs:
         exec.
         """
         rows = {
-            comm: {**totals.to_dict(), "cpu_ns": cpu_ns(totals)}
+            comm: {**totals.to_dict(), "cpu_ns": totals.cpu_ns}
             for comm, totals in self.usage.commands.items()
         }
         processes = self._processes()
@@ -216,6 +223,7 @@ class Costs:
             "unattributed": usage.unattributed,
             "ambiguous": usage.ambiguous,
             "evicted": usage.evicted,
+            "unsettled": usage.total.unsettled,
             "total": usage.total.to_dict(),
             "commands": [
                 {"comm": comm, **totals.to_dict()} for comm, totals in usage.commands.items()
@@ -229,11 +237,6 @@ class Costs:
             "living": [asdict(process) for process in usage.living],
             "living_unclear": usage.unclear,
         }
-
-
-def cpu_ns(totals: Totals) -> int:
-    """CPU time by records."""
-    return totals.sums.get("cpu_run_virtual_total", 0)
 
 
 def _flat(roots: list[tree.Node]) -> list[dict[str, Any]]:

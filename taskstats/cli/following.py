@@ -66,7 +66,8 @@ class Follower:
                 all_read = True
             elif self._marker is not None and batch and not all_read:
                 heard_marker = heard_marker or self._marker in batch.columns["ac_pid"]
-                if heard_marker and len(batch) < BATCH_ROWS:  # all queues were empty after
+                # All queues were empty after that, and no record is held behind another.
+                if heard_marker and len(batch) < BATCH_ROWS and not self._waiting():
                     all_read = True
                     self._tracker.flush()  # of what was sent before, nothing is on its way
             if all_read and self._is_settled():
@@ -75,6 +76,11 @@ class Follower:
                 self._listener.stop()  # what is queued is read yet
             asked_since_end = self._ended_ns is not None
         self._tracker.flush()
+
+    def _waiting(self) -> int:
+        """How many records wait for the probe to see the end of their task."""
+        probe = self._listener.stats().probe
+        return probe.waiting if probe else 0
 
     def _is_settled(self) -> bool:
         waits_since = self._tracker.settled_until

@@ -147,17 +147,18 @@ def _remarks(costs: Costs) -> Iterator[str]:
 def _table(costs: Costs, width: int | None) -> Iterator[Text]:
     rows = [_row(costs, comm, totals) for comm, totals in costs.commands().items()]
     rows.sort(key=lambda row: -row["cpu_ns"])
-    teardown = _teardown(costs)
-    columns = tables.widened(_columns(costs.usage.total), [*rows, teardown])
+    rest = [] if costs.all_settled else [_teardown(costs)]
+    columns = tables.widened(_columns(costs.usage.total), [*rows, *rest])
     left_out: Sequence[Column] = ()
     if width is not None:
         columns, left_out = tables.fitted(columns, width)
     yield tables.heading(columns)
     for row in rows:
         yield tables.line(columns, row)
-    line = tables.line(columns, teardown)
-    noted = line.copy().append(f"   {teardown['note']}")
-    yield line if width is not None and noted.cell_len > width else noted
+    for row in rest:
+        line = tables.line(columns, row)
+        noted = line.copy().append(f"   {row['note']}")
+        yield line if width is not None and noted.cell_len > width else noted
     if left_out:
         yield Text(formats.left_out(left_out, width or 0))
 
@@ -169,9 +170,18 @@ def _row(costs: Costs, comm: str, totals: Row) -> Row:
 
 def _teardown(costs: Costs) -> Row:
     own = costs.teardown_ns
-    note = "not told" if own is None else "after the records, or not added up by then"
+    note = "not told" if own is None else _why_left(costs.usage.total)
     percent = None if own is None else 100 * own / max(costs.cpu_ns, 1)
     return {"comm": _TEARDOWN, "cpu_ns": own, "cpu_percent": percent, "note": note}
+
+
+def _why_left(total: Totals) -> str:
+    """Why some CPU time is in no row."""
+    if total.unsettled == total.threads:
+        return "after the records, or not added up by then"
+    if total.unsettled:
+        return f"of {total.unsettled} threads without a final figure, or in no record"
+    return "in no record"
 
 
 def _columns(total: Totals) -> list[Column]:

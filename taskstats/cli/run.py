@@ -134,7 +134,7 @@ def run(
         json_file = files.enter_context(_opened(json_path)) if json_path else None
         try:
             with ExitStack() as stack:
-                listener = stack.enter_context(ExitListener())
+                listener = stack.enter_context(ExitListener(probe="auto"))
                 client = stack.enter_context(Client())
                 version = _version(client)
                 if delays:
