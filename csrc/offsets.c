@@ -1,9 +1,10 @@
 /* Where the kernel keeps what the probe's programs read: offsets from its BTF. Pure. */
+#include "offsets.h"
+
 #include <errno.h>
 #include <string.h>
 
 #include "btf.h"
-#include "taskstats_shim.h"
 
 /* What every kernel has. */
 static const struct {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "bpf.h"
+#include "offsets.h"
 #include "process.h"
 
 #define BTF_PATH "/sys/kernel/btf/vmlinux"

@@ -370,8 +370,6 @@ int ts_cgroup(const struct ts_endpoint *endpoint, int fd, struct ts_cgroup *coun
 /* Reads offsets from the kernel's BTF (/sys/kernel/btf/vmlinux). -ENOENT if it lacks one
  * that every kernel needs, -EBADMSG if it is no BTF. */
 int ts_probe_read_layout(const void *btf, size_t size, struct ts_probe_layout *layout);
-/* The number of a cgroup controller ("cpuacct"). -ENOENT if the kernel has no such. */
-int ts_probe_subsystem(const void *btf, size_t size, const char *controller);
 
 /* BPF programs at each fork and at each task's last switch, which write into a ring.
  * From now on until it is closed; a child of fork that lives on keeps them attached. */

@@ -8,6 +8,7 @@ except ImportError as _error:
         "`pip install .`, or `pip install -e .` to work on it"
     ) from _error
 
+from taskstats.births import Birth, Births
 from taskstats.cgroups import CgroupStats, cgroup_stats
 from taskstats.client import Client
 from taskstats.datagrams import decode
@@ -21,7 +22,7 @@ from taskstats.errors import (
     TaskstatsError,
     Unavailable,
 )
-from taskstats.exit_stats import CpuStats, ExitStats
+from taskstats.exit_stats import CpuStats, ExitStats, ProbeStats
 from taskstats.exits import Batches, ExitListener
 from taskstats.fields import FIELDS, Field
 from taskstats.processes import Process, ProcessFold
@@ -34,6 +35,8 @@ __all__ = [
     "AccessDenied",
     "Batch",
     "Batches",
+    "Birth",
+    "Births",
     "CgroupStats",
     "Check",
     "Client",
@@ -46,6 +49,7 @@ __all__ = [
     "Field",
     "FieldUnavailable",
     "NoSuchTask",
+    "ProbeStats",
     "Process",
     "ProcessFold",
     "ProtocolError",

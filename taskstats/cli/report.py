@@ -180,7 +180,8 @@ def _why_left(total: Totals) -> str:
     if total.unsettled == total.threads:
         return "after the records, or not added up by then"
     if total.unsettled:
-        return f"of {total.unsettled} threads without a final figure, or in no record"
+        some = f"{total.unsettled} thread{'s' * (total.unsettled != 1)}"
+        return f"of {some} without a final figure, or in no record"
     return "in no record"
 
 

@@ -30,7 +30,7 @@ def test_before_its_exec_it_was_a_copy_of_us() -> None:
 @pytest.mark.parametrize("rounding", [-2000, 2000])
 def test_what_was_not_added_up_since_its_exec_is_no_time(rounding: int) -> None:
     ns = S // 100 + rounding
-    total = dataclasses.replace(TOTAL, sums={**TOTAL.sums, "cpu_run_virtual_total": ns})
+    total = dataclasses.replace(TOTAL, cpu_ns=ns)
     processes = (dataclasses.replace(process(10, 1, "make"), cpu_ns=ns),)
     one = costs(total=total, commands={"make": total}, processes=processes)
     assert one.commands()["make"]["cpu_ns"] == 0
@@ -263,9 +263,22 @@ def test_what_lives_on_and_may_be_its_is_told_of() -> None:
 
 
 def test_a_time_that_was_not_added_up_is_no_zero() -> None:
-    total = dataclasses.replace(TOTAL, sums={**TOTAL.sums, "cpu_run_virtual_total": 0})
+    total = dataclasses.replace(TOTAL, cpu_ns=0)
     row = text(costs(commands={"cc1": total})).splitlines()[2]
     assert row.split()[3:5] == ["-", "-"]
+
+
+def test_with_final_figures_nothing_is_left_to_teardown() -> None:
+    settled = dataclasses.replace(TOTAL, unsettled=0)
+    wait4 = S - S // 100  # without what was before the exec
+    one = costs(wait4_ns=wait4 + 4000, total=settled)
+    assert "teardown" not in text(one)
+    assert one.to_dict()["unsettled"] == 0
+    rest = text(costs(wait4_ns=2 * S, total=settled)).splitlines()[-1]
+    assert rest.startswith("(exit teardown)")
+    assert rest.endswith("in no record")
+    partly = costs(wait4_ns=wait4, total=dataclasses.replace(TOTAL, unsettled=1))
+    assert "of 1 thread without a final figure" in text(partly)
 
 
 def test_on_a_narrow_terminal_lines_fit() -> None:

@@ -30,6 +30,7 @@ class Stream:
         self.hears_marker = False
         self.told_marker = False
         self.read_after = 0
+        self.waits_for = 0  # so many looks at whether a record waits for its end
 
     def batches(self, timeout: float) -> Iterator[Rows]:
         assert timeout
@@ -48,7 +49,8 @@ class Stream:
         self.stopped = True
 
     def stats(self) -> Any:
-        return SimpleNamespace(lost=0)
+        self.waits_for -= 1
+        return SimpleNamespace(lost=0, probe=SimpleNamespace(waiting=self.waits_for >= 0))
 
 
 class Tracker:
@@ -82,6 +84,15 @@ def test_a_marker_in_a_full_batch_counts_once_the_queues_are_empty(
     stream.hears_marker = True
     followed(stream, tracker)
     assert stream.read_after == 1
+    assert tracker.flushed_at == tracker.fed
+
+
+def test_what_is_held_behind_the_marker_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_PATIENCE_NS", 1 << 62)
+    stream, tracker = Stream(), Tracker()
+    stream.hears_marker, stream.waits_for = True, 5
+    followed(stream, tracker)
+    assert stream.read_after == 6
     assert tracker.flushed_at == tracker.fed
 
 

@@ -8,9 +8,11 @@ import pytest
 from support import wire
 
 from taskstats import FIELDS, _native, presence, tables
+from taskstats.births import Births
+from taskstats.cgroups.paths import MADE, REMOVED, RENAMED
 from taskstats.errors import REASONS
 from taskstats.fields import BOTH, DELAYS, TASK
-from taskstats.rows import HEADER, ROW, STATS_AT
+from taskstats.rows import HEADER, PROBED, ROW, STATS_AT
 
 ffi: Any = _native.ffi
 
@@ -88,9 +90,19 @@ def test_the_compiled_struct_has_no_hidden_padding() -> None:
 
 
 def test_a_row_is_the_compiled_record() -> None:
-    assert ffi.sizeof("struct ts_record") == ROW == 728
+    assert ffi.sizeof("struct ts_record") == ROW == 752
     assert ffi.offsetof("struct ts_record", "stats") == STATS_AT == 40
-    assert members("struct ts_record") == HEADER
+    assert members("struct ts_record") == HEADER | PROBED
+
+
+def test_a_birth_is_the_compiled_one() -> None:
+    assert ffi.sizeof("struct ts_birth") == Births.ROW
+    assert members("struct ts_birth") == Births.MEMBERS
+
+
+def test_changes_of_cgroups_have_the_numbers_of_the_shim() -> None:
+    numbers = {"TS_CGROUP_MADE": MADE, "TS_CGROUP_RENAMED": RENAMED, "TS_CGROUP_REMOVED": REMOVED}
+    assert constants("enum ts_cgroup_change_kind") == numbers
 
 
 @fields

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from support import wire
 
 import taskstats
-from taskstats import Batch, FieldUnavailable, Process, ProcessFold
+from taskstats import Batch, FieldUnavailable, Process, ProcessFold, sums
 from taskstats.fields import DELAYS
+from taskstats.presence import SETTLED
 from taskstats.processes import PROCESS_KEYS
-from taskstats.rows import HEADER, ROW
+from taskstats.rows import HEADER, PROBED, ROW
+from taskstats.totals import Tally
 
 AXSIG, AGROUP = 0x10, 0x20
 GRACE_NS = 100_000_000
@@ -747,3 +749,69 @@ def test_a_captured_process_of_one_thread(kernel: str) -> None:
 def test_a_captured_exit_of_an_old_kernel_is_refused() -> None:
     with pytest.raises(FieldUnavailable, match="version 12; the kernel sent 10"):
         fold(frame("amd64-5.10", "exit"))
+
+
+# ---- with a probe ----------------------------------------------------------------------------
+
+
+def settled(batch: Batch, *rows: tuple[int, int]) -> Batch:
+    """The batch, its first rows settled with these final CPU times and starts; 0: not settled."""
+    data = bytearray(batch.data)
+    for row, (final_ns, start_ns) in enumerate(rows):
+        if final_ns:
+            data[row * ROW + HEADER["flags"][0]] |= SETTLED
+            at = row * ROW + PROBED["final_cpu_ns"][0]
+            struct.pack_into("=QQQ", data, at, final_ns, start_ns, 42)
+    return Batch(bytes(data), batch.groups, path_of={42: "/a"}.get)
+
+
+def test_final_figures_of_threads_add_up() -> None:
+    threads = [thread(100), thread(101), last(102)]
+    run = [one["cpu_run_virtual_total"] for one in threads]
+    batch = settled(batch_of(*process_of(threads)), (run[0] + 7, 5), (run[1] + 8, 6), (run[2], 6))
+    made = ProcessFold()
+    (process,) = made.feed(batch) + made.flush()
+    assert (process.final_cpu_ns, process.unsettled) == (sum(run) + 15, 0)
+    assert (process.start_ns, process.cgroup_id, process.cgroup) == (5, 42, "/a")
+    assert process.cpu_seconds == (sum(run) + 15) / 1e9
+    assert process.to_dict().items() >= {"final_cpu_ns": sum(run) + 15, "cgroup": "/a"}.items()
+    assert "final_cpu_ns" not in process.totals
+
+
+def test_without_each_threads_figure_there_is_no_final_one() -> None:
+    threads = [thread(100), last(101)]
+    run = [one["cpu_run_virtual_total"] for one in threads]
+    made = ProcessFold()
+    made.feed(settled(batch_of(*process_of(threads)), (0, 0), (run[1] + 9, 6)))
+    (process,) = made.flush()
+    assert (process.final_cpu_ns, process.unsettled, process.start_ns) == (None, 1, None)
+    assert process.cpu_ns == sum(run) + 9
+    (alone,) = made.feed(settled(batch_of(sent(last(7, 7))), (11, 3)))
+    assert (alone.final_cpu_ns, alone.start_ns, alone.cgroup) == (11, 3, "/a")
+
+
+def test_threads_that_were_not_heard_leave_no_final_figure() -> None:
+    heard, missing = last(101), thread(100)
+    group = group_of([missing, heard])
+    made = ProcessFold()
+    made.feed(settled(batch_of(sent(heard, group)), (heard["cpu_run_virtual_total"] + 5, 6)))
+    (process,) = made.flush()
+    assert (process.complete, process.final_cpu_ns) == (False, None)
+    assert process.cpu_ns == group["cpu_run_virtual_total"]
+
+
+def test_totals_take_final_figures_where_they_are_known() -> None:
+    ends = [last(pid, pid, cpu_run_virtual_total=100) for pid in (1, 2, 3)]
+    batch = settled(batch_of(*map(sent, ends)), (1000, 1), (0, 0), (3000, 3))
+    tally = Tally()
+    tally.add(sums.read(batch.data))
+    threads = [thread(100), last(101)]
+    run = sum(one["cpu_run_virtual_total"] for one in threads)
+    made = ProcessFold()
+    made.feed(batch_of(*process_of(threads)))
+    tally.add_process(*made.flush())
+    both = Tally()
+    both.add_tally(tally)
+    totals = both.totals(batch.fields)
+    assert (totals.processes, totals.threads, totals.unsettled) == (4, 5, 3)
+    assert totals.cpu_ns == 1000 + 100 + 3000 + run

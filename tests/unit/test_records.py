@@ -23,8 +23,8 @@ from support import wire
 import taskstats
 from taskstats import FIELDS, Batch, Delay, FieldUnavailable, Record
 from taskstats.fields import DELAYS
-from taskstats.presence import DELAY_EXCEEDS, LOST_BEFORE
-from taskstats.rows import HEADER, ROW
+from taskstats.presence import DELAY_EXCEEDS, LOST_BEFORE, SETTLED
+from taskstats.rows import HEADER, PROBED, ROW
 
 BOTH: tuple[wire.Kind, ...] = ("task", "group")
 GROUP: tuple[wire.Kind, ...] = ("group",)
@@ -75,6 +75,32 @@ def with_header(batch: Batch, **header: int) -> Batch:
             offset, format_ = HEADER[name]
             struct.pack_into("=" + format_, data, start + offset, value)
     return Batch(bytes(data))
+
+
+#: What the probe says of the second of three records: the others are not settled, or in no cgroup.
+FINAL = {"final_cpu_ns": 5_000_000_001, "start_ns": 123, "cgroup_id": 42}
+PATHS = {42: "/a/b", 43: "/c"}
+BIRTHS = [(10, 1, 100, 1, 42), (11, 2, 10, 1, 44)]  # pid, start, maker, its start, cgroup
+
+
+def with_probe(batch: Batch, row: int, **values: int) -> Batch:
+    """The batch with what the probe says of one row."""
+    data = bytearray(batch.data)
+    data[row * ROW + HEADER["flags"][0]] |= SETTLED
+    for name, value in values.items():
+        offset, format_ = PROBED[name]
+        struct.pack_into("=" + format_, data, row * ROW + offset, value)
+    births = b"".join(
+        struct.pack("=QQQII", start, makers_start, cgroup, pid, maker)
+        for pid, start, maker, makers_start, cgroup in BIRTHS
+    )
+    return Batch(bytes(data), batch.groups, births=births, path_of=PATHS.get)
+
+
+def settled() -> Batch:
+    """Three records: not settled, settled, and settled without a cgroup."""
+    batch = with_probe(joined(*[batch_of(ac_pid=pid) for pid in (1, 2, 3)]), 1, **FINAL)
+    return with_probe(batch, 2, final_cpu_ns=7, start_ns=9)
 
 
 # ---- a record's attributes -------------------------------------------------------------------
@@ -634,9 +660,9 @@ def test_arrow_has_every_field_and_null_where_it_is_absent(make: Callable[[], Ba
 
 
 def test_the_arrow_schema_is_the_same_for_every_batch() -> None:
-    schemas = [make().to_arrow().schema for make in BATCHES.values()]
+    schemas = [make().to_arrow().schema for make in (*BATCHES.values(), settled)]
     assert all(schema.equals(schemas[0], check_metadata=True) for schema in schemas)
-    assert schemas[0].names[-len(FIELDS) :] == list(FIELDS)
+    assert schemas[0].names[-len(FIELDS) - 4 :] == [*FIELDS, *PROBED, "cgroup"]
     types = Counter(str(schemas[0].field(name).type) for name in FIELDS)
     assert types == {
         "int64": len(FIELDS) - 11,
@@ -822,10 +848,82 @@ def test_totals_by_what_is_no_field_or_absent() -> None:
 
 
 def test_a_buffer_that_is_no_rows() -> None:
-    with pytest.raises(ValueError, match="rows of 728 bytes, not 1000"):
+    with pytest.raises(ValueError, match="rows of 752 bytes, not 1000"):
         Batch(bytes(1000))
 
 
 def test_a_moment_that_is_no_date() -> None:
     with pytest.raises(FieldUnavailable, match="is no date"):
         _ = batch_of(17, ac_btime64=2**62)[0].started_at
+
+
+# ---- what the probe adds ---------------------------------------------------------------------
+
+
+def test_what_the_probe_adds_is_absent_where_it_is_not_known() -> None:
+    unsettled, known, homeless = settled()
+    assert {name: getattr(known, name) for name in FINAL} == FINAL
+    assert (known.is_settled, known.cgroup, known.cpu_seconds) == (True, "/a/b", 5.000000001)
+    assert (homeless.final_cpu_ns, homeless.start_ns) == (7, 9)
+    for record, names in (unsettled, [*FINAL, "cgroup"]), (homeless, ["cgroup_id", "cgroup"]):
+        for name in names:
+            with pytest.raises(FieldUnavailable, match=name):
+                getattr(record, name)
+    assert unsettled.cpu_seconds == wire.SAMPLE["cpu_run_virtual_total"] / 1e9
+    told = [set(record.to_dict()) & {*FINAL, "cgroup"} for record in settled()]
+    assert told == [set(), {*FINAL, "cgroup"}, {"final_cpu_ns", "start_ns"}]
+
+
+def test_a_cgroup_without_a_known_path_is_told_by_its_id() -> None:
+    (record,) = with_probe(batch_of(), 0, **FINAL | {"cgroup_id": 99})
+    assert record.to_dict()["cgroup_id"] == 99
+    assert "cgroup" not in record.to_dict()
+    with pytest.raises(FieldUnavailable, match="99"):
+        _ = record.cgroup
+
+
+def test_a_query_has_nothing_from_the_probe() -> None:
+    with pytest.raises(FieldUnavailable, match="probe"):
+        _ = record_of(port=42).final_cpu_ns
+
+
+def test_columns_of_the_probe_are_there_if_every_row_has_them() -> None:
+    batch = settled()
+    assert list(batch[1:].columns["final_cpu_ns"]) == [FINAL["final_cpu_ns"], 7]
+    assert list(batch[1:2].columns["cgroup_id"]) == [42]
+    with pytest.raises(KeyError):
+        _ = batch.columns["final_cpu_ns"]
+    with pytest.raises(KeyError):
+        _ = batch[1:].columns["cgroup_id"]
+    assert batch[1:].to_numpy()["start_ns"].tolist() == [123, 9]
+    assert not {*FINAL} & {*(batch.to_numpy().dtype.names or ())}
+
+
+def test_arrow_has_null_for_what_the_probe_did_not_see() -> None:
+    columns = settled().to_arrow().select([*PROBED, "cgroup"]).to_pydict()
+    assert columns["final_cpu_ns"] == [None, FINAL["final_cpu_ns"], 7]
+    assert columns["start_ns"] == [None, 123, 9]
+    assert columns["cgroup_id"] == [None, 42, None]
+    assert columns["cgroup"] == [None, "/a/b", None]
+
+
+def test_births_are_tuples_and_columns() -> None:
+    births = settled().births
+    first, second = births
+    assert first == taskstats.Birth(10, 1, 100, 1, 42, "/a/b")
+    assert (second.maker_pid, second.cgroup_id, second.cgroup) == (10, 44, None)
+    assert list(births.column("pid")) == births.to_numpy()["pid"].tolist() == [10, 11]
+    table = births.to_arrow().to_pylist()
+    assert [tuple(row[name] for name in first._fields) for row in table] == [first, second]
+    assert births[1:][0] == second
+    with pytest.raises(ValueError, match="rows of 32 bytes"):
+        taskstats.Births(b"1")
+
+
+def test_a_pickled_batch_keeps_its_cgroups_and_births() -> None:
+    batch = settled()
+    again = pickle.loads(pickle.dumps(batch))
+    assert again == batch
+    assert [again[1].cgroup, again[1:2][0].cgroup] == ["/a/b", "/a/b"]
+    assert list(again.births) == list(batch.births)
+    assert batch != Batch(batch.data)
