@@ -10,7 +10,7 @@
 
 enum { MAP_CREATE = 0, PROG_LOAD = 5, RAW_TRACEPOINT_OPEN = 17 };
 enum { MAP_TYPE_ARRAY = 2, MAP_TYPE_RINGBUF = 27 };
-enum { PROG_TYPE_RAW_TRACEPOINT = 17 };
+enum { PROG_TYPE_TRACING = 26, TRACE_RAW_TP = 23 };
 enum { MMAPABLE = 1 << 10 };
 
 #define NAME_SIZE 16
@@ -37,10 +37,20 @@ struct prog_load {
     uint32_t kernel_version;
     uint32_t flags;
     char name[NAME_SIZE];
+    uint32_t ifindex;
+    uint32_t attach_type;
+    uint32_t btf_fd;
+    uint32_t function_size;
+    uint64_t functions;
+    uint32_t n_functions;
+    uint32_t line_size;
+    uint64_t lines;
+    uint32_t n_lines;
+    uint32_t attach_to;
 };
 
 struct raw_tracepoint {
-    uint64_t name;
+    uint64_t name; /* 0: the program's own */
     uint32_t program;
     uint32_t reserved;
 };
@@ -80,10 +90,13 @@ int ts_bpf_array(uint32_t value_size)
     return make_map(MAP_TYPE_ARRAY, sizeof(uint32_t), value_size, 1, MMAPABLE);
 }
 
-int ts_bpf_program(const char *name, const struct ts_bpf *instructions, uint32_t n)
+int ts_bpf_program(const char *name, const struct ts_bpf *instructions, uint32_t n,
+                   uint32_t tracepoint)
 {
     struct prog_load program = {
-        .type = PROG_TYPE_RAW_TRACEPOINT,
+        .type = PROG_TYPE_TRACING,
+        .attach_type = TRACE_RAW_TP,
+        .attach_to = tracepoint,
         .n = n,
         .instructions = address(instructions),
         .licence = address("Dual MIT/GPL"),
@@ -93,9 +106,9 @@ int ts_bpf_program(const char *name, const struct ts_bpf *instructions, uint32_t
     return call(PROG_LOAD, &program, sizeof(program));
 }
 
-int ts_bpf_attach(const char *tracepoint, int program)
+int ts_bpf_attach(int program)
 {
-    struct raw_tracepoint point = {.name = address(tracepoint), .program = (uint32_t)program};
+    struct raw_tracepoint point = {.program = (uint32_t)program};
 
     return call(RAW_TRACEPOINT_OPEN, &point, sizeof(point));
 }

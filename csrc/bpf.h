@@ -8,8 +8,10 @@
 int ts_bpf_ring(uint32_t size);
 /* An array of one value, which can be mapped. */
 int ts_bpf_array(uint32_t value_size);
-int ts_bpf_program(const char *name, const struct ts_bpf *instructions, uint32_t n);
-/* The program runs at the tracepoint until the descriptor is closed. */
-int ts_bpf_attach(const char *tracepoint, int program);
+/* A program for the tracepoint of this type in the kernel's BTF. */
+int ts_bpf_program(const char *name, const struct ts_bpf *instructions, uint32_t n,
+                   uint32_t tracepoint);
+/* It runs there until the descriptor is closed. */
+int ts_bpf_attach(int program);
 
 #endif

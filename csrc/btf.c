@@ -226,7 +226,7 @@ int ts_btf_member(const struct ts_btf *btf, const char *structure, const char *m
 {
     int offset = find_member(btf, find(btf, KIND_STRUCT, structure), member, 0);
 
-    return offset > INT16_MAX * 16 ? -ENOENT : offset; /* no structure is as long */
+    return offset > INT16_MAX ? -ENOENT : offset; /* beyond what a BPF load reaches */
 }
 
 int ts_btf_constant(const struct ts_btf *btf, const char *enumeration, const char *name)
@@ -241,6 +241,13 @@ int ts_btf_constant(const struct ts_btf *btf, const char *enumeration, const cha
             return one.value >= 0 ? one.value : -ENOENT;
     }
     return -ENOENT;
+}
+
+int ts_btf_tracepoint(const struct ts_btf *btf, const char *tracepoint)
+{
+    uint32_t id = find(btf, KIND_TYPEDEF, tracepoint);
+
+    return id == 0 || id > INT32_MAX ? -ENOENT : (int)id;
 }
 
 /* A tracepoint's arguments are those of the function that its type points to, but for

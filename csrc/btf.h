@@ -28,6 +28,10 @@ int ts_btf_member(const struct ts_btf *btf, const char *structure, const char *m
 /* The value of an enumerator. Returns -ENOENT if there is none, or it is negative. */
 int ts_btf_constant(const struct ts_btf *btf, const char *enumeration, const char *name);
 
+/* The id of a tracepoint's type ("btf_trace_sched_switch"). Returns -ENOENT if there is no
+ * such tracepoint. */
+int ts_btf_tracepoint(const struct ts_btf *btf, const char *tracepoint);
+
 /* Which argument of a tracepoint is its first pointer to this structure, from 0. Returns
  * -ENOENT if there is no such tracepoint or argument. `n` becomes how many there are. */
 int ts_btf_argument(const struct ts_btf *btf, const char *tracepoint, const char *structure,

@@ -2,6 +2,7 @@
 #include "offsets.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "btf.h"
@@ -49,50 +50,76 @@ static int state(const struct ts_btf *btf)
     return offset < 0 ? -1 : offset + low;
 }
 
-int ts_probe_read_layout(const void *data, size_t size, struct ts_probe_layout *layout)
+static int read_layout(const struct ts_btf *btf, struct ts_probe_layout *layout)
 {
-    struct ts_btf btf;
     int arguments = 0;
-    int rc = ts_btf_open(&btf, data, size);
+    int rc = 0;
 
-    if (rc < 0)
-        return rc;
     for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
-        int32_t offset = ts_btf_member(&btf, members[i].structure, members[i].member);
+        int32_t offset = ts_btf_member(btf, members[i].structure, members[i].member);
         if (offset < 0)
             rc = -ENOENT;
         memcpy((uint8_t *)layout + members[i].at, &offset, sizeof(offset));
     }
-    layout->task_state = state(&btf);
-    layout->task_cpu_time = within_task(&btf, "se", "sched_entity", "sum_exec_runtime");
-    layout->task_runs = within_task(&btf, "sched_info", "sched_info", "pcount");
-    layout->task_run_delay = within_task(&btf, "sched_info", "sched_info", "run_delay");
+    layout->task_state = state(btf);
+    layout->task_cpu_time = within_task(btf, "se", "sched_entity", "sum_exec_runtime");
+    layout->task_runs = within_task(btf, "sched_info", "sched_info", "pcount");
+    layout->task_run_delay = within_task(btf, "sched_info", "sched_info", "run_delay");
     if (layout->task_run_delay < 0)
         layout->task_runs = -1; /* CONFIG_SCHED_INFO is not set */
     layout->switch_previous =
-        ts_btf_argument(&btf, "btf_trace_sched_switch", "task_struct", &arguments);
+        ts_btf_argument(btf, "btf_trace_sched_switch", "task_struct", &arguments);
     /* Since Linux 5.18 the state is the fourth argument, in 5.18 itself the second. */
     layout->switch_state = arguments < 4 ? -1 : layout->switch_previous == 1 ? 3 : 1;
     if (layout->task_state < 0 || layout->task_cpu_time < 0 || layout->switch_previous < 0)
         rc = -ENOENT;
-    ts_btf_close(&btf);
     return rc;
 }
 
-int ts_probe_subsystem(const void *data, size_t size, const char *controller)
+static int find_subsystem(const struct ts_btf *btf, const char *controller)
 {
     char name[64];
+    int length = snprintf(name, sizeof(name), "%s_cgrp_id", controller);
+
+    if (length < 0 || (size_t)length >= sizeof(name))
+        return -ENOENT;
+    return ts_btf_constant(btf, "cgroup_subsys_id", name);
+}
+
+static int find_tracepoint(const struct ts_btf *btf, enum ts_program program)
+{
+    char name[64];
+
+    snprintf(name, sizeof(name), "btf_trace_%s", ts_program_tracepoint(program));
+    return ts_btf_tracepoint(btf, name);
+}
+
+int ts_probe_read_layout(const void *data, size_t size, struct ts_probe_layout *layout)
+{
     struct ts_btf btf;
     int rc = ts_btf_open(&btf, data, size);
 
     if (rc < 0)
         return rc;
-    rc = -ENOENT;
-    if (strlen(controller) < sizeof(name) - sizeof("_cgrp_id")) {
-        strcpy(name, controller);
-        strcat(name, "_cgrp_id");
-        rc = ts_btf_constant(&btf, "cgroup_subsys_id", name);
-    }
+    rc = read_layout(&btf, layout);
+    ts_btf_close(&btf);
+    return rc;
+}
+
+int ts_probe_read_kernel(const void *data, size_t size, const char *controller,
+                         struct ts_probe_kernel *kernel)
+{
+    struct ts_btf btf;
+    int rc = ts_btf_open(&btf, data, size);
+
+    if (rc < 0)
+        return rc;
+    rc = read_layout(&btf, &kernel->layout);
+    kernel->subsystem = controller ? find_subsystem(&btf, controller) : -1;
+    if (controller && kernel->subsystem < 0)
+        rc = -ENOENT;
+    for (int i = 0; i < TS_PROGRAMS; i++)
+        kernel->tracepoints[i] = find_tracepoint(&btf, (enum ts_program)i);
     ts_btf_close(&btf);
     return rc;
 }

@@ -55,8 +55,7 @@ static void *read_whole(const char *path, size_t *size)
     return data;
 }
 
-static int read_kernel(const struct ts_probe_wanted *wanted, struct ts_probe_layout *layout,
-                       int *subsystem)
+static int read_kernel(const char *controller, struct ts_probe_kernel *kernel)
 {
     size_t size;
     void *btf = read_whole(BTF_PATH, &size);
@@ -64,12 +63,7 @@ static int read_kernel(const struct ts_probe_wanted *wanted, struct ts_probe_lay
 
     if (!btf)
         return -errno;
-    *subsystem = -1;
-    rc = ts_probe_read_layout(btf, size, layout);
-    if (rc == 0 && wanted->controller) {
-        *subsystem = ts_probe_subsystem(btf, size, wanted->controller);
-        rc = *subsystem < 0 ? *subsystem : 0;
-    }
+    rc = ts_probe_read_kernel(btf, size, controller, kernel);
     free(btf);
     return rc;
 }
@@ -113,20 +107,24 @@ static int open_ring(struct ts_probe *probe, uint32_t size)
 
 /* ---- programs ---- */
 
-static int start_program(struct ts_probe *probe, enum ts_program program,
+static int start_program(struct ts_probe *probe, enum ts_program program, int tracepoint,
                          const struct ts_program_context *context, struct ts_opened *opened)
 {
     struct ts_bpf instructions[TS_MOST_INSTRUCTIONS];
     int n = ts_program_make(program, context, instructions);
     int rc;
 
+    opened->step = TS_STEP_ATTACH;
+    if (tracepoint < 0)
+        return tracepoint;
     opened->step = TS_STEP_PROGRAM;
-    rc = ts_bpf_program(ts_program_name(program), instructions, (uint32_t)n);
+    rc = ts_bpf_program(ts_program_name(program), instructions, (uint32_t)n,
+                        (uint32_t)tracepoint);
     if (rc < 0)
         return rc;
     probe->programs[program] = rc;
     opened->step = TS_STEP_ATTACH;
-    rc = ts_bpf_attach(ts_program_tracepoint(program), rc);
+    rc = ts_bpf_attach(rc);
     if (rc < 0)
         return rc;
     probe->links[program] = rc;
@@ -136,21 +134,22 @@ static int start_program(struct ts_probe *probe, enum ts_program program,
 static int open_kernel(struct ts_probe *probe, const struct ts_probe_wanted *wanted,
                        struct ts_opened *opened)
 {
-    struct ts_probe_layout layout;
-    struct ts_program_context context = {.layout = &layout, .hierarchy = wanted->hierarchy};
+    struct ts_probe_kernel kernel = {0};
+    struct ts_program_context context = {.layout = &kernel.layout,
+                                         .hierarchy = wanted->hierarchy};
     int rc;
 
     opened->step = TS_STEP_BTF;
-    rc = read_kernel(wanted, &layout, &context.subsystem);
+    rc = read_kernel(wanted->controller, &kernel);
+    context.subsystem = kernel.subsystem;
     if (rc < 0)
         return rc;
     opened->step = TS_STEP_RING;
     rc = open_ring(probe, wanted->ring_size);
     context.ring = probe->ring_fd;
     context.losses = probe->losses_fd;
-    /* Births last: who was made before has its end seen. */
-    for (enum ts_program program = 0; rc == 0 && program < TS_PROGRAMS; program++)
-        rc = start_program(probe, program, &context, opened);
+    for (int i = 0; rc == 0 && i < TS_PROGRAMS; i++)
+        rc = start_program(probe, (enum ts_program)i, kernel.tracepoints[i], &context, opened);
     return rc;
 }
 

@@ -5,13 +5,17 @@
  * member stands in its structure, which argument a tracepoint passes where. Lines that
  * only some kernels or hierarchies need say so (`when`).
  *
- * The programs read the kernel's memory by bpf_probe_read_kernel, write to their own
- * stack, the ring and the counters of losses, and change nothing else. They have no
- * loops. The kernel asks for a licence compatible with the GPL of programs that read its
- * memory; this file may be used under the MIT licence or the GPL, version 2, as you like.
+ * The programs are of the kind that the kernel gives typed pointers (BPF_TRACE_RAW_TP):
+ * its verifier checks each load against its own description of its types, and a load
+ * from memory that is gone gives 0. They write to their stack, the ring and the counters
+ * of losses, and change nothing else. They have no loops.
  *
  * Registers: r1 to r5 are arguments of a call, which destroys them; r0 is its result; r6
- * to r9 stay; r10 is the end of the stack. */
+ * to r9 stay; r10 is the end of the stack.
+ *
+ * SPDX-License-Identifier: MIT OR GPL-2.0-only
+ * The kernel asks that programs which call some of its functions be under a licence
+ * compatible with the GPL: this file may be used under either. */
 #include "programs.h"
 
 #include <string.h>
@@ -23,7 +27,7 @@ _Static_assert(sizeof(struct ts_bpf) == 8, "as in struct bpf_insn");
 /* What is put into a line when the program is made. */
 enum fill {
     NOTHING,
-    /* -- added to the value: an offset within a structure */
+    /* -- the offset: where a member stands in its structure */
     TASK_STATE,
     TASK_PID,
     TASK_TGID,
@@ -41,7 +45,7 @@ enum fill {
     CGROUP_ROOT,
     ROOT_HIERARCHY,
     KN_ID,
-    /* -- added to the offset: where an argument stands */
+    /* -- the offset: where an argument stands */
     SWITCH_PREVIOUS,
     SWITCH_STATE,
     /* -- the value: */
@@ -80,7 +84,6 @@ enum { R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 };
 /* Helpers, by their numbers in include/uapi/linux/bpf.h. */
 enum {
     KTIME_GET_NS = 5,
-    PROBE_READ_KERNEL = 113,
     PROBE_READ_KERNEL_STR = 115,
     RINGBUF_OUTPUT = 130,
     RINGBUF_RESERVE = 131,
@@ -109,7 +112,6 @@ enum {
 #define STORE4(to, offset, from) OP(0x63, to, from, offset, 0)
 #define STORE8(to, offset, from) OP(0x7b, to, from, offset, 0)
 #define STORE4_VALUE(to, offset, value) OP(0x62, to, 0, offset, value)
-#define STORE8_VALUE(to, offset, value) OP(0x7a, to, 0, offset, value)
 #define ATOMIC_ADD8(to, offset, from) OP(0xdb, to, from, offset, 0)
 #define CALL(helper) OP(0x85, 0, 0, 0, helper)
 #define JUMP OP(0x05, 0, 0, 0, 0)
@@ -123,31 +125,29 @@ enum {
 #define LOAD_MAP_VALUE(to) OP(0x18, to, 2, 0, 0)
 #define SECOND_HALF(value) OP(0, 0, 0, 0, value)
 
-/* bpf_probe_read_kernel(r10 + to, size, base + member) */
-#define READ_WHEN(to, size, base, member, when_)                                               \
-    {MOVE(R1, R10), .when = (when_)}, {ADD(R1, to), .when = (when_)},                          \
-        {SET(R2, size), .when = (when_)}, {MOVE(R3, base), .when = (when_)},                   \
-        {ADD(R3, 0), .fill = (member), .when = (when_)},                                       \
-    {                                                                                          \
-        CALL(PROBE_READ_KERNEL), .when = (when_)                                               \
-    }
-#define READ(to, size, base, member) READ_WHEN(to, size, base, member, ALWAYS)
+/* to = the member of what `from` points to */
+#define READ4(to, from, member) {LOAD4(to, from, 0), .fill = (member)}
+#define READ8(to, from, member) {LOAD8(to, from, 0), .fill = (member)}
+#define READ8_WHEN(to, from, member, when_)                                                    \
+    {LOAD8(to, from, 0), .fill = (member), .when = (when_)}
 
-/* base = the pointer in a member of what it points to; a place on the stack serves */
-#define FOLLOW_WHEN(base, member, place, when_)                                                \
-    READ_WHEN(place, 8, base, member, when_),                                                  \
+/* r10 + place = the member of what `from` points to */
+#define COPY4(place, from, member)                                                             \
+    READ4(R1, from, member),                                                                   \
     {                                                                                          \
-        LOAD8(base, R10, place), .when = (when_)                                               \
+        STORE4(R10, place, R1)                                                                 \
     }
-#define FOLLOW(base, member, place) FOLLOW_WHEN(base, member, place, ALWAYS)
+#define COPY8(place, from, member)                                                             \
+    READ8(R1, from, member),                                                                   \
+    {                                                                                          \
+        STORE8(R10, place, R1)                                                                 \
+    }
 
-/* r10 + to = the id of the task's cgroup in the chosen hierarchy; `base`, the task, is
- * destroyed */
-#define READ_CGROUP(to, base)                                                                  \
-    FOLLOW(base, TASK_CGROUPS, to), FOLLOW_WHEN(base, CSET_DFL_CGRP, to, VERSION_2),           \
-        FOLLOW_WHEN(base, CSET_SUBSYS, to, VERSION_1),                                         \
-        FOLLOW_WHEN(base, CSS_CGROUP, to, VERSION_1), FOLLOW(base, CGROUP_KN, to),             \
-        READ(to, 8, base, KN_ID)
+/* r10 + place = the id of the task's cgroup in the chosen hierarchy */
+#define COPY_CGROUP(place, task)                                                               \
+    READ8(R1, task, TASK_CGROUPS), READ8_WHEN(R1, R1, CSET_DFL_CGRP, VERSION_2),               \
+        READ8_WHEN(R1, R1, CSET_SUBSYS, VERSION_1), READ8_WHEN(R1, R1, CSS_CGROUP, VERSION_1), \
+        READ8(R1, R1, CGROUP_KN), COPY8(place, R1, KN_ID)
 
 /* bpf_ringbuf_output(ring, r10 - size, size, NO_WAKEUP); what found no room is counted */
 #define OUTPUT(size, kind)                                                                     \
@@ -169,39 +169,32 @@ enum {
 #define IN_BIRTH(member)                                                                       \
     ((int)offsetof(struct ts_birth_event, member) - (int)sizeof(struct ts_birth_event))
 
-/* Below the event, for what is read on the way. */
-#define SCRATCH (-(int)sizeof(struct ts_end_event) - 8)
-
 /* ---- the programs ---- */
 
 /* sched_switch (preempt, previous, next, previous state): a CPU goes from one task to
- * another. Runs at every switch, so that a task that is not dead costs four lines. */
+ * another. Runs at every switch, so that a task that is not dead costs five lines. */
 static const struct line end_of_task[] = {
     {LOAD8(R2, R1, 0), .fill = SWITCH_STATE, .when = STATE_PASSED},
-    {IF_ANY_BIT(R2, DEAD, 1), .when = STATE_PASSED},
-    {JUMP, .fill = TO_OUT, .when = STATE_PASSED},
     {LOAD8(R6, R1, 0), .fill = SWITCH_PREVIOUS},
-
-    READ_WHEN(SCRATCH, 4, R6, TASK_STATE, STATE_READ),
-    {LOAD4(R2, R10, SCRATCH), .when = STATE_READ},
-    {IF_ANY_BIT(R2, DEAD, 1), .when = STATE_READ},
-    {JUMP, .fill = TO_OUT, .when = STATE_READ},
+    {LOAD4(R2, R6, 0), .fill = TASK_STATE, .when = STATE_READ},
+    {IF_ANY_BIT(R2, DEAD, 1)},
+    {JUMP, .fill = TO_OUT},
 
     {STORE4_VALUE(R10, IN_END(event), TS_EVENT_END)},
-    READ(IN_END(pid), 4, R6, TASK_PID),
-    READ(IN_END(tgid), 4, R6, TASK_TGID),
-    {STORE8_VALUE(R10, SCRATCH, 0)},
-    {STORE8_VALUE(R10, IN_END(waited_ns), 0)},
-    READ_WHEN(SCRATCH, 8, R6, TASK_RUNS, WITH_RUNS),
-    READ_WHEN(IN_END(waited_ns), 8, R6, TASK_RUN_DELAY, WITH_RUNS),
-    {LOAD8(R1, R10, SCRATCH)},
+    COPY4(IN_END(pid), R6, TASK_PID),
+    COPY4(IN_END(tgid), R6, TASK_TGID),
+    {SET(R1, 0)},
+    READ8_WHEN(R1, R6, TASK_RUNS, WITH_RUNS),
     {STORE4(R10, IN_END(runs), R1)},
-    READ(IN_END(start_ns), 8, R6, TASK_START_BOOTTIME),
-    READ(IN_END(began_ns), 8, R6, TASK_START_TIME),
+    {SET(R1, 0)},
+    READ8_WHEN(R1, R6, TASK_RUN_DELAY, WITH_RUNS),
+    {STORE8(R10, IN_END(waited_ns), R1)},
+    COPY8(IN_END(start_ns), R6, TASK_START_BOOTTIME),
+    COPY8(IN_END(began_ns), R6, TASK_START_TIME),
+    COPY8(IN_END(cpu_ns), R6, TASK_CPU_TIME),
+    COPY_CGROUP(IN_END(cgroup_id), R6),
     {CALL(KTIME_GET_NS)},
     {STORE8(R10, IN_END(ended_ns), R0)},
-    READ(IN_END(cpu_ns), 8, R6, TASK_CPU_TIME),
-    READ_CGROUP(IN_END(cgroup_id), R6),
     OUTPUT((int)sizeof(struct ts_end_event), TS_EVENT_END),
 };
 
@@ -209,20 +202,19 @@ static const struct line end_of_task[] = {
  * the thread that called fork; the child of clone(CLONE_THREAD) is of no interest. */
 static const struct line birth[] = {
     {LOAD8(R6, R1, 8)},
-    {LOAD8(R7, R1, 0)},
-    READ(IN_BIRTH(pid), 4, R6, TASK_PID),
-    READ(IN_BIRTH(maker_pid), 4, R6, TASK_TGID),
-    {LOAD4(R1, R10, IN_BIRTH(pid))},
-    {LOAD4(R2, R10, IN_BIRTH(maker_pid))},
-    {IF_OTHER(R1, R2), .fill = TO_OUT},
+    READ4(R2, R6, TASK_PID),
+    READ4(R3, R6, TASK_TGID),
+    {IF_OTHER(R2, R3), .fill = TO_OUT},
 
+    {LOAD8(R7, R1, 0)},
     {STORE4_VALUE(R10, IN_BIRTH(event), TS_EVENT_BIRTH)},
+    {STORE4(R10, IN_BIRTH(pid), R2)},
+    COPY4(IN_BIRTH(maker_pid), R7, TASK_TGID),
     {STORE4_VALUE(R10, IN_BIRTH(reserved), 0)},
-    READ(IN_BIRTH(start_ns), 8, R6, TASK_START_BOOTTIME),
-    READ(IN_BIRTH(maker_pid), 4, R7, TASK_TGID),
-    FOLLOW(R7, TASK_GROUP_LEADER, IN_BIRTH(maker_start_ns)),
-    READ(IN_BIRTH(maker_start_ns), 8, R7, TASK_START_BOOTTIME),
-    READ_CGROUP(IN_BIRTH(cgroup_id), R6),
+    COPY8(IN_BIRTH(start_ns), R6, TASK_START_BOOTTIME),
+    READ8(R2, R7, TASK_GROUP_LEADER),
+    COPY8(IN_BIRTH(maker_start_ns), R2, TASK_START_BOOTTIME),
+    COPY_CGROUP(IN_BIRTH(cgroup_id), R6),
     OUTPUT((int)sizeof(struct ts_birth_event), TS_EVENT_BIRTH),
 };
 
@@ -231,14 +223,11 @@ static const struct line birth[] = {
 static const struct line change_of_cgroup[] = {
     {LOAD8(R6, R1, 0)},
     {LOAD8(R7, R1, 8)},
-    {MOVE(R8, R6)},
-    FOLLOW(R8, CGROUP_ROOT, -8),
-    {STORE8_VALUE(R10, -8, 0)},
-    READ(-8, 4, R8, ROOT_HIERARCHY),
-    {LOAD4(R1, R10, -8)},
-    {IF_NOT(R1, 0), .fill = HIERARCHY},
-    FOLLOW(R6, CGROUP_KN, -8),
-    READ(-8, 8, R6, KN_ID),
+    READ8(R2, R6, CGROUP_ROOT),
+    READ4(R2, R2, ROOT_HIERARCHY),
+    {IF_NOT(R2, 0), .fill = HIERARCHY},
+    READ8(R8, R6, CGROUP_KN),
+    READ8(R8, R8, KN_ID),
 
     {LOAD_MAP(R1), .fill = RING},
     {SECOND_HALF(0)},
@@ -249,8 +238,7 @@ static const struct line change_of_cgroup[] = {
     {MOVE(R9, R0)},
     {STORE4_VALUE(R9, offsetof(struct ts_cgroup_event, event), TS_EVENT_CGROUP)},
     {STORE4_VALUE(R9, offsetof(struct ts_cgroup_event, change), 0), .fill = CHANGE},
-    {LOAD8(R1, R10, -8)},
-    {STORE8(R9, offsetof(struct ts_cgroup_event, id), R1)},
+    {STORE8(R9, offsetof(struct ts_cgroup_event, id), R8)},
     {MOVE(R1, R9)},
     {ADD(R1, offsetof(struct ts_cgroup_event, path))},
     {SET(R2, TS_PATH_SIZE)},
@@ -376,7 +364,7 @@ static void fill_in(struct ts_bpf *to, const struct line *line, const struct lin
         to->offset = distance(line, end, LOST, context);
         break;
     default:
-        to->value += offsets[line->fill];
+        to->offset = (int16_t)offsets[line->fill];
     }
 }
 

@@ -2,7 +2,6 @@
 #ifndef TASKSTATS_PROGRAMS_H
 #define TASKSTATS_PROGRAMS_H
 
-#include "btf.h"
 #include "taskstats_shim.h"
 
 /* An instruction of BPF, as in struct bpf_insn. */
@@ -23,7 +22,7 @@ enum ts_program {
 };
 
 /* Instructions of the longest program, at most. */
-#define TS_MOST_INSTRUCTIONS 160
+#define TS_MOST_INSTRUCTIONS 64
 
 /* What a program needs besides the kernel's layout. */
 struct ts_program_context {
