@@ -38,8 +38,8 @@ _LOOK_EVERY = 20_000_000  # ns, as in csrc/drain.c
 _HELD_NAP = 0.001  # seconds between looks at what is held, in an event loop
 _NO_ROWS = (-errno.EAGAIN, -errno.EINPROGRESS, -errno.ESHUTDOWN)
 
-_BIRTHS = 4096  # room for one drain's
-_CHANGES = 64
+_BIRTHS = 65_536  # room for those that come while records are held
+_CHANGES = 1024
 _LONGEST = 1_000_000_000  # seconds; what is meant to be for ever is None
 
 
@@ -119,7 +119,6 @@ class ExitListener:
         self._batch, self._row = _NOTHING, 0  # what iteration has come to
         self._busy = 0  # the thread that drains
         self._closing = False
-        self._ended = False  # births that came last have been handed out
         self._final_stats: ExitStats | None = None
 
         if not host.proc_is_there():
@@ -142,8 +141,8 @@ class ExitListener:
         self._probe, self.probe_error = open_probe(probe, cgroup_hierarchy, endpoint)
         self._cell = new_cell("ts_exits", lib.ts_exits_close, (endpoint, self._probe))
         if self._probe:
-            self._births = ffi.new("struct ts_birth[]", _BIRTHS)
-            self._changes = ffi.new("struct ts_cgroup_change[]", _CHANGES)
+            self._births = new_rows("struct ts_birth[]", _BIRTHS)
+            self._changes = new_rows("struct ts_cgroup_change[]", _CHANGES)
             self._sink.births, self._sink.room_births = self._births, _BIRTHS
             self._sink.changes, self._sink.room_changes = self._changes, _CHANGES
         try:
@@ -181,8 +180,8 @@ class ExitListener:
     def batches(self, timeout: float | None = None) -> "Batches":
         """Batches of at most 1,024 task records, as they come; ends after `stop` or `close`.
 
-        With a probe, a batch may bring births alone; and the time after which an empty batch is
-        given begins anew while records are held.
+        With a probe, no empty batch is given while records are held. Births come with the next
+        batch, which brings them alone where 65,536 processes were made and none has ended.
 
         For `for` and `async for` alike. Ctrl-C and other signals are handled while it waits; what
         was read then is handed out by the next call, and so it is after a task was cancelled. A
@@ -308,13 +307,9 @@ class ExitListener:
         Without waiting, -EAGAIN if records may gather, -EINPROGRESS if some are held.
         """
         while not self._sink.n_tasks:
-            if self._ended:
-                return -errno.ESHUTDOWN
             rc = lib.ts_exits_drain(self._cell[0], latency, deadline, self._sink)
             if rc == -errno.EINTR:  # Python runs its signal handlers now
                 continue
-            if rc == -errno.ESHUTDOWN and self._sink.n_births:
-                self._ended, rc = True, 0  # a last batch, without records
             if rc < 0 and rc not in _NO_ROWS:
                 raise from_errno("listen", -rc)
             return rc
