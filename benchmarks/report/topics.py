@@ -34,6 +34,13 @@ TOPICS = {
         "Threads exit on one CPU of the real kernel; who listens has another. What hearing costs "
         "the one who hears,\nand those who exit.",
     ),
+    "probe": (
+        "Complete records",
+        "A listener with a probe beside the same listener without one: what a record costs it, "
+        "what the exits of the storm\ncost, and what a switch costs tasks that hand a byte round "
+        "through pipes on one CPU. The probe runs at each switch of\nthe machine and at each "
+        "fork, and the listener waits for the end of each task.",
+    ),
     "latency": (
         "Latency",
         "From a task's exit until its record is in the reader's hands, by how long a listener may "

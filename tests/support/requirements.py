@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from taskstats import Client, TaskstatsError
+from taskstats import KERNEL, Client, TaskstatsError
+from taskstats.probe import open_probe
 
 REQUIRED = bool(os.environ.get("TASKSTATS_REQUIRE_KERNEL"))
 
@@ -48,6 +49,21 @@ def needs_processes() -> None:
     """Skips a test that must know which process a thread is of, and when it is gone."""
     if struct_version() < 12:  # ac_tgid, and AGROUP in ac_flag
         lacks("struct version 12")
+
+
+@functools.cache
+def _why_no_probe() -> str | None:
+    """What keeps a probe from being opened; None if nothing does."""
+    probe, error = open_probe("auto", None, KERNEL)
+    if probe:
+        probe.close()
+    return str(error) if error else None
+
+
+def needs_probe() -> None:
+    """Skips a test of complete records where no probe can be had."""
+    if reason := _why_no_probe():
+        lacks(f"a probe ({reason})" if "BPF" not in KNOWN_LACKS else "BPF")
 
 
 def needs_program(name: str) -> None:
