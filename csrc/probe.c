@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "bpf.h"
@@ -55,16 +56,37 @@ static void *read_whole(const char *path, size_t *size)
     return data;
 }
 
+/* Since Linux 6.16 the file can be mapped, which saves the copy of some MiB. */
+static void *map_whole(const char *path, size_t *size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat stat;
+    void *data = MAP_FAILED;
+
+    if (fd < 0)
+        return NULL;
+    if (fstat(fd, &stat) == 0 && stat.st_size > 0) {
+        *size = (size_t)stat.st_size;
+        data = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, fd, 0);
+    }
+    close(fd);
+    return data == MAP_FAILED ? NULL : data;
+}
+
 static int read_kernel(const char *controller, struct ts_probe_kernel *kernel)
 {
     size_t size;
-    void *btf = read_whole(BTF_PATH, &size);
+    void *mapped = map_whole(BTF_PATH, &size);
+    void *btf = mapped ? mapped : read_whole(BTF_PATH, &size);
     int rc;
 
     if (!btf)
         return -errno;
     rc = ts_probe_read_kernel(btf, size, controller, kernel);
-    free(btf);
+    if (mapped)
+        munmap(mapped, size);
+    else
+        free(btf);
     return rc;
 }
 
