@@ -1,7 +1,8 @@
-/* The kernel's own description of its types (BTF). Pure.
+/* Reads BTF, the kernel's own description of its types. Pure.
  *
- * The data is a header, then the types one after the other, each with a length of its
- * own, then the strings. Every read is checked against its section. */
+ * BTF data is a header, then the types one after the other, then the strings. A type's
+ * length depends on its kind. `ts_btf_open` checks that every type lies within its section
+ * and that the strings end with a NUL, so that the lookups need not check again. */
 #include "btf.h"
 
 #include <errno.h>
@@ -9,16 +10,21 @@
 #include <string.h>
 
 #define MAGIC 0xeb9f
-#define MOST_NESTED 8 /* nameless structures within each other */
+
+/* Damaged types may lead back to themselves. What a kernel has needs far less than this. */
+#define MOST_NESTED 8        /* nameless structures within each other; typedefs in a row */
+#define MOST_MEMBERS 10000   /* members looked at in one search */
+#define MOST_BYTES INT16_MAX /* from the start of a structure: what a BPF load reaches */
+#define MOST_ARGUMENTS 12    /* of a tracepoint (include/linux/bpf.h:MAX_BPF_FUNC_ARGS) */
 
 struct header {
     uint16_t magic;
     uint8_t version;
     uint8_t flags;
     uint32_t header_size;
-    uint32_t types_at; /* these two from the header's end */
+    uint32_t types_at; /* from the header's end */
     uint32_t types_size;
-    uint32_t strings_at;
+    uint32_t strings_at; /* from the header's end */
     uint32_t strings_size;
 };
 
@@ -45,7 +51,8 @@ enum kind {
     KINDS
 };
 
-/* Bytes that follow the common part of a type: once, and for each of its `vlen` parts. */
+/* Bytes that follow the common part of a type: `once`, and `each` for every part (a member,
+ * an enumerator, a parameter). */
 static const struct {
     uint8_t once;
     uint8_t each;
@@ -145,7 +152,7 @@ void ts_btf_close(struct ts_btf *btf)
 
 /* ---- looking up ---- */
 
-/* A type by its id; id 0, void, and ids that do not exist are of no kind. */
+/* Returns a type by its id. Kind 0 if there is no such id; id 0 is void. */
 static struct type type_of(const struct ts_btf *btf, uint32_t id)
 {
     struct type type = {0};
@@ -155,7 +162,7 @@ static struct type type_of(const struct ts_btf *btf, uint32_t id)
     return type;
 }
 
-/* One of the parts that follow a type. */
+/* Copies one of the parts that follow a type. */
 static void read_part(const struct ts_btf *btf, uint32_t id, uint32_t part, void *to,
                       size_t size)
 {
@@ -167,7 +174,7 @@ static int is_named(const struct ts_btf *btf, uint32_t name, const char *wanted)
     return name < btf->strings_size && strcmp(btf->strings + name, wanted) == 0;
 }
 
-/* The id of a type, or 0. */
+/* Returns the id of a type, or 0. */
 static uint32_t find(const struct ts_btf *btf, enum kind kind, const char *name)
 {
     for (uint32_t id = 1; id < btf->n; id++) {
@@ -178,7 +185,7 @@ static uint32_t find(const struct ts_btf *btf, enum kind kind, const char *name)
     return 0;
 }
 
-/* Follows typedefs and qualifiers. */
+/* Follows typedefs and qualifiers to the type that they name. Returns its id, or 0. */
 static uint32_t plain(const struct ts_btf *btf, uint32_t id)
 {
     for (int i = 0; i < MOST_NESTED; i++) {
@@ -198,35 +205,53 @@ static uint32_t plain(const struct ts_btf *btf, uint32_t id)
     return 0;
 }
 
-static int find_member(const struct ts_btf *btf, uint32_t id, const char *name, int depth)
+struct search {
+    const struct ts_btf *btf;
+    const char *name;
+    uint32_t looked_at; /* members so far */
+};
+
+/* Returns the offset of the member within the type `id`, in bytes. */
+static int find_member(struct search *search, uint32_t id, int depth)
 {
+    const struct ts_btf *btf = search->btf;
     struct type type = type_of(btf, id);
+    int has_bit_fields = type.info >> 31 != 0; /* then an offset's highest byte is a width */
 
     if ((kind_of(&type) != KIND_STRUCT && kind_of(&type) != KIND_UNION) || depth > MOST_NESTED)
         return -ENOENT;
     for (uint32_t i = 0; i < parts_of(&type); i++) {
         struct member member;
         uint32_t bits;
+        int within = -ENOENT;
 
+        if (++search->looked_at > MOST_MEMBERS)
+            return -ENOENT;
         read_part(btf, id, i, &member, sizeof(member));
-        /* With the flag, the highest byte is the width of a bit field. */
-        bits = type.info >> 31 ? member.offset & 0xffffff : member.offset;
-        if (is_named(btf, member.name, name))
-            return (int)(bits / 8);
-        if (is_named(btf, member.name, "")) {
-            int within = find_member(btf, plain(btf, member.type), name, depth + 1);
-            if (within >= 0)
-                return (int)(bits / 8) + within;
-        }
+        bits = has_bit_fields ? member.offset & 0xffffff : member.offset;
+        if (is_named(btf, member.name, search->name))
+            within = has_bit_fields && member.offset >> 24 ? -ENOENT : 0;
+        else if (is_named(btf, member.name, ""))
+            within = find_member(search, plain(btf, member.type), depth + 1);
+        if (within >= 0)
+            return bits / 8 <= MOST_BYTES ? (int)(bits / 8) + within : -ENOENT;
     }
     return -ENOENT;
 }
 
 int ts_btf_member(const struct ts_btf *btf, const char *structure, const char *member)
 {
-    int offset = find_member(btf, find(btf, KIND_STRUCT, structure), member, 0);
+    struct search search = {.btf = btf, .name = member};
+    int offset = find_member(&search, find(btf, KIND_STRUCT, structure), 0);
 
-    return offset > INT16_MAX ? -ENOENT : offset; /* beyond what a BPF load reaches */
+    return offset <= MOST_BYTES ? offset : -ENOENT;
+}
+
+int ts_btf_size(const struct ts_btf *btf, const char *structure)
+{
+    struct type type = type_of(btf, find(btf, KIND_STRUCT, structure));
+
+    return type.size_or_type - 1 < INT32_MAX ? (int)type.size_or_type : -ENOENT;
 }
 
 int ts_btf_constant(const struct ts_btf *btf, const char *enumeration, const char *name)
@@ -250,8 +275,8 @@ int ts_btf_tracepoint(const struct ts_btf *btf, const char *tracepoint)
     return id == 0 || id > INT32_MAX ? -ENOENT : (int)id;
 }
 
-/* A tracepoint's arguments are those of the function that its type points to, but for
- * the first, which is not passed to programs. */
+/* The typedef btf_trace_NAME is a pointer to a function. Its first parameter is not passed
+ * to programs; the others are the tracepoint's arguments. */
 int ts_btf_argument(const struct ts_btf *btf, const char *tracepoint, const char *structure,
                     int *n)
 {
@@ -259,7 +284,8 @@ int ts_btf_argument(const struct ts_btf *btf, const char *tracepoint, const char
     uint32_t function = kind_of(&type) == KIND_PTR ? type.size_or_type : 0;
 
     type = type_of(btf, function);
-    if (kind_of(&type) != KIND_FUNC_PROTO || parts_of(&type) == 0)
+    if (kind_of(&type) != KIND_FUNC_PROTO || parts_of(&type) == 0 ||
+        parts_of(&type) - 1 > MOST_ARGUMENTS)
         return -ENOENT;
     *n = (int)parts_of(&type) - 1;
     for (uint32_t i = 1; i < parts_of(&type); i++) {

@@ -1,4 +1,5 @@
-/* Where the kernel keeps what the probe's programs read: offsets from its BTF. Pure. */
+/* The offsets of what the probe's programs read in the kernel's structures, from BTF.
+ * Pure. */
 #include "offsets.h"
 
 #include <errno.h>
@@ -7,7 +8,10 @@
 
 #include "btf.h"
 
-/* What every kernel has. */
+/* css_set.subsys has one place for each controller; kernels have some 15. */
+#define MOST_SUBSYSTEMS 64
+
+/* Members that every kernel has. */
 static const struct {
     const char *structure;
     const char *member;
@@ -28,20 +32,22 @@ static const struct {
     {"kernfs_node", "id", offsetof(struct ts_probe_layout, kernfs_node_id)},
 };
 
-/* A member of a structure that is itself a member of task_struct. */
+/* Returns the offset of a member of a structure that is itself a member of task_struct; -1
+ * if there is none, or a BPF load does not reach it. */
 static int within_task(const struct ts_btf *btf, const char *member, const char *structure,
                        const char *inner)
 {
     int outer = ts_btf_member(btf, "task_struct", member);
     int offset = ts_btf_member(btf, structure, inner);
 
-    return outer < 0 || offset < 0 ? -1 : outer + offset;
+    return outer < 0 || offset < 0 || outer + offset > INT16_MAX ? -1 : outer + offset;
 }
 
-/* The task's state: before Linux 5.14 a long of another name. */
+/* Returns the offset of the task's state, of which the programs read 4 bytes. Before Linux
+ * 5.14 it has another name, and 8 bytes. */
 static int state(const struct ts_btf *btf)
 {
-    const int low = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? (int)sizeof(long) - 4 : 0;
+    const int low = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0;
     int offset = ts_btf_member(btf, "task_struct", "__state");
 
     if (offset >= 0)
@@ -73,6 +79,8 @@ static int read_layout(const struct ts_btf *btf, struct ts_probe_layout *layout)
     layout->switch_state = arguments < 4 ? -1 : layout->switch_previous == 1 ? 3 : 1;
     if (layout->task_state < 0 || layout->task_cpu_time < 0 || layout->switch_previous < 0)
         rc = -ENOENT;
+    if (ts_btf_size(btf, "list_head") == 8)
+        rc = -EOPNOTSUPP; /* pointers of 4 bytes: the programs follow those of 8 */
     return rc;
 }
 
@@ -80,10 +88,12 @@ static int find_subsystem(const struct ts_btf *btf, const char *controller)
 {
     char name[64];
     int length = snprintf(name, sizeof(name), "%s_cgrp_id", controller);
+    int number;
 
     if (length < 0 || (size_t)length >= sizeof(name))
         return -ENOENT;
-    return ts_btf_constant(btf, "cgroup_subsys_id", name);
+    number = ts_btf_constant(btf, "cgroup_subsys_id", name);
+    return number < MOST_SUBSYSTEMS ? number : -ENOENT;
 }
 
 static int find_tracepoint(const struct ts_btf *btf, enum ts_program program)

@@ -292,7 +292,7 @@ struct ts_peer_ring {
     void *consumer;
     const void *producer;
     const void *data;
-    uint64_t size; /* of the data: a power of two, at least 4096 */
+    uint64_t size; /* of the data, in bytes: a power of two, at least 4096 */
     const uint64_t *losses;
 };
 
@@ -300,7 +300,7 @@ struct ts_peer_ring {
 struct ts_probe_wanted {
     const char *controller;          /* of a cgroup hierarchy of version 1; NULL: version 2 */
     int32_t hierarchy;               /* its number, as in /proc/self/cgroup; 0: version 2 */
-    uint32_t ring_size;              /* bytes: a power of two, at least 4096 */
+    uint32_t ring_size;              /* bytes: a power of two, at least a page */
     const struct ts_peer_ring *peer; /* NULL: the kernel */
 };
 
@@ -367,8 +367,9 @@ int ts_client_close(struct ts_client *client);
 int ts_cgroup(const struct ts_endpoint *endpoint, int fd, struct ts_cgroup *counts,
               struct ts_opened *opened);
 
-/* Reads offsets from the kernel's BTF (/sys/kernel/btf/vmlinux). -ENOENT if it lacks one
- * that every kernel needs, -EBADMSG if it is no BTF. */
+/* Reads offsets from the kernel's BTF (/sys/kernel/btf/vmlinux). Returns -ENOENT if the BTF
+ * lacks something that the programs need, -EBADMSG if the data is not BTF, -EOPNOTSUPP if
+ * the kernel is one of 32 bits. */
 int ts_probe_read_layout(const void *btf, size_t size, struct ts_probe_layout *layout);
 
 /* BPF programs at each fork and at each task's last switch, which write into a ring.

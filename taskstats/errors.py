@@ -263,6 +263,11 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
         "/sys/kernel/btf/vmlinux cannot be read: it is not as expected",
         "Report it, with the output of uname -a",
     ),
+    ("probe", "btf", codes.EOPNOTSUPP): (
+        Unavailable,
+        "the probe needs a 64-bit kernel",
+        "Listen with probe='off'",
+    ),
     ("probe", "", codes.EPERM): _NO_RIGHT_TO_PROBE,
     ("probe", "sandbox", codes.EPERM): (
         AccessDenied,
