@@ -26,4 +26,13 @@ void check_stream(const uint8_t *story, size_t size);
 /* peer.c, by a table of ports that these bytes make. */
 void check_peers(const uint8_t *story, size_t size);
 
+/* btf.c and offsets.c, of any bytes. Returns whether they are BTF. */
+int check_btf(const uint8_t *data, size_t size);
+
+/* ring.c, by a producer that does what these bytes say. */
+void check_ring(const uint8_t *story, size_t size);
+
+/* settle.c, by tasks, losses and drains that these bytes tell of. */
+void check_settling(const uint8_t *story, size_t size);
+
 #endif
