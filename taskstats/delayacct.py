@@ -30,7 +30,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
-from taskstats import host, mends
+from taskstats import fixes, host
 from taskstats.errors import AccessDenied, TaskstatsError, from_errno
 
 #: Where the locks are; /run is empty after a boot, as the switch is what the boot says.
@@ -95,7 +95,7 @@ def standing() -> Standing:
 
 def for_leftover() -> str:
     """The command that restores what dead holders left; it fails while one lives."""
-    return mends.for_leftover_delays(str(DIRECTORY / _RECORD))
+    return fixes.for_leftover_delays(str(DIRECTORY / _RECORD))
 
 
 def _is_recorded() -> bool:
@@ -210,5 +210,5 @@ def _errors() -> Iterator[None]:
         about = str(DIRECTORY / os.fsdecode(error.filename)) if error.filename else ""
         told = from_errno("delays", error.errno or errno.EIO, about=about)
         if isinstance(told, AccessDenied):
-            told.mend = mends.for_delays()
+            told.mend = fixes.for_delays()
         raise told from error

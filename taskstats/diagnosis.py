@@ -1,4 +1,4 @@
-"""doctor: what stands in the way of listening here, and the mend."""
+"""doctor: check the setup for listening and suggest fixes."""
 
 import contextlib
 import errno
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from taskstats import cpulist, delayacct, host, mends
+from taskstats import cpulist, delayacct, fixes, host
 from taskstats.client import Client
 from taskstats.errors import AccessDenied, TaskstatsError
 from taskstats.exits import DESCRIPTORS, ExitListener
@@ -42,7 +42,7 @@ class Check:
         state: "ok"; "warn" where figures will be missing; "fail" where listening needs it.
         finding: What was found.
         why: Why it matters.
-        mend: The command that mends it; "" where nothing is to be mended.
+        mend: A command or hint that fixes it; "" if there is nothing to fix.
     """
 
     what: str
@@ -79,7 +79,7 @@ def doctor() -> Diagnosis:
 def _checks() -> Iterator[Check]:
     if not host.sys_is_there():
         why = "the CPUs to listen on are read there"
-        mend = mends.with_sudo("mount -t sysfs sysfs /sys", "sys_admin")
+        mend = fixes.with_sudo("mount -t sysfs sysfs /sys", "sys_admin")
         yield Check("sys", "fail", "/sys is not mounted", why, mend)
         return
     own, refusal = _query()
@@ -137,7 +137,7 @@ _PROC_STATES: dict[str, State] = {"partial": "warn", "foreign": "warn", "missing
 def _proc(view: host.View) -> Check:
     why = "the list of processes, their threads and the kernel's own count of exits are read there"
     state = _PROC_STATES.get(view, "ok")
-    return Check("proc", state, host.VIEWS[view], why, mends.for_proc(view, "doctor"))
+    return Check("proc", state, host.VIEWS[view], why, fixes.for_proc(view, "doctor"))
 
 
 #: For whom the switch is at 1.
@@ -156,7 +156,7 @@ def _delays(own: Record | None) -> Check:
         finding = "kernel.task_delayacct=0"
         if own is not None and own.delays_measured:
             finding += ", though this process is measured"
-        return Check("delays", "warn", finding, why, mends.for_delays())
+        return Check("delays", "warn", finding, why, fixes.for_delays())
     if switch is None:
         finding = "no kernel.task_delayacct (before Linux 5.14, or no CONFIG_TASK_DELAY_ACCT)"
     else:
@@ -187,7 +187,7 @@ def _cgroups() -> Check:
             found.append(f"v{version} at {paths[0]}{more}")
     if found:
         return Check("cgroups", "ok", "; ".join(found), why)
-    mend = mends.with_sudo("mount -t cgroup2 none /sys/fs/cgroup", "sys_admin")
+    mend = fixes.with_sudo("mount -t cgroup2 none /sys/fs/cgroup", "sys_admin")
     return Check("cgroups", "warn", "none is mounted", why, mend)
 
 
@@ -236,12 +236,12 @@ def _way_in(foreign: list[str]) -> str:
     """The command that runs `doctor` where listening works."""
     flags = " ".join([*(_DOCKER_FLAGS[name] for name in foreign), "--cap-add=NET_ADMIN"])
     elsewhere = f"on the host, or in a container with {flags}"
-    command = f"{mends.command()} doctor"
-    if foreign == ["network"] and mends.sudo_gives("net_admin", "sys_admin", "sys_ptrace"):
+    command = f"{fixes.command()} doctor"
+    if foreign == ["network"] and fixes.sudo_gives("net_admin", "sys_admin", "sys_ptrace"):
         return f"sudo nsenter --target 1 --net {command}"
     if foreign:
         return f"sudo {command}  # {elsewhere}"
-    return mends.with_sudo(command, "net_admin", elsewhere=elsewhere)
+    return fixes.with_sudo(command, "net_admin", elsewhere=elsewhere)
 
 
 def _buffers(listener: ExitListener | None) -> Check:
@@ -279,7 +279,7 @@ def _raised(descriptors: int, most: int) -> str:
     """The command that lets a shell's children have so many."""
     if descriptors <= most:
         return f"ulimit -n {descriptors}"
-    return mends.with_sudo(f"prlimit --pid $$ --nofile={descriptors}", "sys_resource")
+    return fixes.with_sudo(f"prlimit --pid $$ --nofile={descriptors}", "sys_resource")
 
 
 # ---- the self-test ---------------------------------------------------------------------------
@@ -315,7 +315,7 @@ def _more_threads() -> str:
     if os.getuid() == 0 or limit == resource.RLIM_INFINITY:
         return ""
     if limit == most:
-        return mends.with_sudo("prlimit --pid $$ --nproc=unlimited", "sys_resource")
+        return fixes.with_sudo("prlimit --pid $$ --nproc=unlimited", "sys_resource")
     return f"prlimit --pid $$ --nproc={'unlimited' if most == resource.RLIM_INFINITY else most}"
 
 

@@ -1,4 +1,4 @@
-"""`taskstats doctor`: what stands in the way here, and the mend."""
+"""`taskstats doctor`: check the setup and suggest fixes."""
 
 import dataclasses
 import sys
@@ -19,12 +19,12 @@ _INDENT = 19
 @click.command()
 @options.formats
 def doctor(format_name: str | None) -> None:
-    """Tell what queries and listening need here, try both, and say what mends the rest.
+    """Check the setup for queries and listening, try both, and suggest fixes.
 
-    The self-test ends 200 threads of its own and listens to them. Nothing is changed.
+    The self-test starts 200 threads and listens for their exits. Doctor changes nothing.
 
     \b
-    Exit status: 0 all that listening needs is there (there may be warnings); 1 not.
+    Exit status: 0 if listening works (there may be warnings), else 1.
     """
     found = diagnose()
     if format_name is None:
@@ -49,7 +49,7 @@ def _print(found: Diagnosis) -> None:
 
 
 def _lines(check: Check, width: int) -> Iterator[str]:
-    """The check, wrapped; the mend on a line of its own, whole, to be copied."""
+    """The check, wrapped; the fix on a line of its own, whole, to be copied."""
     text = check.finding if check.state == "ok" else f"{check.finding}: {check.why}"
     yield from textwrap.wrap(
         text,
@@ -59,7 +59,7 @@ def _lines(check: Check, width: int) -> Iterator[str]:
         break_on_hyphens=False,
     )
     if check.mend:
-        yield f"{'':{_INDENT}}mend: {check.mend}"
+        yield f"{'':{_INDENT}}fix: {check.mend}"
 
 
 def _summary(found: Diagnosis) -> str:

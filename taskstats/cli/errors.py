@@ -2,7 +2,7 @@
 
 import click
 
-from taskstats import mends
+from taskstats import fixes
 from taskstats.errors import AccessDenied, TaskstatsError, Unavailable
 
 
@@ -11,7 +11,7 @@ def told(error: click.ClickException | TaskstatsError | OSError) -> click.ClickE
     if isinstance(error, click.ClickException):
         return error
     if isinstance(error, AccessDenied | Unavailable):
-        return click.ClickException(f"{error}\nMore: {mends.command()} doctor")
+        return click.ClickException(f"{error}\nMore: {fixes.command()} doctor")
     if isinstance(error, TaskstatsError) or not error.strerror:
         return click.ClickException(str(error))
     about = f"{error.filename}: " if error.filename else ""

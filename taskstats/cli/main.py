@@ -39,8 +39,8 @@ class _Group(click.Group):
 def taskstats() -> None:
     """Linux per-task accounting: query any task, hear every exit.
 
-    Queries and listening need CAP_NET_ADMIN; `taskstats doctor` tells what is missing, and the
-    mend. Without an option the commands write tables for people, with --json or --csv lines for
+    Queries and listening need CAP_NET_ADMIN; `taskstats doctor` says what is missing and how to
+    fix it. Without an option the commands write tables for people, with --json or --csv lines for
     programs: the kernel's names and integer units, and what is derived with its unit in the name.
 
     \b

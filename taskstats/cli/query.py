@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from taskstats import host, mends
+from taskstats import fixes, host
 from taskstats.cli import columns, formats, options, tables, texts
 from taskstats.cli.formats import Format
 from taskstats.client import Client
@@ -72,8 +72,8 @@ def _every_pid() -> list[int]:
     view = host.proc_view()
     if view == "whole":
         return host.processes()
-    mend = mends.for_proc(view, "query --all")
-    raise click.ClickException(f"--all: {host.VIEWS[view]}. Try: {mend}")
+    fix = fixes.for_proc(view, "query --all")
+    raise click.ClickException(f"--all: {host.VIEWS[view]}. Try: {fix}")
 
 
 def _output(format_name: str | None, rows: list[dict[str, Any]], whole: bool) -> Format:
@@ -89,7 +89,7 @@ def _why_not_measured() -> str:
     if host.task_delayacct() is False:
         return (
             f"{why}: kernel.task_delayacct=0; it covers only tasks started after\n"
-            f"mend: {mends.for_delays()}"
+            f"fix: {fixes.for_delays()}"
         )
     if host.task_delayacct():
         return f"{why} (started before kernel.task_delayacct=1), or has never waited"

@@ -408,7 +408,7 @@ def test_delays_that_were_not_measured_are_not_zero(options: list[str]) -> None:
                 assert {total is None for total in delays.values()} == {value == "0"}
     finally:
         switch.write_text(before)
-    assert "mend: sudo sysctl kernel.task_delayacct=1" in shown["0"]
+    assert "fix: sudo sysctl kernel.task_delayacct=1" in shown["0"]
     assert "n/m: not measured" in shown["0"]
     assert shown["0"].splitlines()[1].split()[-len(delays) :] == ["n/m"] * len(delays)
     assert "n/m" not in shown["1"]
@@ -599,7 +599,7 @@ def test_the_doctor_without_proc() -> None:
     )
     assert answered.returncode == 1
     assert "fail  proc         /proc is not mounted, or not whole" in answered.stdout
-    assert f"mend: sudo unshare --mount-proc {TASKSTATS} doctor" in answered.stdout
+    assert f"fix: sudo unshare --mount-proc {TASKSTATS} doctor" in answered.stdout
     assert answered.stdout.endswith("not ready to listen (1 failure)\n")
     assert answered.stderr == ""
 
@@ -642,7 +642,7 @@ def test_the_doctor_without_the_capability() -> None:
     code, output = child.run(as_nobody)
     assert code == 1
     assert "fail  listen       no CAP_NET_ADMIN: " in output
-    assert "mend: sudo /" in output
+    assert "fix: sudo /" in output
     assert output.splitlines()[-1].startswith("not ready to listen (3 failures")
 
 

@@ -42,7 +42,7 @@ def test_every_table_fits_its_terminal(command: list[str], columns: int) -> None
         storm.wait()
     assert status == (1 if command[0] == "cgroup" and "/sys/fs/cgroup: " in text else 0), text
     assert len(text.splitlines()) > 1
-    remarks = ("mend: ", "left out at ", "taskstats: ")  # to be copied whole, or wrapped by it
+    remarks = ("fix: ", "left out at ", "taskstats: ")  # to be copied whole, or wrapped by it
     rows = [line for line in text.splitlines() if not line.strip().startswith(remarks)]
     assert max(map(len, rows)) <= columns
 

@@ -10,7 +10,7 @@ import pytest
 from support import child, wire
 
 import taskstats
-from taskstats import delayacct, diagnosis, host, mends
+from taskstats import delayacct, diagnosis, fixes, host
 from taskstats.diagnosis import Check, Diagnosis
 from taskstats.errors import TaskstatsError, from_errno
 from taskstats.records import Record
@@ -34,7 +34,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Any:
         for name, value in facts.items():
             monkeypatch.setattr(host, name, lambda *_, value=value: value)
 
-    monkeypatch.setattr(mends, "command", lambda: "/venv/bin/taskstats")
+    monkeypatch.setattr(fixes, "command", lambda: "/venv/bin/taskstats")
     monkeypatch.setattr(delayacct, "standing", lambda: "nobody")
     return set_facts
 
@@ -286,7 +286,7 @@ def test_descriptors(
     assert check.finding == f"11 needed, {free} of 100 free"
 
 
-def test_too_few_descriptors_to_listen_have_one_mend(here: Any) -> None:
+def test_too_few_descriptors_to_listen_have_one_fix(here: Any) -> None:
     here(possible_cpus="0-7", free_descriptors=10, has=True)
     here(in_initial_network_namespace=True)
     check = diagnosis._listening(from_errno("listen", errno.EMFILE, "limit"))

@@ -1,4 +1,4 @@
-"""The commands that mend, as they can work here."""
+"""Commands that fix the setup."""
 
 import shutil
 import sys
@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from taskstats import host, mends
+from taskstats import fixes, host
 
 
 def test_the_command_is_an_absolute_path(monkeypatch: pytest.MonkeyPatch) -> None:
     beside = str(Path(sys.executable).with_name("taskstats"))
     monkeypatch.setattr(sys, "argv", ["-c"])
-    assert mends.command() == beside
+    assert fixes.command() == beside
     monkeypatch.setattr(sys, "argv", ["/nowhere/taskstats"])
-    assert mends.command() == beside
+    assert fixes.command() == beside
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    assert mends.command() == (shutil.which("taskstats") or "taskstats")
+    assert fixes.command() == (shutil.which("taskstats") or "taskstats")
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ def test_where_sudo_can_do_it(
     monkeypatch.setattr(host, "in_initial_namespace", {"user": user}.__getitem__)
     monkeypatch.setattr(host, "may_gain", lambda *names: gains or names != ("sys_admin",))
     monkeypatch.setattr(host, "no_new_privs", lambda: barred)
-    assert mends.sudo_gives("sys_admin") is (behind == "")
-    assert mends.with_sudo("true", "sys_admin") == f"sudo true{behind}"
-    assert mends.for_delays() == f"sudo sysctl kernel.task_delayacct=1{behind}"
+    assert fixes.sudo_gives("sys_admin") is (behind == "")
+    assert fixes.with_sudo("true", "sys_admin") == f"sudo true{behind}"
+    assert fixes.for_delays() == f"sudo sysctl kernel.task_delayacct=1{behind}"
 
 
-def test_a_view_of_proc_that_is_whole_needs_no_mend() -> None:
-    assert mends.for_proc("whole", "doctor") == ""
+def test_a_view_of_proc_that_is_whole_needs_no_fix() -> None:
+    assert fixes.for_proc("whole", "doctor") == ""

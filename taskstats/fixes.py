@@ -1,4 +1,4 @@
-"""The commands that mend what stands in the way, as a shell takes them here."""
+"""Commands that fix the setup, as a shell on this machine takes them."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ from taskstats import host
 
 
 def command() -> str:
-    """The absolute path of the command `taskstats`: sudo does not see virtual environments."""
+    """Return the absolute path of `taskstats`: sudo does not search virtual environments."""
     candidates = [Path(sys.executable).absolute().with_name("taskstats")]
     if Path(sys.argv[0]).name == "taskstats":
         candidates.insert(0, Path(sys.argv[0]).absolute())
@@ -21,7 +21,7 @@ def command() -> str:
 
 
 def sudo_gives(*capabilities: str) -> bool:
-    """Whether sudo can give these capabilities, as far as /proc tells."""
+    """Return whether sudo can give these capabilities, as far as /proc says."""
     return _may_gain(*capabilities) and not host.no_new_privs()
 
 
@@ -30,7 +30,13 @@ def _may_gain(*capabilities: str) -> bool:
 
 
 def with_sudo(command: str, *capabilities: str, elsewhere: str = "on the host") -> str:
-    """The command with sudo; if that cannot give these capabilities here, with where it can."""
+    """Return the command with sudo in front.
+
+    Args:
+        command: The command.
+        capabilities: What it needs.
+        elsewhere: Where sudo can give them. It is added as a comment if sudo cannot do so here.
+    """
     if not _may_gain(*capabilities):
         return f"sudo {command}  # {elsewhere}"
     if host.no_new_privs():
@@ -39,18 +45,23 @@ def with_sudo(command: str, *capabilities: str, elsewhere: str = "on the host") 
 
 
 def for_delays() -> str:
-    """The command that has the delays of tasks made from then on measured."""
+    """Return the command that turns delay accounting on, for tasks that start after it."""
     return with_sudo("sysctl kernel.task_delayacct=1", "sys_admin")
 
 
 def for_leftover_delays(record: str) -> str:
-    """The command that sets the switch back and empties the record, unless somebody holds it."""
+    """Return the command that turns delay accounting off again, unless somebody uses it."""
     script = f"sysctl kernel.task_delayacct=0 && truncate -s 0 {shlex.quote(record)}"
     return with_sudo(f"flock -n {shlex.quote(record)} sh -c {shlex.quote(script)}", "sys_admin")
 
 
 def for_proc(view: host.View, words: str) -> str:
-    """The command that mends a view of /proc; `words` are those behind `taskstats`."""
+    """Return a command that sees all of /proc.
+
+    Args:
+        view: What /proc shows.
+        words: The subcommand and its options, as in "doctor".
+    """
     if view == "whole":
         return ""
     if view == "partial":  # for root it is whole
