@@ -1,12 +1,16 @@
 """Figures as people read them: times, sizes, statuses, names."""
 
 import pwd
+import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any
 
+from rich.cells import cell_len
+
+from taskstats.cgroups import cgroup_identity
 from taskstats.fields import DELAY_FIELDS, DELAYS, FIELDS
 from taskstats.processes import PROCESS_KEYS
 from taskstats.totals import TOTALS_KEYS
@@ -93,6 +97,37 @@ def status(code: int | None, number: int | None, certain: bool = True) -> str:
     else:
         text = f"FAIL {code}" if code else "0"
     return text if certain else f"{text}?"
+
+
+# ---- cgroups ---------------------------------------------------------------------------------
+
+_LONG_ID = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])")
+_CUT = "…"
+
+
+def short_cgroup(path: str, width: int) -> str:
+    """The path of a cgroup in so many cells, with its innermost names.
+
+    "…" replaces the outer cgroups, and what follows the first 12 digits of a container id. If the
+    name of the container or unit still does not fit, its middle is cut.
+    """
+    return next(text for text in _shorter(path, width) if cell_len(text) <= width)
+
+
+def _shorter(path: str, width: int) -> Iterator[str]:
+    """The path, shorter each time; the last one fits."""
+    yield path
+    identity = cgroup_identity(path)
+    name = identity.container or identity.machine or identity.user_unit or identity.unit
+    name = _LONG_ID.sub(r"\1", name or path.rpartition("/")[2])
+    path = _LONG_ID.sub(rf"\1{_CUT}", path)
+    yield path
+    for at, character in enumerate(path):
+        if at and character == "/" and name in path[at:]:
+            yield _CUT + path[at:]
+    yield name
+    for kept in range(width - 1, -1, -1):
+        yield name[: kept - kept // 2] + _CUT + name[len(name) - kept // 2 :]
 
 
 # ---- any key of a row ------------------------------------------------------------------------

@@ -56,6 +56,30 @@ def test_columns_are_left_out_in_their_order(width: int, kept: list[Column]) -> 
     assert [*here, *left_out] == [NAME, SIZE, KIND]
 
 
+PLACE = Column("place", "PLACE", lambda row: row["place"], right=False, leave=3, least=7)
+
+
+@pytest.mark.parametrize(("width", "cells"), [(19, None), (20, 7), (30, 17)])
+def test_an_elastic_column_takes_what_is_left(width: int, cells: int | None) -> None:
+    here, left_out = tables.fitted([NAME, PLACE, SIZE], width)
+    assert [column.width for column in here if column.least] == ([cells] if cells else [])
+    assert [column.name for column in left_out] == ([] if cells else ["place"])
+
+
+def test_an_elastic_column_needs_no_more_than_its_rows() -> None:
+    rows = [{"name": "abcdef", "place": "/", "size": "12345"}]
+    wide = tables.widened([NAME, PLACE, SIZE], rows)
+    (_, place, _), left_out = tables.fitted(wide, 18)
+    assert (place.width, left_out) == (5, [])
+
+
+def test_a_column_may_shorten_its_texts_itself() -> None:
+    column = replace(PLACE, width=4, shorten=lambda text, width: text[-width + 1 :])
+    assert tables.line([column, SIZE], {"place": "abcdef", "size": "1"}).plain == "def      1"
+    whole = replace(column, cut=False)
+    assert tables.line([whole, SIZE], {"place": "abcdef", "size": "1"}).plain == "abcdef     1"
+
+
 def test_a_style_covers_its_cell() -> None:
     red = Column("name", "NAME", lambda _: "日本", 6, right=False, style=lambda _: "red")
     line = tables.line([SIZE, red, KIND], {"size": "1234567"})

@@ -7,6 +7,7 @@ import signal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from taskstats.cli import texts
 
@@ -171,3 +172,38 @@ def test_moments_are_local(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_no_text_is_told_by_its_bytes() -> None:
     assert texts.printable(os.fsdecode(b"a\xff\x1b\xc3\xa9")) == "a\\xff\\x1bé"
+
+
+# ---- cgroups ---------------------------------------------------------------------------------
+
+ID = "3f2a9c1b0d4e5f60718293a4b5c6d7e8f90123456789abcdef0123456789abcd"
+DOCKER = f"/system.slice/docker-{ID}.scope"
+APP = "/user.slice/user-1000.slice/user@1000.service/app.slice/editor.service/worker"
+
+
+@pytest.mark.parametrize(
+    ("path", "width", "text"),
+    [
+        ("/", 1, "/"),
+        ("/a/b/c", 6, "/a/b/c"),
+        ("/a/b/c", 5, "…/b/c"),
+        ("/a/b/c", 3, "…/c"),
+        ("/jobs/build-of-everything", 12, "build-…thing"),
+        (DOCKER, 99, DOCKER),
+        (DOCKER, 40, "/system.slice/docker-3f2a9c1b0d4e….scope"),
+        (DOCKER, 39, "…/docker-3f2a9c1b0d4e….scope"),
+        (DOCKER, 16, "3f2a9c1b0d4e"),
+        (f"{DOCKER}/system.slice/cron.service", 40, "3f2a9c1b0d4e"),
+        (f"/docker/{ID}/init.scope", 30, "…/3f2a9c1b0d4e…/init.scope"),
+        (APP, 30, "…/editor.service/worker"),
+        (APP, 16, "editor.service"),
+    ],
+)
+def test_a_short_cgroup_keeps_its_name(path: str, width: int, text: str) -> None:
+    assert texts.short_cgroup(path, width) == text
+
+
+@given(st.lists(st.text(max_size=9)), st.integers(1, 30))
+def test_a_short_cgroup_fits_any_width(names: list[str], width: int) -> None:
+    path = texts.printable("/" + "/".join(names))
+    assert cell_len(texts.short_cgroup(path, width)) <= width
