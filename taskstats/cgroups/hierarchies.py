@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+_PROC = Path("/proc")
+
 #: The name of the version 2 hierarchy in `cgroup_hierarchy=`.
 UNIFIED = "unified"
 
@@ -44,16 +46,42 @@ def hierarchies() -> list[Hierarchy]:
     """
     found = []
     mounts = list(_mounts())
-    for line in Path("/proc/self/cgroup").read_bytes().splitlines():
-        number, names, _ = os.fsdecode(line).split(":", 2)
+    for number, names, _ in _memberships("self"):
         controllers = tuple(filter(None, names.split(",")))
-        if int(number) and (not controllers or controllers[0].startswith("name=")):
+        if number and (not controllers or controllers[0].startswith("name=")):
             continue
         # Of several mounts, the one that shows most.
         places = [(root, point) for of, root, point in mounts if of == frozenset(controllers)]
         root, point = min(places, key=lambda place: len(place[0]), default=("/", None))
-        found.append(Hierarchy(int(number), controllers, Path(point) if point else None, root))
+        found.append(Hierarchy(number, controllers, Path(point) if point else None, root))
     return sorted(found, key=lambda one: one.number)
+
+
+def cgroup_of(pid: int, hierarchy: Hierarchy) -> str | None:
+    r"""Return the path of a living task's cgroup.
+
+    Args:
+        pid: A process or a thread, as /proc numbers it.
+        hierarchy: The hierarchy of the cgroup.
+
+    Returns:
+        The path as in /proc/PID/cgroup, without " (deleted)" if the cgroup has been removed; bytes
+        that are not UTF-8 read \xNN. None if /proc does not show the task, which may have ended.
+    """
+    try:
+        found = [path for number, _, path in _memberships(pid) if number == hierarchy.number]
+    except OSError:
+        return None
+    return found[0].removesuffix(" (deleted)") if found else None
+
+
+def _memberships(pid: int | str) -> Iterator[tuple[int, str, str]]:
+    """A task's cgroups: the number of the hierarchy, its controllers, the path."""
+    # The name of a cgroup may contain any character but a newline.
+    for line in (_PROC / str(pid) / "cgroup").read_bytes().split(b"\n"):
+        if line:
+            number, names, path = line.decode("utf-8", "backslashreplace").split(":", 2)
+            yield int(number), names, path
 
 
 def _mounts() -> Iterator[tuple[frozenset[str], str, str]]:

@@ -8,17 +8,25 @@ from taskstats.cli.tables import Column
 from taskstats.cli.texts import Row
 from taskstats.fields import DELAYS
 
+_LEAST_CGROUP = 16  # cells: room for the id of a container, or the name of most units
+
 
 def column_of(name: str) -> Column:
     """A column for any key of a row."""
+    if name == "cgroup":
+        return _cgroup(name)
     unit = texts.UNITS.get(name, "")
     is_text = unit == "text"
-    width = 15 if is_text else 19 if unit.endswith("since epoch") else 8
+    width = 15 if is_text else 19 if unit.endswith(("since epoch", "since boot")) else 8
     return _plain(name, name, max(width, len(name)), right=not is_text)
 
 
-def of_processes() -> list[Column]:
-    """Those of processes that have ended."""
+def of_processes(probed: bool) -> list[Column]:
+    """The columns of processes that have ended.
+
+    Args:
+        probed: The listener has a probe.
+    """
     pid = _pid_width()
     return [
         _time(),
@@ -28,14 +36,19 @@ def of_processes() -> list[Column]:
         _plain("comm", "COMMAND", 15, right=False),
         Column("exit_code", "STATUS", _status, 9, right=False, style=_failed_style),
         _plain("elapsed_seconds", "ELAPSED", 7),
-        _plain("cpu_seconds", "CPU", 7),
+        Column("cpu_seconds", "CPU", _cpu, 7),
         _plain("peak_rss_bytes", "PEAK RSS", 8),
         Column("threads", "THR", _threads, 3, leave=1),
+        *([_cgroup(leave=4)] if probed else []),
     ]
 
 
-def of_records() -> list[Column]:
-    """Those of the kernel's own records of exits."""
+def of_records(probed: bool) -> list[Column]:
+    """The columns of the kernel's own records of exits.
+
+    Args:
+        probed: The listener has a probe.
+    """
     pid = _pid_width()
     return [
         _time(),
@@ -46,8 +59,9 @@ def of_records() -> list[Column]:
         Column("ac_comm", "COMMAND", _command, 15, right=False),
         Column("ac_exitcode", "STATUS", _task_status, 9, right=False, style=_failed_style),
         _plain("ac_etime", "ELAPSED", 7),
-        _plain("cpu_run_virtual_total", "CPU", 7),
+        Column("cpu_run_virtual_total", "CPU", _task_cpu, 7),
         _plain("hiwater_rss", "PEAK RSS", 8, leave=2),
+        *([_cgroup(leave=4)] if probed else []),
     ]
 
 
@@ -60,6 +74,7 @@ def of_living(rows: Sequence[Row], whole: bool) -> list[Column]:
             _plain(f"{name}_delay_total", f"{name} delay".upper(), leave=10 + number)
             for number, name in enumerate(delays)
         ),
+        *([_cgroup(leave=9)] if any("cgroup" in row for row in rows) else []),
     ]
 
 
@@ -96,6 +111,20 @@ def _plain(name: str, header: str, width: int = 0, right: bool = True, leave: in
     return Column(name, header, lambda row: texts.of(row, name), width, right, leave)
 
 
+def _cgroup(header: str = "CGROUP", leave: int = 0) -> Column:
+    """The path of a cgroup; empty for a group of tasks, each of which has its own row."""
+    return Column(
+        "cgroup",
+        header,
+        lambda row: "" if row.get("kind") == "group" else texts.of(row, "cgroup"),
+        _LEAST_CGROUP,
+        right=False,
+        leave=leave,
+        least=_LEAST_CGROUP,
+        shorten=texts.short_cgroup,
+    )
+
+
 def _pid_width() -> int:
     return len(str(host.pid_max() - 1))
 
@@ -122,6 +151,21 @@ def _task_status(row: Row) -> str:
 def _failed_style(row: Row) -> str:
     failed = row.get("exit_code", row.get("ac_exitcode", 0)) != 0
     return "red" if failed else ""
+
+
+def _cpu(row: Row) -> str:
+    return _final(texts.of(row, "cpu_seconds"), row)
+
+
+def _task_cpu(row: Row) -> str:
+    known = row.get("final_cpu_ns") is not None
+    return _final(texts.of(row, "final_cpu_ns" if known else "cpu_run_virtual_total"), row)
+
+
+def _final(cpu: str, row: Row) -> str:
+    """The CPU time, with "+" behind it if there is a probe which has not seen the end."""
+    is_final = row.get("final_cpu_ns", 0) is not None
+    return cpu if is_final or cpu == texts.ABSENT else f"{cpu}+"
 
 
 def _threads(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""`taskstats exits`: a line for every process that ends."""
+"""`taskstats exits`: a line for each process that exits."""
 
 import difflib
 import fnmatch
@@ -13,16 +13,21 @@ from typing import Any
 
 import click
 
-from taskstats import presence
+from taskstats import fixes, host, presence
+from taskstats.cgroups import cgroup_identity
+from taskstats.cgroups.hierarchies import choose, hierarchies
 from taskstats.cli import columns, formats, options, streams, texts
 from taskstats.cli.formats import Format
 from taskstats.client import Client
 from taskstats.endpoint import KERNEL, Endpoint
-from taskstats.exit_stats import ExitStats
+from taskstats.errors import TaskstatsError
+from taskstats.exit_stats import ExitStats, ProbeStats
 from taskstats.exits import ExitListener
 from taskstats.fields import FIELDS
+from taskstats.probe import MODES, Mode
 from taskstats.processes import Process, ProcessFold
 from taskstats.records import Batch, Record
+from taskstats.rows import PROBED
 from taskstats.where import Where
 
 _TICK = 0.1  # seconds between looks at the reader, and at processes that wait
@@ -30,6 +35,9 @@ _TICK = 0.1  # seconds between looks at the reader, and at processes that wait
 _PATIENCE = 0.5  # seconds after a signal for which more of them are the same wish
 
 _FIRST_WITH_PROCESSES = FIELDS["ac_tgid"].since
+
+#: Keys of a line that only a probe fills.
+_PROBE_KEYS = {*PROBED, "cgroup"}
 
 One = Process | Record
 
@@ -55,7 +63,29 @@ One = Process | Record
 @click.option(
     "--user", type=options.User(), metavar="NAME", help="Only this user's, by name or number."
 )
-@click.option("--failed", is_flag=True, help="Only what ended by a signal or not with 0.")
+@click.option(
+    "--failed", is_flag=True, help="Only failures: killed by a signal, or a status other than 0."
+)
+@click.option(
+    "--cgroup",
+    metavar="GLOB",
+    help="Only this cgroup and the cgroups below it, as in '/system.slice/docker-*'.",
+)
+@click.option("--unit", metavar="NAME", help="Only this systemd unit, as in cron or 'user@*'.")
+@click.option(
+    "--container",
+    metavar="ID",
+    help="Only this container: its id, at least 12 digits of it, or the name of an LXC container.",
+)
+@options.cgroup_hierarchy
+@click.option(
+    "--probe",
+    "mode",
+    type=click.Choice(MODES),
+    default="auto",
+    help="Use BPF programs for final CPU times and cgroups: never, where possible (the default), "
+    "or fail without.",
+)
 @click.option(
     "--fields",
     type=options.Names(),
@@ -64,7 +94,7 @@ One = Process | Record
     help="Only these, as in pid,comm,cpu_seconds.",
 )
 @click.option(
-    "--strict", is_flag=True, help="Exit status 3 if a record was lost or could not be read."
+    "--strict", is_flag=True, help="Exit status 3 if a record was lost or could not be read; below."
 )
 @click.pass_obj
 def exits(
@@ -77,37 +107,64 @@ def exits(
     comm: str | None,
     user: int | None,
     failed: bool,
+    cgroup: str | None,
+    unit: str | None,
+    container: str | None,
+    hierarchy: str | None,
+    mode: Mode,
     fields: tuple[str, ...],
     strict: bool,
 ) -> None:
-    """Hear every process that ends, one line each, until Ctrl-C.
+    """Print a line for each process that exits, until Ctrl-C.
 
-    With --threads, --user and --failed are the kernel's to keep: what they leave out wakes nobody,
-    and the last line tells how many those were.
+    With --threads the kernel applies --user and --failed: filtered records do not wake the
+    listener, and the last line says how many records were filtered.
 
-    TIME is when its record was read, some milliseconds after its end. A process that had several
-    threads comes 0.1 s later, so that no thread is missed: lines need not be in order.
+    TIME is when the record was read, some milliseconds after the exit. A process that had several
+    threads is printed 0.1 s later, so that no thread is missed: lines need not be in order.
 
-    STATUS is 0, FAIL and the exit status, or the signal that ended it; "?" behind it where its
-    threads tell different ones, or its leader was not heard. THR is how many threads were heard;
-    "+" behind it where the kernel's own sums show that there were more, "?" where the kernel keeps
-    no such sums. PEAK RSS is - where the kernel has none. "?" behind a delay: in doubt, since one
-    is longer than its task has lived, a kernel bug.
+    STATUS is 0, FAIL and the exit status, or the signal that killed the process; "?" behind it if
+    its threads disagree about the exit status, or its leader was not heard. THR is the number of
+    threads heard; "+" behind it if the kernel's own sums show that there were more, "?" if the
+    kernel keeps no such sums. PEAK RSS is - if the kernel has none. "?" behind a delay: in doubt,
+    since one is longer than its task has lived, a kernel bug.
 
-    Where records were lost, a line says how many and on which CPU; at the end, on stderr, stand
-    those received and lost, and beside them the kernel's own count of exits (of all tasks, so it
-    can differ by those that end at that moment; it covers all CPUs, so there is none with --cpus).
+    The kernel's records lack the cgroup and the last part of the CPU time: for short processes
+    that is most of it. The probe adds both. It consists of BPF programs that see the end of each
+    task, and needs Linux 5.8 with BTF, CAP_BPF and CAP_PERFMON; `taskstats doctor` says whether it
+    works here. A record waits at most 0.25 s for the end of its task. Then it is printed unsettled:
+    CGROUP is -, and CPU has "+" behind it, since the task used at least that. The root cgroup is /.
+
+    --cgroup, --unit and --container need the probe. A pattern without a slash at its start matches
+    at any depth. --unit takes a glob, and adds .service if that is missing. In JSON, keys of the
+    probe are missing without it, and null if unknown of this task.
+
+    If records were lost, a line says how many and on which CPU. When the command ends, it prints a
+    line of totals to stderr: records received and lost; the kernel's own count of exits (of all
+    tasks: it can differ by those that end at that moment, and there is none with --cpus); with
+    the probe the records settled and unsettled, and what its ring had no room for.
+
+    --strict makes a lost or unreadable record exit status 3. With --probe require, --cgroup, --unit
+    or --container it does so for an unsettled record or an unknown cgroup too.
 
     \b
     Exit status: 0 also after Ctrl-C, SIGTERM, and when a pipe's reader is gone;
-    1 an error; 2 wrong usage; with --strict 3 if a record was lost or could
-    not be read.
+    1 an error, also if the probe is needed and cannot run; 2 wrong usage;
+    3 see --strict.
     """
     _check(fields, threads)
+    place = _Place(cgroup, unit, container, hierarchy)
+    if place.option:
+        if mode == "off":
+            raise click.UsageError(f"{place.option} needs the probe, and --probe off forbids it")
+        mode = "require"
     endpoint = endpoint or KERNEL
     # A process takes the records of all its threads; those of threads stand alone.
     where = _where(user, failed) if threads else None
-    with _listener(cpus, where, endpoint) as listener, _ended(listener, seconds):
+    with (
+        _listener(cpus, where, mode, hierarchy, place.option, endpoint) as listener,
+        _ended(listener, seconds),
+    ):
         with Client(endpoint=endpoint) as client:
             own = client.pid()
         if own.version < _FIRST_WITH_PROCESSES and not threads:
@@ -118,10 +175,13 @@ def exits(
             )
             threads = True
             _check(fields, threads)
-        output = _output(format_name, threads, fields, own)
-        written = _Written(output, count, _wanted(comm, user, failed))
+        probed = listener.stats().probe is not None
+        output = _output(format_name, threads, fields, own, probed)
+        written = _Written(output, count, _wanted(comm, user, failed, place), probed)
         fold = None if threads else ProcessFold()
         number = len(listener.cpus)
+        if listener.probe_error:
+            click.echo(_why_no_probe(listener.probe_error), err=True)
         click.echo(f"listening on {number} CPU{'s' * (number != 1)}; Ctrl-C ends", err=True)
         if output.left_out:
             click.echo(output.left_out, err=True)
@@ -138,8 +198,11 @@ def exits(
         finally:  # whatever became of the output, what was heard is told
             listener.close()
             stats = listener.stats()
-            click.echo(_totals(stats, fold), err=True)
-    if strict and stats.lost + stats.truncated + stats.malformed:
+            click.echo(_totals(stats, fold, place.unknown), err=True)
+    missing = stats.lost + stats.truncated + stats.malformed
+    if mode == "require" and stats.probe:
+        missing += stats.probe.unsettled + place.unknown
+    if strict and missing:
         raise SystemExit(3)
 
 
@@ -152,20 +215,77 @@ def _check(fields: tuple[str, ...], threads: bool) -> None:
             raise click.BadParameter(f"no field {name!r}; {hint}", param_hint="--fields")
 
 
-def _output(format_name: str | None, threads: bool, fields: tuple[str, ...], own: Record) -> Format:
+def _output(
+    format_name: str | None, threads: bool, fields: tuple[str, ...], own: Record, probed: bool
+) -> Format:
     if format_name == "json":
         return formats.JsonLines(fields, own.version)
     if format_name == "csv":
         sent = presence.present(own.version, own.size, "task", presence.EXIT)
         known = options.RECORD_NAMES if threads else options.PROCESS_NAMES
-        here = [name for name in known if name not in FIELDS or name in sent]
+        absent = FIELDS.keys() - sent | (set() if probed else _PROBE_KEYS)
+        here = [name for name in known if name not in absent]
         return formats.Csv(tuple(dict.fromkeys([*(fields or here), "cpu", "lost"])))
     if fields:
         return formats.Table([columns.column_of(name) for name in fields])
-    return formats.Table(columns.of_records() if threads else columns.of_processes())
+    return formats.Table((columns.of_records if threads else columns.of_processes)(probed))
 
 
-def _wanted(comm: str | None, user: int | None, failed: bool) -> Callable[[One], bool]:
+class _Place:
+    """Where a process must have run: what --cgroup, --unit and --container say.
+
+    Attributes:
+        option: The first of these options that was given, or "".
+        unknown: How many processes or tasks were left out since their cgroup is not known.
+    """
+
+    def __init__(
+        self, cgroup: str | None, unit: str | None, container: str | None, hierarchy: str | None
+    ) -> None:
+        given = {"--cgroup": cgroup, "--unit": unit, "--container": container}
+        self.option = next((name for name, value in given.items() if value is not None), "")
+        self.unknown = 0
+        self._cgroup = (
+            _below_mount(cgroup, hierarchy) if cgroup and host.proc_is_there() else cgroup
+        )
+        self._unit = unit
+        self._container = container
+
+    def __contains__(self, one: One) -> bool:
+        if not self.option:
+            return True
+        path = getattr(one, "cgroup", None)
+        if path is None:
+            self.unknown += 1
+            return False
+        here = cgroup_identity(path)
+        return (
+            (self._cgroup is None or here.in_cgroup(self._cgroup))
+            and (self._unit is None or here.in_unit(self._unit))
+            and (self._container is None or here.in_container(self._container))
+        )
+
+
+def _below_mount(glob: str, hierarchy: str | None) -> str:
+    """The pattern without the mount point of its hierarchy: people copy paths from there."""
+    chosen = choose(hierarchy)
+    here = [one for one in hierarchies() if one.mount and f"{glob}/".startswith(f"{one.mount}/")]
+    if not here:
+        return glob
+    innermost = max(here, key=lambda one: len(str(one.mount)))
+    if innermost.number != chosen.number:
+        name = innermost.name.partition(",")[0]
+        raise click.BadParameter(
+            f"{glob} is in another hierarchy: add --cgroup-hierarchy {name}",
+            param_hint="--cgroup",
+        )
+    below = glob.removeprefix(str(innermost.mount)) or "/"
+    return innermost.root.rstrip("/") + below
+
+
+def _wanted(
+    comm: str | None, user: int | None, failed: bool, place: _Place
+) -> Callable[[One], bool]:
     """Whether a process or a task is one of those asked for."""
 
     def wanted(one: One) -> bool:
@@ -173,6 +293,7 @@ def _wanted(comm: str | None, user: int | None, failed: bool) -> Callable[[One],
             (comm is None or fnmatch.fnmatchcase(one.comm, comm))
             and (user is None or (one.uid if isinstance(one, Process) else one.ac_uid) == user)
             and (not failed or one.exit_code != 0)
+            and one in place
         )
 
     return wanted
@@ -183,11 +304,29 @@ def _where(user: int | None, failed: bool) -> Where | None:
     return None if user is None and not failed else Where(uid=user, failed=failed)
 
 
-def _listener(cpus: str | None, where: Where | None, endpoint: Endpoint) -> ExitListener:
+def _listener(
+    cpus: str | None,
+    where: Where | None,
+    mode: Mode,
+    hierarchy: str | None,
+    option: str,
+    endpoint: Endpoint,
+) -> ExitListener:
     try:
-        return ExitListener(cpus, where=where, endpoint=endpoint)
+        return ExitListener(
+            cpus, where=where, probe=mode, cgroup_hierarchy=hierarchy, endpoint=endpoint
+        )
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--cpus") from error
+    except TaskstatsError as error:
+        if option and error.operation == "probe":
+            what = f"{option} needs the probe"
+            raise type(error)(what, error.what, error.mend, error.errno) from error
+        raise
+
+
+def _why_no_probe(error: TaskstatsError) -> str:
+    return f"without final CPU times and cgroups: {error.what}; see: {fixes.command()} doctor"
 
 
 # ---- listening -------------------------------------------------------------------------------
@@ -243,8 +382,15 @@ def _batches(listener: ExitListener) -> Iterator[Batch]:
 class _Written:
     """What has been written: lines until their number is reached, and losses on each CPU."""
 
-    def __init__(self, output: Format, count: int | None, wanted: Callable[[One], bool]) -> None:
+    def __init__(
+        self,
+        output: Format,
+        count: int | None,
+        wanted: Callable[[One], bool],
+        probed: bool = False,
+    ) -> None:
         self._output = output
+        self._probed = probed
         self._left = count
         self._wanted = wanted
         self._lost: Counter[int] = Counter()
@@ -257,7 +403,7 @@ class _Written:
                 self._output.loss(cpu, lost)
             ones: Iterable[One] = piece if fold is None else fold.feed(piece)
             chosen = list(islice(filter(self._wanted, ones), self._left))
-            self._output.rows(row for one in chosen for row in _rows(one))
+            self._output.rows(row for one in chosen for row in _rows(one, self._probed))
             if self._left is not None:
                 self._left -= len(chosen)
                 if not self._left:
@@ -284,17 +430,26 @@ def _pieces(batch: Batch) -> Iterator[tuple[int, int, Batch]]:
         yield batch.columns["cpu"][start], lost_before[start], batch[start:end]
 
 
-def _rows(one: One) -> Iterator[dict[str, Any]]:
-    """Its row; of a task that brought its group's record, that too."""
+def _rows(one: One, probed: bool) -> Iterator[dict[str, Any]]:
+    """Its row; of a task that brought its group's record, that too.
+
+    With a probe, what it did not see is None. Without, there is no key.
+    """
+    row = one.to_dict()
+    for name in _PROBE_KEYS:
+        if not probed:
+            row.pop(name, None)
+        elif name not in row:
+            row[name] = None
     if isinstance(one, Process):
-        yield one.to_dict()
+        yield row
         return
-    yield texts.without_unmeasured(one.to_dict())
+    yield texts.without_unmeasured(row)
     if one.group is not None:
         yield texts.without_unmeasured(one.group.to_dict())
 
 
-def _totals(stats: ExitStats, fold: ProcessFold | None) -> str:
+def _totals(stats: ExitStats, fold: ProcessFold | None, unknown: int) -> str:
     counted = "n/a" if stats.witness is None else str(stats.witness)
     kept_out = "" if stats.filtered is None else f"filtered {stats.filtered}, "
     made = [f"received {stats.received}, lost {stats.lost}, {kept_out}kernel's own count {counted}"]
@@ -306,4 +461,21 @@ def _totals(stats: ExitStats, fold: ProcessFold | None) -> str:
             made.append(f"records of no process yet: {fold.held} held, {fold.forgotten} given up")
     if refused := stats.foreign + stats.truncated + stats.malformed:
         made.append(f"datagrams refused: {refused}")
+    if stats.probe:
+        made.append(_probe_totals(stats.probe))
+    if unknown:
+        made.append(f"left out, since the cgroup is unknown: {unknown}")
     return "; ".join(made)
+
+
+def _probe_totals(probe: ProbeStats) -> str:
+    lost = {
+        "ends": probe.ends_lost,
+        "births": probe.births_lost,
+        "cgroup changes": probe.changes_lost,
+    }
+    made = [f"settled {probe.settled}, unsettled {probe.unsettled}"]
+    made += [f"{name} lost {number}" for name, number in lost.items() if number]
+    if probe.damaged:
+        made.append("the ring is damaged and was not read to its end")
+    return ", ".join(made)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from taskstats.cgroups import hierarchies
 from taskstats.fields import FIELDS
 from taskstats.processes import PROCESS_KEYS
 from taskstats.records import HEADER_KEYS
@@ -30,6 +31,38 @@ def formats(command: Command) -> Command:
     return click.option("--json", "format_name", flag_value="json", help="One JSON object a line.")(
         command
     )
+
+
+def cgroup_hierarchy(command: Command) -> Command:
+    """Gives a command --cgroup-hierarchy; it takes `hierarchy`."""
+    return click.option(
+        "--cgroup-hierarchy",
+        "hierarchy",
+        type=Hierarchy(),
+        metavar="NAME",
+        help="Show cgroups of this hierarchy: 'unified' for version 2, or a controller of version "
+        "1, as in 'memory'. By default that of cpuacct if it is of version 1, else version 2.",
+    )(command)
+
+
+class Hierarchy(click.ParamType):  # type: ignore[type-arg]
+    """The name of a cgroup hierarchy."""
+
+    name = "hierarchy"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            hierarchies.choose(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        known = [hierarchies.UNIFIED]
+        known += [name for one in hierarchies.hierarchies() for name in one.controllers]
+        return [CompletionItem(name) for name in known if name.startswith(incomplete)]
 
 
 class User(click.ParamType):  # type: ignore[type-arg]

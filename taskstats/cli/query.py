@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from taskstats import fixes, host
+from taskstats.cgroups.hierarchies import cgroup_of, choose
 from taskstats.cli import columns, formats, options, tables, texts
 from taskstats.cli.formats import Format
 from taskstats.client import Client
@@ -22,6 +23,7 @@ _ID = click.IntRange(0, 2**32 - 1)
 @options.formats
 @click.option("--tgid", "as_groups", is_flag=True, help="Whole processes: the sums over threads.")
 @click.option("--all", "everything", is_flag=True, help="Every process in this PID namespace.")
+@options.cgroup_hierarchy
 @click.argument("pids", metavar="[PID]...", type=_ID, nargs=-1)
 @click.pass_obj
 def query(
@@ -29,6 +31,7 @@ def query(
     format_name: str | None,
     as_groups: bool,
     everything: bool,
+    hierarchy: str | None,
     pids: tuple[int, ...],
 ) -> None:
     """Ask for the accounting of each PID, one task (a thread) each.
@@ -41,6 +44,8 @@ def query(
     kernel.task_delayacct is 1; n/m stands where they were not. "?" behind a delay: in doubt,
     since one is longer than its task has lived, a kernel bug.
 
+    CGROUP is read from /proc a moment later: "-" if the task has ended.
+
     \b
     Exit status: 1 if one of the PIDs could not be had.
     """
@@ -49,6 +54,7 @@ def query(
     ids = _every_pid() if everything else pids
     with Client(endpoint=endpoint or KERNEL) as client:
         rows, failed = (_processes if as_groups or everything else _tasks)(client, ids)
+    _add_cgroups(rows, hierarchy)
     output = _output(format_name, rows, whole=as_groups or everything)
     output.head()
     output.rows(rows)
@@ -99,6 +105,16 @@ def _why_not_measured() -> str:
 def _why_no_threads() -> str:
     view = host.proc_view()
     return "it has ended, or /proc does not tell" if view == "whole" else host.VIEWS[view]
+
+
+def _add_cgroups(rows: list[dict[str, Any]], name: str | None) -> None:
+    """Add the path of each task's cgroup; None if the task has ended."""
+    if host.proc_is_ours():
+        hierarchy = choose(name)
+        for row in rows:
+            row["cgroup"] = cgroup_of(
+                row["pid"] if row["kind"] == "process" else row["id"], hierarchy
+            )
 
 
 # ---- rows ------------------------------------------------------------------------------------

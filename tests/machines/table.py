@@ -35,6 +35,7 @@ UML = frozenset(
     {
         *("two CPUs", "CPU hotplug", "a cgroup that counts CPU time"),
         *("waits for copies of write-protected pages", "a scheduler's clock finer than ticks"),
+        "BPF",
     }
 )
 

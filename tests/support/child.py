@@ -22,6 +22,8 @@ NOBODY = 65534
 PR_SET_DUMPABLE = 4
 CAP_NET_ADMIN = 12
 CAP_SYS_PTRACE = 19
+CAP_PERFMON = 38
+CAP_BPF = 39
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -99,7 +101,8 @@ def become(uid: int, *capabilities: int) -> None:
     mask = sum(1 << number for number in capabilities)
     header = (ctypes.c_uint32 * 2)(version_3, 0)
     # Effective, permitted, inheritable; then the same of the upper 32.
-    sets = (ctypes.c_uint32 * 6)(mask, mask, 0, 0, 0, 0)
+    lower, upper = mask & 0xFFFFFFFF, mask >> 32
+    sets = (ctypes.c_uint32 * 6)(lower, lower, 0, upper, upper, 0)
     if _libc.capset(header, sets) < 0:
         raise OSError(ctypes.get_errno(), "capset")
 

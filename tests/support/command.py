@@ -19,7 +19,7 @@ TASKSTATS = str(Path(sys.executable).parent / "taskstats")
 
 @contextmanager
 def listening(*options: str, **also: Any) -> Iterator[subprocess.Popen[str]]:
-    """`taskstats exits`, from when it hears."""
+    """`taskstats exits`, from when it listens. A remark may come first: that there is no probe."""
     if "--threads" not in options:
         needs_processes()
     with subprocess.Popen(
@@ -30,7 +30,7 @@ def listening(*options: str, **also: Any) -> Iterator[subprocess.Popen[str]]:
         **also,
     ) as process:
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("listening")
+        assert any(line.startswith("listening") for line in process.stderr)
         yield process
 
 

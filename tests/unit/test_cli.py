@@ -253,7 +253,9 @@ def test_unmeasured_delays_are_null_and_in_a_table_n_m() -> None:
 def test_csv_has_the_fields_of_this_kernel(version: int) -> None:
     result = heard("--csv", version=version, exits=(ending(version),))
     (row,) = csv.DictReader(io.StringIO(result.stdout))
-    assert set(PROCESS_KEYS) < set(row)
+    probed = {*PROBED, "cgroup"}
+    assert set(PROCESS_KEYS) - probed < set(row)
+    assert not probed & set(row), "there is no probe"
     fields = set(row) & set(FIELDS)
     assert fields == {name for name in fields if FIELDS[name].since <= version}
     assert {"nvcsw", "hiwater_rss", "wpcopy_count"} & fields == (

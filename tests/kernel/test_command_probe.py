@@ -1,0 +1,207 @@
+"""The command with the probe: final CPU times, cgroups, and what it says where there is none."""
+
+import csv
+import io
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from support import child
+from support.command import ended, listening, objects, run
+from support.requirements import needs_probe, needs_processes, skip
+
+from taskstats.cgroups.hierarchies import Hierarchy, hierarchies
+from taskstats.cli.main import taskstats
+
+pytestmark = pytest.mark.usefixtures("as_usual")
+
+CONTAINER = "3f2a9c1b0d4e5f60718293a4b5c6d7e8f90123456789abcdef0123456789abcd"
+
+
+@dataclass
+class Tree:
+    """Cgroups that a test makes.
+
+    Attributes:
+        hierarchy: Their hierarchy.
+        path: The path of the topmost; all are removed with it.
+    """
+
+    hierarchy: Hierarchy
+    path: str
+
+    def directory(self, name: str) -> Path:
+        assert self.hierarchy.mount is not None
+        return self.hierarchy.mount / f"{self.path}/{name}".strip("/")
+
+    def run_in(self, name: str, command: str = "exit 3") -> int:
+        """The pid of a shell that has run in this cgroup, which is made."""
+        self.directory(name).mkdir(parents=True, exist_ok=True)
+        procs = self.directory(name) / "cgroup.procs"
+        shell = subprocess.Popen(["sh", "-c", f'echo $$ >"$0"; {command}', str(procs)])
+        shell.wait()
+        return shell.pid
+
+    def remove(self) -> None:
+        top = self.directory("")
+        for directory, *_ in os.walk(top, topdown=False):
+            Path(directory).rmdir()
+
+
+def tree_in(wanted: str) -> Tree:
+    for one in hierarchies():
+        if one.mount and one.root == "/" and wanted in (one.name, *one.controllers):
+            return Tree(one, f"/taskstats-{os.getpid()}.slice")
+    skip(f"the hierarchy {wanted} is not mounted")
+    raise AssertionError
+
+
+@pytest.fixture
+def tree() -> Iterator[Tree]:
+    """Cgroups of the hierarchy that the command shows by default."""
+    needs_probe()
+    needs_processes()
+    names = [name for one in hierarchies() for name in one.controllers]
+    made = tree_in("cpuacct" if "cpuacct" in names else "unified")
+    yield made
+    made.remove()
+
+
+# ---- final CPU time --------------------------------------------------------------------------
+
+
+def spawn_and_wait(*command: str) -> tuple[int, float]:
+    """A process that has exited, and its CPU time in microseconds as wait4 reports it."""
+    pid = os.posix_spawn(command[0], command, {})
+    _, _, usage = os.wait4(pid, 0)
+    return pid, (usage.ru_utime + usage.ru_stime) * 1e6
+
+
+def test_cpu_time_is_at_least_that_of_wait4() -> None:
+    needs_probe()
+    needs_processes()
+    with listening("--json") as process:
+        used = dict(spawn_and_wait("/bin/true") for _ in range(50))
+        output, errors = ended(process)
+    heard = {one["pid"]: one for one in objects(output)[1:] if one["pid"] in used}
+    assert heard.keys() == used.keys()
+    for pid, microseconds in used.items():
+        # The parent may be told while its child still runs (kernel/exit.c:exit_notify).
+        assert heard[pid]["final_cpu_ns"] / 1e3 >= microseconds
+        assert round(heard[pid]["cpu_seconds"] * 1e9) == heard[pid]["final_cpu_ns"]
+    assert ", unsettled 0" in errors
+
+
+# ---- cgroups ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hierarchy", ["cpuacct", "unified"])
+def test_exits_show_the_cgroup_in_every_format(hierarchy: str) -> None:
+    needs_probe()
+    needs_processes()
+    tree = tree_in(hierarchy)
+    options = [], ["--json"], ["--csv"], ["--json", "--threads"]
+    try:
+        outputs = []
+        for formats in options:
+            with listening(*formats, "--cgroup-hierarchy", hierarchy) as process:
+                pid = tree.run_in("a/b")
+                outputs.append((pid, ended(process)[0]))
+    finally:
+        inode = tree.directory("a/b").stat().st_ino
+        tree.remove()
+    (pid, table), (json_pid, json), (csv_pid, rows), (task, tasks) = outputs
+    (line,) = [line for line in table.splitlines() if f" {pid} " in line]
+    assert line.endswith(f" {tree.path}/a/b")
+    (one,) = [one for one in objects(json) if one.get("pid") == json_pid]
+    assert (one["cgroup"], one["cgroup_id"]) == (f"{tree.path}/a/b", inode)
+    (row,) = [row for row in csv.DictReader(io.StringIO(rows)) if row["pid"] == str(csv_pid)]
+    assert (row["cgroup"], row["cgroup_id"]) == (f"{tree.path}/a/b", str(inode))
+    (record,) = [one for one in objects(tasks) if one.get("id") == task]
+    assert (record["cgroup"], record["cgroup_id"]) == (f"{tree.path}/a/b", inode)
+
+
+def test_filters_by_cgroup(tree: Tree) -> None:
+    places = {"job.service": 0, f"docker/{CONTAINER}": 0, "other": 0}
+    wanted = {
+        ("--cgroup", f"{tree.path}/docker"): f"docker/{CONTAINER}",
+        ("--cgroup", str(tree.directory("oth*"))): "other",
+        ("--unit", "job"): "job.service",
+        ("--container", CONTAINER[:12]): f"docker/{CONTAINER}",
+    }
+    for options, place in wanted.items():
+        with listening("--json", *options) as process:
+            for name in places:
+                places[name] = tree.run_in(name)
+            output, errors = ended(process)
+        assert [one["pid"] for one in objects(output)[1:]] == [places[place]], options
+        assert "cgroup is unknown" not in errors
+
+
+def test_query_shows_the_cgroup_of_the_living(tree: Tree) -> None:
+    tree.directory("living").mkdir(parents=True)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        (tree.directory("living") / "cgroup.procs").write_text(str(process.pid))
+        for options in ([], ["--tgid"]):
+            _, row = objects(run("query", "--json", *options, str(process.pid)).stdout)
+            assert row["cgroup"] == f"{tree.path}/living"
+        table = run("query", str(process.pid)).stdout
+        assert table.splitlines()[1].endswith(f" {tree.path}/living")
+
+
+# ---- without the probe -----------------------------------------------------------------------
+
+
+def as_nobody(*arguments: str, capabilities: tuple[int, ...]) -> tuple[int, str, str]:
+    def with_few_rights() -> tuple[int, str, str]:
+        child.become(child.NOBODY, *capabilities)
+        result = CliRunner().invoke(taskstats, arguments)
+        return result.exit_code, result.stdout, result.stderr
+
+    return child.run(with_few_rights)
+
+
+def test_without_bpf_rights_exits_goes_on_and_says_so() -> None:
+    few = (child.CAP_NET_ADMIN, child.CAP_BPF)
+    status, output, errors = as_nobody("exits", "--for", "0", capabilities=few)
+    assert status == 0
+    assert "CGROUP" not in output
+    why, listening, totals = errors.splitlines()
+    assert why.startswith("without final CPU times and cgroups: CAP_BPF and CAP_PERFMON in the ")
+    assert why.endswith(" doctor")
+    assert listening.startswith("listening")
+    assert "settled" not in totals
+    status, _, errors = as_nobody("exits", "--for", "0", "--probe", "off", capabilities=few)
+    assert (status, errors.count("\n")) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--probe", "require"), "Error: probe: CAP_BPF and CAP_PERFMON "),
+        (("--cgroup", "a"), "Error: --cgroup needs the probe: CAP_BPF and CAP_PERFMON "),
+        (("--unit", "a"), "Error: --unit needs the probe: CAP_BPF and CAP_PERFMON "),
+        (("--container", "a"), "Error: --container needs the probe: CAP_BPF and CAP_PERFMON "),
+    ],
+)
+def test_what_needs_the_probe_fails_without(options: tuple[str, ...], told: str) -> None:
+    needs_probe()
+    few = (child.CAP_NET_ADMIN, child.CAP_PERFMON)
+    status, output, errors = as_nobody("exits", "--for", "0", *options, capabilities=few)
+    assert (status, output) == (1, "")
+    assert errors.startswith(told)
+    assert "sudo setpriv " in errors
+    assert "+net_admin,+bpf,+perfmon" in errors
+
+
+def test_three_capabilities_are_enough() -> None:
+    needs_probe()
+    three = (child.CAP_NET_ADMIN, child.CAP_BPF, child.CAP_PERFMON)
+    options = ("--for", "0", "--probe", "require")
+    status, output, errors = as_nobody("exits", *options, capabilities=three)
+    assert (status, errors.count("\n")) == (0, 2), errors
+    assert "CGROUP" in output
