@@ -279,6 +279,7 @@ static int drain_with_probe(struct ts_exits *exits, struct ts_sink *sink, int64_
     rc = drain_ready(exits, sink);
     sink->capacity = capacity;
     ts_settler_read(settler, ring, sink);
+    now = ts_now(); /* no row was read later */
     ts_settler_take(settler, sink, task, group, !exits->hurry, now);
     ts_settler_release(settler, sink, now);
     if (ts_settler_is_ready(settler) || ts_settler_is_full(settler))
@@ -366,7 +367,7 @@ static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t de
 {
     int64_t until = exits->drained_ns + latency_ns;
     int64_t end = deadline_ns; /* of waiting: not before what is held is handed out */
-    struct epoll_event event;
+    struct epoll_event events[2];
     int n;
 
     if (exits->hurry || exits->failure)
@@ -377,12 +378,14 @@ static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t de
         end = ts_settler_due(exits->settler);
     if (!exits->flowing || latency_ns == 0 || deadline_ns == 0) {
         do
-            n = epoll_wait(exits->epoll, &event, 1, milliseconds_until(end));
+            n = epoll_wait(exits->epoll, events, 2, milliseconds_until(end));
         while (n == 0 && (end < 0 || ts_now() < end));
         if (n < 0)
             return -errno;
         if (n == 0)
             return held(exits) ? deadline_ns ? 1 : -EINPROGRESS : 0;
+        if (n == 1 && events[0].data.u32 == LOOK)
+            return 1; /* there is nothing that may gather */
         if (latency_ns == 0 || is_pressed(exits))
             return 1;
         if (deadline_ns == 0)

@@ -192,6 +192,7 @@ static int open_settler(struct ts_exits *exits, const struct ts_wanted *wanted)
     exits->settler = ts_settler_new(wanted->settle_ns, last_cpu);
     if (!exits->settler)
         return -ENOMEM;
+    ts_settler_use_clock(exits->settler, wanted->probe->now);
     exits->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     return exits->timer < 0 ? -errno : watch(exits, exits->timer, LOOK);
 }

@@ -179,6 +179,7 @@ static void open_peer(struct ts_probe *probe, const struct ts_peer_ring *peer)
 {
     ts_ring_open(&probe->ring, peer->consumer, peer->producer, peer->data, peer->size);
     probe->losses = peer->losses;
+    probe->now = peer->now;
 }
 
 int ts_probe_open(const struct ts_probe_wanted *wanted, struct ts_probe **probe,

@@ -16,6 +16,7 @@ struct ts_probe {
     uint32_t owner;         /* ts_process of who opened it */
     struct ts_ring ring;    /* read with the listener's consumer lock held */
     const uint64_t *losses; /* by enum ts_event */
+    const uint64_t *now;    /* a peer's clock; NULL: CLOCK_MONOTONIC */
     struct ts_mapping consumer, producer, counters;
     int ring_fd, losses_fd; /* -1 of a peer's */
     int programs[TS_PROGRAMS], links[TS_PROGRAMS];

@@ -40,9 +40,11 @@ struct held {
     int has_group;
     int waits;        /* for its end */
     int64_t until_ns; /* but no longer */
+    uint64_t read_ns; /* when it was read, by the clock of the events */
     uint64_t after;   /* no earlier record of its CPU is from before this moment, */
     uint64_t seen;    /* after so many moments of that CPU were known */
-    uint32_t next;    /* with the same chain of pids, of those that wait */
+    uint32_t next;    /* with the same chain of pids, of those that wait, */
+    uint32_t older_waiting, newer_waiting;
 };
 
 /* What is known of a CPU's records. */
@@ -53,6 +55,7 @@ struct cpu {
 
 struct ts_settler {
     int64_t settle_ns;
+    const uint64_t *clock; /* of the events; NULL: CLOCK_MONOTONIC */
     uint64_t settled;
     uint64_t unsettled;
     int is_full;
@@ -65,7 +68,8 @@ struct ts_settler {
 
     uint32_t held_chains[HELD_CHAINS];
     uint64_t head, tail; /* places of held rows, modulo HELD_ROOM */
-    uint32_t waiting;    /* how many of them wait */
+    uint32_t waiting;    /* how many of them wait, */
+    uint32_t oldest_waiting, newest_waiting;
 
     struct end ends[TS_MOST_ENDS];
     struct held held[HELD_ROOM];
@@ -215,8 +219,29 @@ static void wait_no_more(struct ts_settler *settler, struct held *held)
     while (*link != at)
         link = &settler->held[*link].next;
     *link = held->next;
+    *(held->older_waiting == NONE ? &settler->oldest_waiting
+                                  : &settler->held[held->older_waiting].newer_waiting) =
+        held->newer_waiting;
+    *(held->newer_waiting == NONE ? &settler->newest_waiting
+                                  : &settler->held[held->newer_waiting].older_waiting) =
+        held->older_waiting;
     held->waits = 0;
     settler->waiting--;
+}
+
+static void wait_from_now_on(struct ts_settler *settler, struct held *held)
+{
+    uint32_t at = (uint32_t)(held - settler->held);
+    uint32_t *chain = held_chain(settler, held->task.id);
+
+    held->next = *chain;
+    *chain = at;
+    held->older_waiting = settler->newest_waiting;
+    held->newer_waiting = NONE;
+    *(held->older_waiting == NONE ? &settler->oldest_waiting
+                                  : &settler->held[held->older_waiting].newer_waiting) = at;
+    settler->newest_waiting = at;
+    settler->waiting++;
 }
 
 static void hold(struct ts_settler *settler, const struct ts_sink *sink, uint32_t task,
@@ -229,16 +254,15 @@ static void hold(struct ts_settler *settler, const struct ts_sink *sink, uint32_
     if (held->has_group)
         held->group = sink->groups[held->task.row];
     held->until_ns = now + settler->settle_ns;
+    held->read_ns =
+        settler->clock ? __atomic_load_n(settler->clock, __ATOMIC_RELAXED) : (uint64_t)now;
     held->waits = !(held->task.flags & TS_SETTLED);
     if (held->waits) {
-        uint32_t *chain = held_chain(settler, held->task.id);
         uint32_t cpu = held->task.cpu;
 
         held->after = cpu < settler->n_cpus ? settler->cpus[cpu].moment : 0;
         held->seen = cpu < settler->n_cpus ? settler->cpus[cpu].seen : 0;
-        held->next = *chain;
-        *chain = (uint32_t)(held - settler->held);
-        settler->waiting++;
+        wait_from_now_on(settler, held);
     }
 }
 
@@ -264,31 +288,32 @@ static int give_to_held(struct ts_settler *settler, const struct ts_end_event *e
 }
 
 /* Whether a held row's record may have been made at the moment that this end tells: no
- * earlier than those before it on its CPU, and no later than those after it, or now. */
+ * earlier than those before it on its CPU, and no later than those after it. It was read
+ * afterwards: the end of a later task that was given the pid again then does not fit. */
 static int is_possible(const struct ts_settler *settler, const struct held *held,
-                       const struct ts_end_event *event, int emptied, int64_t now)
+                       const struct ts_end_event *event, int emptied)
 {
     uint64_t moment = moment_of(&held->task, event);
-    uint64_t before = (uint64_t)now;
+    uint64_t before = held->read_ns;
 
     if (fit(&held->task, event) != MAY_FIT || moment + DISORDER_NS < held->after)
         return 0;
-    if (held->task.cpu < settler->n_cpus && settler->cpus[held->task.cpu].seen > held->seen)
-        before = settler->cpus[held->task.cpu].moment;
-    else if (!emptied)
+    if (held->task.cpu < settler->n_cpus && settler->cpus[held->task.cpu].seen > held->seen) {
+        if (settler->cpus[held->task.cpu].moment < before)
+            before = settler->cpus[held->task.cpu].moment;
+    } else if (!emptied)
         return 0; /* nobody knows yet */
     return moment <= before + DISORDER_NS;
 }
 
 /* The only end that may be a held row's, if no other row may have it; or NONE. */
-static uint32_t possible_end(struct ts_settler *settler, const struct held *held, int emptied,
-                             int64_t now)
+static uint32_t possible_end(struct ts_settler *settler, const struct held *held, int emptied)
 {
     uint32_t found = NONE;
 
     for (uint32_t at = *end_chain(settler, held->task.id); at != NONE;
          at = settler->ends[at].next) {
-        if (!is_possible(settler, held, &settler->ends[at].event, emptied, now))
+        if (!is_possible(settler, held, &settler->ends[at].event, emptied))
             continue;
         if (found != NONE)
             return NONE;
@@ -303,17 +328,20 @@ static uint32_t possible_end(struct ts_settler *settler, const struct held *held
 }
 
 /* Rows that had to wait for a CPU after their record. */
-static void settle_possible(struct ts_settler *settler, int emptied, int64_t now)
+static void settle_possible(struct ts_settler *settler, int emptied)
 {
-    for (uint64_t place = settler->head; settler->waiting && place < settler->tail; place++) {
-        struct held *held = held_at(settler, place);
-        uint32_t at = held->waits ? possible_end(settler, held, emptied, now) : NONE;
+    uint32_t next;
 
-        if (at == NONE)
+    for (uint32_t at = settler->oldest_waiting; at != NONE; at = next) {
+        struct held *held = &settler->held[at];
+        uint32_t end = possible_end(settler, held, emptied);
+
+        next = held->newer_waiting;
+        if (end == NONE)
             continue;
         wait_no_more(settler, held);
-        settle(settler, &held->task, &settler->ends[at].event);
-        remove_end(settler, at);
+        settle(settler, &held->task, &settler->ends[end].event);
+        remove_end(settler, end);
     }
 }
 
@@ -356,7 +384,7 @@ void ts_settler_take(struct ts_settler *settler, struct ts_sink *sink, uint32_t 
     }
     if (stay != NONE)
         cut(sink, stay, group);
-    settle_possible(settler, emptied, now);
+    settle_possible(settler, emptied);
     if (emptied)
         forget_ends(settler);
     settler->drain++;
@@ -501,9 +529,15 @@ struct ts_settler *ts_settler_new(int64_t settle_ns, uint32_t last_cpu)
     memset(made->end_chains, 0xff, sizeof(made->end_chains));
     memset(made->held_chains, 0xff, sizeof(made->held_chains));
     made->oldest = made->newest = made->free = NONE;
+    made->oldest_waiting = made->newest_waiting = NONE;
     made->n_cpus = last_cpu + 1;
     memset(made->cpus, 0, made->n_cpus * sizeof(struct cpu));
     return made;
+}
+
+void ts_settler_use_clock(struct ts_settler *settler, const uint64_t *clock)
+{
+    settler->clock = clock;
 }
 
 void ts_settler_free(struct ts_settler *settler)

@@ -294,6 +294,7 @@ struct ts_peer_ring {
     const void *data;
     uint64_t size; /* of the data, in bytes: a power of two, at least 4096 */
     const uint64_t *losses;
+    const uint64_t *now; /* the clock of its events, ns; NULL: CLOCK_MONOTONIC */
 };
 
 /* What a probe is to see. */
