@@ -1,12 +1,13 @@
 /* Joins records with the ends that the probe has seen. Pure.
  *
- * Which end is a row's? The pid alone does not say: it may have been given again, and
- * whoever reads late sees several owners. The kernel's record and the end both tell how
- * often the task had got a CPU and how long it had waited for one, in ns. If it did not
- * have to wait between the two, these are equal, and the pair is certain. If it did, the
- * end tells when the record must have been made (the task's start and its age then), and
- * that moment must lie between those of other records of the same CPU. What fits two, or
- * none, stays without an end. */
+ * Which end belongs to a row? The pid alone does not say: the kernel may have given it
+ * again, and a late reader sees several owners. The kernel's record and the end both say
+ * how often the task had got a CPU and how long it had waited for one, in ns. If the task
+ * did not wait between the two, these are equal, and the pair is certain. If it did, the
+ * end gives the moment at which the record was made (the task's start and its age then).
+ * That moment must not be before other records of the CPU that were read earlier, nor
+ * after this one was read. Then the pair is taken if no other end fits the row, and no
+ * other waiting row fits the end. All other rows stay without an end. */
 #include "settle.h"
 
 #include <errno.h>
@@ -21,9 +22,9 @@
 #define HELD_CHAINS 1024u
 #define HELD_ROOM (TS_MOST_HELD + TS_MOST_TAKEN)
 
-/* Between the moments that a record tells and its place in the queue the task may have
- * to wait: records of a CPU are that much out of order. */
-#define DISORDER_NS 5000000u
+/* A task may have to wait for a CPU after the kernel has filled its record, and before the
+ * kernel queues it. Records of a CPU are out of order by so much. */
+#define DISORDER_NS 100000000u
 
 /* An end that no row has claimed. */
 struct end {
@@ -41,16 +42,9 @@ struct held {
     int waits;        /* for its end */
     int64_t until_ns; /* but no longer */
     uint64_t read_ns; /* when it was read, by the clock of the events */
-    uint64_t after;   /* no earlier record of its CPU is from before this moment, */
-    uint64_t seen;    /* after so many moments of that CPU were known */
+    uint64_t after;   /* when the latest record of its CPU was made that was read before */
     uint32_t next;    /* with the same chain of pids, of those that wait, */
     uint32_t older_waiting, newer_waiting;
-};
-
-/* What is known of a CPU's records. */
-struct cpu {
-    uint64_t moment; /* when the latest of them was made, CLOCK_MONOTONIC, */
-    uint64_t seen;   /* and of how many that is known */
 };
 
 struct ts_settler {
@@ -74,7 +68,7 @@ struct ts_settler {
     struct end ends[TS_MOST_ENDS];
     struct held held[HELD_ROOM];
     uint32_t n_cpus;
-    struct cpu cpus[];
+    uint64_t latest[]; /* by CPU: when the latest record was made of which that is known */
 };
 
 /* ---- ends ---- */
@@ -122,14 +116,6 @@ static void keep_end(struct ts_settler *settler, const struct ts_end_event *even
     settler->newest = at;
 }
 
-/* What was read before the queues were read to their ends has no record: it was lost,
- * or filtered, or of a CPU that nobody listens to. (A record is sent before the end.) */
-static void forget_ends(struct ts_settler *settler)
-{
-    while (settler->oldest != NONE && settler->ends[settler->oldest].drain != settler->drain)
-        remove_end(settler, settler->oldest);
-}
-
 /* ---- which end is a row's ---- */
 
 enum fit { NO_FIT, MAY_FIT, FITS };
@@ -166,12 +152,8 @@ static void settle(struct ts_settler *settler, struct ts_record *row,
     row->cgroup_id = event->cgroup_id;
     row->flags |= TS_SETTLED;
     settler->settled++;
-    if (row->cpu < settler->n_cpus) {
-        struct cpu *cpu = &settler->cpus[row->cpu];
-        if (moment > cpu->moment)
-            cpu->moment = moment;
-        cpu->seen++;
-    }
+    if (row->cpu < settler->n_cpus && moment > settler->latest[row->cpu])
+        settler->latest[row->cpu] = moment;
 }
 
 /* The only end that certainly is the row's, or NONE. */
@@ -258,10 +240,7 @@ static void hold(struct ts_settler *settler, const struct ts_sink *sink, uint32_
         settler->clock ? __atomic_load_n(settler->clock, __ATOMIC_RELAXED) : (uint64_t)now;
     held->waits = !(held->task.flags & TS_SETTLED);
     if (held->waits) {
-        uint32_t cpu = held->task.cpu;
-
-        held->after = cpu < settler->n_cpus ? settler->cpus[cpu].moment : 0;
-        held->seen = cpu < settler->n_cpus ? settler->cpus[cpu].seen : 0;
+        held->after = held->task.cpu < settler->n_cpus ? settler->latest[held->task.cpu] : 0;
         wait_from_now_on(settler, held);
     }
 }
@@ -287,33 +266,23 @@ static int give_to_held(struct ts_settler *settler, const struct ts_end_event *e
     return 1;
 }
 
-/* Whether a held row's record may have been made at the moment that this end tells: no
- * earlier than those before it on its CPU, and no later than those after it. It was read
- * afterwards: the end of a later task that was given the pid again then does not fit. */
-static int is_possible(const struct ts_settler *settler, const struct held *held,
-                       const struct ts_end_event *event, int emptied)
+/* Whether a held row's record may have been made at the moment that this end gives. */
+static int is_possible(const struct held *held, const struct ts_end_event *event)
 {
     uint64_t moment = moment_of(&held->task, event);
-    uint64_t before = held->read_ns;
 
-    if (fit(&held->task, event) != MAY_FIT || moment + DISORDER_NS < held->after)
-        return 0;
-    if (held->task.cpu < settler->n_cpus && settler->cpus[held->task.cpu].seen > held->seen) {
-        if (settler->cpus[held->task.cpu].moment < before)
-            before = settler->cpus[held->task.cpu].moment;
-    } else if (!emptied)
-        return 0; /* nobody knows yet */
-    return moment <= before + DISORDER_NS;
+    return fit(&held->task, event) == MAY_FIT && moment + DISORDER_NS >= held->after &&
+           moment <= held->read_ns;
 }
 
-/* The only end that may be a held row's, if no other row may have it; or NONE. */
-static uint32_t possible_end(struct ts_settler *settler, const struct held *held, int emptied)
+/* The only end that may be of a held row, if no other row may have it; or NONE. */
+static uint32_t possible_end(struct ts_settler *settler, const struct held *held)
 {
     uint32_t found = NONE;
 
     for (uint32_t at = *end_chain(settler, held->task.id); at != NONE;
          at = settler->ends[at].next) {
-        if (!is_possible(settler, held, &settler->ends[at].event, emptied))
+        if (!is_possible(held, &settler->ends[at].event))
             continue;
         if (found != NONE)
             return NONE;
@@ -327,14 +296,14 @@ static uint32_t possible_end(struct ts_settler *settler, const struct held *held
     return found;
 }
 
-/* Rows that had to wait for a CPU after their record. */
-static void settle_possible(struct ts_settler *settler, int emptied)
+/* Rows of tasks that had to wait for a CPU after their record was made. */
+static void settle_possible(struct ts_settler *settler)
 {
     uint32_t next;
 
     for (uint32_t at = settler->oldest_waiting; at != NONE; at = next) {
         struct held *held = &settler->held[at];
-        uint32_t end = possible_end(settler, held, emptied);
+        uint32_t end = possible_end(settler, held);
 
         next = held->newer_waiting;
         if (end == NONE)
@@ -342,6 +311,31 @@ static void settle_possible(struct ts_settler *settler, int emptied)
         wait_no_more(settler, held);
         settle(settler, &held->task, &settler->ends[end].event);
         remove_end(settler, end);
+    }
+}
+
+/* Whether a row that waits may have this end. */
+static int is_wanted(struct ts_settler *settler, const struct ts_end_event *event)
+{
+    for (uint32_t at = settler->waiting ? *held_chain(settler, event->pid) : NONE; at != NONE;
+         at = settler->held[at].next)
+        if (fit(&settler->held[at].task, event) != NO_FIT)
+            return 1;
+    return 0;
+}
+
+/* The queues have been read until they were empty. A record is sent before its task's end:
+ * an end that was read earlier and that no row wants has no record. It was lost, or
+ * filtered, or is of a CPU that nobody listens to. */
+static void forget_ends(struct ts_settler *settler)
+{
+    uint32_t newer;
+
+    for (uint32_t at = settler->oldest; at != NONE && settler->ends[at].drain != settler->drain;
+         at = newer) {
+        newer = settler->ends[at].newer;
+        if (!is_wanted(settler, &settler->ends[at].event))
+            remove_end(settler, at);
     }
 }
 
@@ -384,7 +378,7 @@ void ts_settler_take(struct ts_settler *settler, struct ts_sink *sink, uint32_t 
     }
     if (stay != NONE)
         cut(sink, stay, group);
-    settle_possible(settler, emptied);
+    settle_possible(settler);
     if (emptied)
         forget_ends(settler);
     settler->drain++;
@@ -520,7 +514,7 @@ struct ts_settler *ts_settler_new(int64_t settle_ns, uint32_t last_cpu)
 {
     /* Most of it is never touched, and costs nothing until then. */
     struct ts_settler *made =
-        malloc(sizeof(*made) + ((size_t)last_cpu + 1) * sizeof(struct cpu));
+        malloc(sizeof(*made) + ((size_t)last_cpu + 1) * sizeof(made->latest[0]));
 
     if (!made)
         return NULL;
@@ -531,7 +525,7 @@ struct ts_settler *ts_settler_new(int64_t settle_ns, uint32_t last_cpu)
     made->oldest = made->newest = made->free = NONE;
     made->oldest_waiting = made->newest_waiting = NONE;
     made->n_cpus = last_cpu + 1;
-    memset(made->cpus, 0, made->n_cpus * sizeof(struct cpu));
+    memset(made->latest, 0, made->n_cpus * sizeof(made->latest[0]));
     return made;
 }
 
