@@ -7,19 +7,21 @@ import resource
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from taskstats import cpulist, delayacct, fixes, host
+from taskstats.cgroups.hierarchies import choose
 from taskstats.client import Client
 from taskstats.errors import AccessDenied, TaskstatsError
-from taskstats.exits import DESCRIPTORS, ExitListener
+from taskstats.exits import DESCRIPTORS, PROBE_DESCRIPTORS, ExitListener
 from taskstats.fields import FIELDS
+from taskstats.probe import default_ring_bytes
 from taskstats.records import Record
 
 State = Literal["ok", "warn", "fail"]
 
-_NEWEST = max(field.since for field in FIELDS.values())
+_NEWEST = max(one.since for one in FIELDS.values())
 _WPCOPY_SINCE = FIELDS["wpcopy_count"].since
 
 _RATE = 20_000  # exits a second on one CPU, what a busy machine makes
@@ -27,6 +29,9 @@ _RECORD_MEMORY = (
     2304  # bytes that a record takes of a queue: the larger kind, of a threaded process
 )
 _LEAST_SECONDS = 0.1  # what a listener must be able to sleep through
+
+_PROBE_CHECKS = ("bpf", "btf", "lockdown", "memlock", "seccomp", "probe")
+_LOCKED_MEMORY_BEFORE = (5, 11)  # such kernels charge BPF maps to RLIMIT_MEMLOCK
 
 _TEST_EXITS = 200
 _TEST_SECONDS = 5.0
@@ -38,7 +43,9 @@ class Check:
 
     Attributes:
         what: Its name: kernel, family, proc, listen, delays, buffers, descriptors, cgroups,
-            self-test. Without /proc the first three are all; without /sys "sys" is the only one.
+            self-test; then for the probe: bpf, btf, probe, and lockdown, memlock or seccomp if one
+            of these is a problem. Without /proc the first three are all; without /sys "sys" is
+            the only one.
         state: "ok"; "warn" where figures will be missing; "fail" where listening needs it.
         finding: What was found.
         why: Why it matters.
@@ -64,14 +71,22 @@ class Diagnosis:
 
     @property
     def ready(self) -> bool:
-        """Whether all that listening needs is there."""
+        """Whether listening works."""
         return all(check.state != "fail" for check in self.checks)
+
+    @property
+    def incomplete_because(self) -> str:
+        """Why a listener has no complete records (final CPU time, cgroup); "" if it has them."""
+        found = [check for check in self.checks if check.what in _PROBE_CHECKS]
+        if not found:
+            return "a listener was not tried"
+        return next((check.finding for check in found if check.state != "ok"), "")
 
 
 def doctor() -> Diagnosis:
-    """Looks at everything that queries and listening need here, and tries both.
+    """Check everything that queries, listening and the probe need here, and try all three.
 
-    Starts 200 threads that end at once, and listens to them. Changes nothing.
+    Starts 200 threads that end at once, and listens for their exits. Changes nothing.
     """
     return Diagnosis(tuple(_checks()))
 
@@ -96,7 +111,9 @@ def _checks() -> Iterator[Check]:
         yield _buffers(listener)
         yield _descriptors(listener)
         yield _cgroups()
-        yield _self_test(listener)
+        heard = _Heard()
+        yield _self_test(listener, heard)
+        yield from _complete_records(listener, heard)
 
 
 # ---- queries ---------------------------------------------------------------------------------
@@ -196,7 +213,7 @@ def _cgroups() -> Check:
 
 def _listen() -> tuple[ExitListener | None, TaskstatsError | None]:
     try:
-        return ExitListener(), None
+        return ExitListener(probe="auto"), None
     except TaskstatsError as error:
         return None, error
 
@@ -267,7 +284,10 @@ def _mib(size: int) -> str:
 def _descriptors(listener: ExitListener | None) -> Check:
     why = "a listener holds a socket for each possible CPU"
     needed = len(cpulist.parse(host.possible_cpus())) + DESCRIPTORS
-    free = host.free_descriptors() + (needed if listener else 0)
+    held = needed if listener else 0
+    if listener and not listener.probe_error:
+        held += PROBE_DESCRIPTORS
+    free = host.free_descriptors() + held
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     finding = f"{needed} needed, {free} of {limit} free"
     if free < needed:
@@ -285,7 +305,15 @@ def _raised(descriptors: int, most: int) -> str:
 # ---- the self-test ---------------------------------------------------------------------------
 
 
-def _self_test(listener: ExitListener | None) -> Check:
+@dataclass(slots=True)
+class _Heard:
+    """Exits of the self-test whose record came, and those among them that are settled."""
+
+    ids: set[int] = field(default_factory=set)
+    settled: set[int] = field(default_factory=set)
+
+
+def _self_test(listener: ExitListener | None, heard: _Heard) -> Check:
     why = "hearing one's own exits is the only proof of all of the above"
     if listener is None:
         return Check("self-test", "fail", "not run (see listen)", why)
@@ -296,12 +324,12 @@ def _self_test(listener: ExitListener | None) -> Check:
         finding = f"not run: {error} (RLIMIT_NPROC, pids.max of its cgroup, or unshare --pid)"
         return Check("self-test", "warn", finding, why, _more_threads())
     end = time.monotonic() + _TEST_SECONDS
-    heard = _heard(listener, expected, end)
+    _hear(listener, expected, heard, end)
     counted = _counted(books, end)
-    finding = f"{len(expected)} exits, {len(heard)} heard, kernel's own count {counted}"
+    finding = f"{len(expected)} exits, {len(heard.ids)} heard, kernel's own count {counted}"
     if counted > _TEST_EXITS:
         finding += f" ({counted - _TEST_EXITS} of other tasks)"
-    if heard == expected:
+    if heard.ids == expected:
         return Check("self-test", "ok", finding, why)
     if lost := listener.stats().lost:
         return Check("self-test", "warn", f"{finding}; {lost} lost", why)
@@ -329,14 +357,14 @@ def _threads_that_end() -> set[int]:
     return set(ids)
 
 
-def _heard(listener: ExitListener, expected: set[int], end: float) -> set[int]:
-    """Those of the threads whose record comes before the end."""
-    heard: set[int] = set()
+def _hear(listener: ExitListener, expected: set[int], heard: _Heard, end: float) -> None:
+    """Takes the records of these threads, until all have come or time is up."""
     for batch in listener.batches(timeout=0.05):
-        heard |= {record.ac_pid for record in batch if record.ac_pid in expected}
-        if heard == expected or time.monotonic() > end:
+        mine = [record for record in batch if record.ac_pid in expected]
+        heard.ids |= {record.ac_pid for record in mine}
+        heard.settled |= {record.ac_pid for record in mine if record.is_settled}
+        if heard.ids == expected or time.monotonic() > end:
             break
-    return heard
 
 
 def _counted(books: int, end: float) -> int:
@@ -344,3 +372,83 @@ def _counted(books: int, end: float) -> int:
     while (counted := host.exits_by_the_books() - books) < _TEST_EXITS and time.monotonic() < end:
         time.sleep(0.001)
     return counted
+
+
+# ---- complete records ------------------------------------------------------------------------
+
+
+def _complete_records(listener: ExitListener | None, heard: _Heard) -> Iterator[Check]:
+    """What the probe needs, and whether it works. Listening does without it."""
+    needs = [_bpf_rights(), _btf()]
+    refusal = listener.probe_error if listener else None
+    if host.lockdown() == "confidentiality":
+        needs.append(_lockdown())
+    if refusal and refusal.errno == errno.EPERM and host.may_probe():
+        is_old = host.kernel_version() < _LOCKED_MEMORY_BEFORE
+        needs.append(_memlock() if is_old else _seccomp())
+    yield from needs
+    problem = next((check.what for check in needs if check.state != "ok"), "")
+    yield _probe(listener, heard, problem)
+
+
+def _bpf_rights() -> Check:
+    why = "without BPF programs, records lack the final CPU time and the cgroup"
+    missing = [] if host.may_probe() else [one for one in ("bpf", "perfmon") if not host.has(one)]
+    foreign = host.in_initial_namespace("user") is False
+    if missing or foreign:
+        findings = [f"no CAP_{one.upper()}" for one in missing]
+        findings += ["not the initial user namespace"] * foreign
+        return Check("bpf", "warn", "; ".join(findings), why, fixes.with_probe_rights("doctor"))
+    both = host.has("bpf") and host.has("perfmon")
+    return Check("bpf", "ok", "CAP_BPF and CAP_PERFMON" if both else "CAP_SYS_ADMIN", why)
+
+
+def _btf() -> Check:
+    why = "it says where the kernel's structures have the members that the probe reads"
+    size = host.btf_bytes()
+    if size is None:
+        fix = "use a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+        return Check("btf", "warn", "no /sys/kernel/btf/vmlinux", why, fix)
+    return Check("btf", "ok", f"/sys/kernel/btf/vmlinux, {_mib(size)}", why)
+
+
+def _lockdown() -> Check:
+    why = "it forbids BPF programs to read the kernel's memory"
+    fix = "boot without lockdown=confidentiality; lockdown=integrity allows the probe"
+    return Check("lockdown", "warn", "the kernel is locked down for confidentiality", why, fix)
+
+
+def _memlock() -> Check:
+    why = "Linux before 5.11 charges the probe's ring to the limit of locked memory"
+    limit, most = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    fix = "ulimit -l unlimited"
+    if most != resource.RLIM_INFINITY:
+        fix = fixes.with_sudo("prlimit --pid $$ --memlock=unlimited", "sys_resource")
+    finding = f"{_mib(limit)} of memory may be locked; the ring takes {_mib(default_ring_bytes())}"
+    return Check("memlock", "warn", finding, why, fix)
+
+
+def _seccomp() -> Check:
+    why = "this system call loads the probe"
+    finding = "bpf(2) is refused, although the capabilities are there"
+    if host.has_seccomp_filter():
+        fix = "allow bpf in the seccomp filter (docker run --security-opt, SystemCallFilter=)"
+        return Check("seccomp", "warn", f"{finding}; a seccomp filter is in force", why, fix)
+    return Check("seccomp", "warn", f"{finding}; no seccomp filter is in force", why)
+
+
+def _probe(listener: ExitListener | None, heard: _Heard, problem: str) -> Check:
+    why = "a record has the final CPU time and the cgroup only if the probe settles it"
+    if listener is None:
+        return Check("probe", "warn", "not tried (see listen)", why)
+    if refusal := listener.probe_error:
+        if problem:
+            return Check("probe", "warn", f"not started (see {problem})", why)
+        return Check("probe", "warn", refusal.what, why, refusal.mend)
+    hierarchy = choose(None)
+    cgroups = f"cgroups of version {hierarchy.version}"
+    if hierarchy.version == 1:
+        cgroups += f" ({hierarchy.name})"
+    finding = f"{len(heard.settled)} of {len(heard.ids)} records settled; {cgroups}"
+    state: State = "ok" if heard.ids and heard.settled == heard.ids else "warn"
+    return Check("probe", state, finding, why)

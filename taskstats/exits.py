@@ -128,8 +128,8 @@ class ExitListener:
         self._filters = where is not None
         self._metered = self._filters and endpoint.counts_exits
         sockets = 2 if self._filters and endpoint.synchronous else 1
-        descriptors = DESCRIPTORS + (PROBE_DESCRIPTORS if probe == "require" else 0)
-        if host.free_descriptors() < len(self.cpus) * sockets + descriptors:
+        spare = host.free_descriptors() - len(self.cpus) * sockets - DESCRIPTORS
+        if spare < (PROBE_DESCRIPTORS if probe == "require" else 0):
             raise from_errno("listen", errno.EMFILE, "limit", f"on {len(self.cpus)} CPUs")
         program = None if where is None else _program(where, endpoint)
         self._books: int | None = None
@@ -138,7 +138,11 @@ class ExitListener:
             self._books = host.exits_by_the_books()
         rcvbuf = _rcvbuf_each(rcvbuf, rcvbuf_total, len(self.cpus))
         # Before the sockets: of each record the probe must see the end.
-        self._probe, self.probe_error = open_probe(probe, cgroup_hierarchy, endpoint)
+        self._probe, self.probe_error = (
+            open_probe(probe, cgroup_hierarchy, endpoint)
+            if probe != "auto" or spare >= PROBE_DESCRIPTORS
+            else (None, from_errno("probe", errno.EMFILE))
+        )
         self._cell = new_cell("ts_exits", lib.ts_exits_close, (endpoint, self._probe))
         if self._probe:
             self._births = new_rows("struct ts_birth[]", _BIRTHS)

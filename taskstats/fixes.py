@@ -44,6 +44,22 @@ def with_sudo(command: str, *capabilities: str, elsewhere: str = "on the host") 
     return f"sudo {command}"
 
 
+def with_probe_rights(words: str) -> str:
+    """Return the command that runs `taskstats` with the rights that a probe needs, by sudo.
+
+    Args:
+        words: The subcommand and its options, as in "doctor".
+    """
+    capabilities = ("net_admin", "bpf", "perfmon")
+    listed = ",".join(f"+{one}" for one in capabilities)
+    user = str(os.getuid())
+    setpriv = (
+        f"setpriv --reuid={user} --regid={os.getgid()} --init-groups "
+        f"--inh-caps={listed} --ambient-caps={listed} "
+    )
+    return with_sudo(f"{setpriv if os.getuid() else ''}{command()} {words}", *capabilities)
+
+
 def for_delays() -> str:
     """Return the command that turns delay accounting on, for tasks that start after it."""
     return with_sudo("sysctl kernel.task_delayacct=1", "sys_admin")

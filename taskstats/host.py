@@ -32,6 +32,24 @@ TASK_DELAYACCT = Path("/proc/sys/kernel/task_delayacct")
 # ---- the machine -----------------------------------------------------------------------------
 
 
+def btf_bytes() -> int | None:
+    """The size of the kernel's description of its types (BTF); None if it has none."""
+    try:
+        return Path("/sys/kernel/btf/vmlinux").stat().st_size
+    except OSError:
+        return None
+
+
+def lockdown() -> str | None:
+    """The lockdown in force ("none", "integrity", "confidentiality"); None if it is not known."""
+    try:
+        text = Path("/sys/kernel/security/lockdown").read_text(encoding="ascii")
+    except OSError:
+        return None
+    found = re.search(r"\[(\w+)\]", text)
+    return found[1] if found else None
+
+
 def possible_cpus() -> str:
     """The CPUs that can ever come online, as the kernel's list ("0-7")."""
     return Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii").strip()
@@ -245,6 +263,11 @@ def may_gain(*capabilities: str) -> bool:
     """Whether sudo can give a child these: not beyond the bounding set, as in most containers."""
     bounding = int(_status("CapBnd") or "-1", 16)
     return all(bounding >> _CAPABILITIES[one] & 1 for one in capabilities)
+
+
+def has_seccomp_filter() -> bool:
+    """Whether a seccomp filter decides which system calls this thread may make."""
+    return _status("Seccomp") == "2"
 
 
 def no_new_privs() -> bool:

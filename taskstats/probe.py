@@ -52,7 +52,7 @@ class Probe:
         self, endpoint: Endpoint, hierarchy: Hierarchy, ring_bytes: int | None = None
     ) -> None:
         self.hierarchy = hierarchy
-        self.ring_bytes = _ring_bytes() if ring_bytes is None else ring_bytes
+        self.ring_bytes = default_ring_bytes() if ring_bytes is None else ring_bytes
         self.cell = new_cell("ts_probe", lib.ts_probe_close, endpoint)
         wanted = ffi.new("struct ts_probe_wanted *", {"ring_size": self.ring_bytes})
         controller = ffi.new("char[]", _btf_name(hierarchy).encode("ascii"))
@@ -99,7 +99,8 @@ def open_probe(
         return None, error
 
 
-def _ring_bytes() -> int:
+def default_ring_bytes() -> int:
+    """The size of a probe's ring, unless another one is asked for."""
     wanted = min(
         _BYTES_A_CPU * (os.cpu_count() or 1), host.memory_bytes() // _SHARE_OF_MEMORY, _MOST_BYTES
     )

@@ -45,6 +45,7 @@ def _print(found: Diagnosis) -> None:
         for number, line in enumerate(_lines(check, width)):
             style = "" if number else _STYLES[check.state]
             console.print(Text(line[:4], style), line[4:], sep="")
+    console.print(_complete(found, width))
     console.print(_summary(found), style="bold")
 
 
@@ -60,6 +61,12 @@ def _lines(check: Check, width: int) -> Iterator[str]:
     )
     if check.mend:
         yield f"{'':{_INDENT}}fix: {check.mend}"
+
+
+def _complete(found: Diagnosis, width: int) -> str:
+    reason = found.incomplete_because
+    text = f"complete records: {f'no, because: {reason}' if reason else 'yes'}"
+    return textwrap.fill(text, max(width, 2 * _INDENT), break_on_hyphens=False)
 
 
 def _summary(found: Diagnosis) -> str:

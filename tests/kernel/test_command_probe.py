@@ -1,8 +1,13 @@
 """The command with the probe: final CPU times, cgroups, and what it says where there is none."""
 
 import csv
+import ctypes
 import io
 import os
+import platform
+import re
+import resource
+import struct
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +19,7 @@ from support import child
 from support.command import ended, listening, objects, run
 from support.requirements import needs_probe, needs_processes, skip
 
+from taskstats import ExitListener, TaskstatsError
 from taskstats.cgroups.hierarchies import Hierarchy, hierarchies
 from taskstats.cli.main import taskstats
 
@@ -198,6 +204,23 @@ def test_what_needs_the_probe_fails_without(options: tuple[str, ...], told: str)
     assert "+net_admin,+bpf,+perfmon" in errors
 
 
+def test_too_few_descriptors_cost_the_probe_first() -> None:
+    needs_probe()
+
+    def opened(spare: int) -> str:
+        limit = len(os.listdir("/proc/self/fd")) + spare
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        try:
+            with ExitListener(probe="auto") as listener:
+                return "without" if listener.probe_error else "with"
+        except TaskstatsError:
+            return "not at all"
+
+    outcomes = [child.run(opened, spare) for spare in range((os.cpu_count() or 1) + 20)]
+    assert list(dict.fromkeys(outcomes)) == ["not at all", "without", "with"]
+    assert outcomes == sorted(outcomes, key=["not at all", "without", "with"].index)
+
+
 def test_three_capabilities_are_enough() -> None:
     needs_probe()
     three = (child.CAP_NET_ADMIN, child.CAP_BPF, child.CAP_PERFMON)
@@ -205,3 +228,58 @@ def test_three_capabilities_are_enough() -> None:
     status, output, errors = as_nobody("exits", *options, capabilities=three)
     assert (status, errors.count("\n")) == (0, 2), errors
     assert "CGROUP" in output
+
+
+# ---- doctor ----------------------------------------------------------------------------------
+
+
+def test_the_doctor_tries_the_probe() -> None:
+    needs_probe()
+    found = run("doctor").stdout
+    assert re.search(r"^ok    probe        200 of 200 records settled; cgroups of ", found, re.M)
+    assert "\ncomplete records: yes\nready to listen" in found
+
+
+def test_the_doctor_names_the_capability_that_the_probe_lacks() -> None:
+    few = (child.CAP_NET_ADMIN, child.CAP_BPF)
+    status, found, _ = as_nobody("doctor", capabilities=few)
+    assert status == 0
+    assert "\nwarn  bpf          no CAP_PERFMON: " in found
+    assert "\ncomplete records: no, because: no CAP_PERFMON\nready to listen" in found
+
+
+def refuse_bpf() -> None:
+    """A seccomp filter by which bpf(2) fails with EPERM, as in most containers."""
+    numbers = {"x86_64": 321, "aarch64": 280, "s390x": 351}
+    load_number, return_it, jump_equal = 0x20, 0x06, 0x15
+    allow, fail_eperm = 0x7FFF0000, 0x00050001
+    program = struct.pack(
+        "=" + "HBBI" * 4,
+        *(load_number, 0, 0, 0),
+        *(jump_equal, 0, 1, numbers[platform.machine()]),
+        *(return_it, 0, 0, fail_eperm),
+        *(return_it, 0, 0, allow),
+    )
+    buffer = ctypes.create_string_buffer(program)
+    header = struct.pack("=HxxxxxxQ", 4, ctypes.addressof(buffer))
+    seccomp, filter_mode = 22, 2  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(seccomp, filter_mode, ctypes.c_char_p(header), 0, 0) < 0:
+        raise OSError(ctypes.get_errno(), "PR_SET_SECCOMP")
+
+
+def test_the_doctor_finds_a_seccomp_filter() -> None:
+    needs_probe()
+
+    def in_a_sandbox() -> tuple[str, str]:
+        refuse_bpf()
+        runner = CliRunner()
+        needing = runner.invoke(taskstats, ["exits", "--probe", "require"])
+        return runner.invoke(taskstats, ["doctor"]).output, needing.stderr
+
+    found, error = child.run(in_a_sandbox)
+    assert "\nwarn  seccomp      bpf(2) is refused, although the capabilities are there; " in found
+    assert "a seccomp filter is in force" in found
+    assert "\nwarn  probe        not started (see seccomp): " in found
+    assert "\nready to listen" in found
+    assert "bpf(2) is refused although the capabilities are there [EPERM]" in error

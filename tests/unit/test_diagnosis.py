@@ -11,7 +11,7 @@ from support import child, wire
 
 import taskstats
 from taskstats import delayacct, diagnosis, fixes, host
-from taskstats.diagnosis import Check, Diagnosis
+from taskstats.diagnosis import Check, Diagnosis, _Heard
 from taskstats.errors import TaskstatsError, from_errno
 from taskstats.records import Record
 
@@ -316,9 +316,16 @@ def test_a_self_test_without_threads(
     monkeypatch.setattr(diagnosis, "_threads_that_end", refuse)
     monkeypatch.setattr(os, "getuid", lambda: uid)
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
-    check = diagnosis._self_test(Listener())  # type: ignore[arg-type]
+    check = diagnosis._self_test(Listener(), _Heard())  # type: ignore[arg-type]
     assert (check.state, check.mend) == ("warn", mend)
     assert check.finding.startswith("not run: can't start new thread (RLIMIT_NPROC")
+
+
+def hear(monkeypatch: pytest.MonkeyPatch, *ids: int) -> None:
+    """Lets the self-test hear these exits."""
+    monkeypatch.setattr(
+        diagnosis, "_hear", lambda _listener, _ids, heard, _end: heard.ids.update(ids)
+    )
 
 
 @pytest.mark.parametrize(
@@ -330,20 +337,20 @@ def test_a_self_test_that_hears_too_little(
 ) -> None:
     here(in_initial_network_namespace=network, may_gain=True, no_new_privs=False)
     monkeypatch.setattr(diagnosis, "_threads_that_end", lambda: {1, 2, 3})
-    monkeypatch.setattr(diagnosis, "_heard", lambda *_: {1, 2})
+    hear(monkeypatch, 1, 2)
     monkeypatch.setattr(diagnosis, "_counted", lambda *_: 3)
     silent = Listener()
     monkeypatch.setattr(Listener, "stats", lambda _: type("Stats", (), {"lost": 0}))
-    check = diagnosis._self_test(silent)  # type: ignore[arg-type]
+    check = diagnosis._self_test(silent, _Heard())  # type: ignore[arg-type]
     assert (check.state, check.finding) == ("fail", "3 exits, 2 heard, kernel's own count 3")
     assert check.mend == mend
 
 
 def test_the_self_test_tells_the_number_that_it_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnosis, "_threads_that_end", lambda: {1, 2, 3})
-    monkeypatch.setattr(diagnosis, "_heard", lambda *_: {1, 2, 3})
+    hear(monkeypatch, 1, 2, 3)
     monkeypatch.setattr(diagnosis, "_counted", lambda *_: 200)
-    check = diagnosis._self_test(Listener())  # type: ignore[arg-type]
+    check = diagnosis._self_test(Listener(), _Heard())  # type: ignore[arg-type]
     assert check.finding == "3 exits, 3 heard, kernel's own count 200"
 
 
@@ -364,7 +371,7 @@ def test_cgroups(here: Any, mounts: list[tuple[int, str]], state: str, finding: 
 
 def test_what_is_not_run_is_not_passed() -> None:
     assert diagnosis._buffers(None).state == "fail"
-    assert diagnosis._self_test(None).state == "fail"
+    assert diagnosis._self_test(None, _Heard()).state == "fail"
 
 
 def test_without_sys_there_is_nothing_to_listen_on(here: Any) -> None:
@@ -372,6 +379,119 @@ def test_without_sys_there_is_nothing_to_listen_on(here: Any) -> None:
     (check,) = taskstats.doctor().checks
     assert (check.what, check.state) == ("sys", "fail")
     assert check.mend == "sudo mount -t sysfs sysfs /sys"
+
+
+# ---- complete records ------------------------------------------------------------------------
+
+
+class Probed:
+    """As much of a listener as the checks of the probe ask for."""
+
+    def __init__(self, probe_error: TaskstatsError | None = None) -> None:
+        self.probe_error = probe_error
+
+
+REFUSED_PROBE = from_errno("probe", errno.EPERM, "sandbox")
+
+
+@pytest.fixture
+def probing(here: Any) -> Any:
+    """Sets facts about a machine that otherwise can run the probe."""
+
+    def checks(
+        listener: Probed | None, heard: _Heard | None = None, **facts: Any
+    ) -> dict[str, Check]:
+        usual = {
+            "may_probe": True,
+            "has": True,
+            "btf_bytes": 5 << 20,
+            "lockdown": None,
+            "kernel_version": (6, 1),
+            "has_seccomp_filter": False,
+            "may_gain": True,
+            "no_new_privs": False,
+        }
+        here(**{**usual, **facts})
+        found = diagnosis._complete_records(listener, heard or _Heard({1, 2}, {1, 2}))  # type: ignore[arg-type]
+        return {check.what: check for check in found}
+
+    return checks
+
+
+def reason(checks: dict[str, Check]) -> str:
+    return Diagnosis(tuple(checks.values())).incomplete_because
+
+
+def test_complete_records(probing: Any) -> None:
+    checks = probing(Probed())
+    assert [(name, check.state) for name, check in checks.items()] == [
+        ("bpf", "ok"),
+        ("btf", "ok"),
+        ("probe", "ok"),
+    ]
+    assert checks["probe"].finding.startswith("2 of 2 records settled; cgroups of version ")
+    assert reason(checks) == ""
+
+
+@pytest.mark.parametrize("heard", [_Heard({1, 2}, {1}), _Heard({1}, set()), _Heard(set(), set())])
+def test_a_probe_that_settles_too_little_is_not_complete(probing: Any, heard: _Heard) -> None:
+    checks = probing(Probed(), heard)
+    assert checks["probe"].state == "warn"
+    assert reason(checks).startswith(f"{len(heard.settled)} of {len(heard.ids)} records settled")
+
+
+def test_rights_that_the_probe_needs(probing: Any) -> None:
+    checks = probing(Probed(REFUSED_PROBE), may_probe=False, has=False)
+    fix = checks["bpf"].mend
+    assert checks["bpf"].finding == "no CAP_BPF; no CAP_PERFMON"
+    assert fix.startswith("sudo ")
+    assert ("+net_admin,+bpf,+perfmon" in fix) is (os.getuid() != 0)
+    assert fix.endswith("/venv/bin/taskstats doctor")
+    assert (checks["probe"].state, checks["probe"].finding) == ("warn", "not started (see bpf)")
+    assert reason(checks) == "no CAP_BPF; no CAP_PERFMON"
+    checks = probing(Probed(REFUSED_PROBE), user=False)
+    assert checks["bpf"].finding == "not the initial user namespace"
+    assert checks["bpf"].mend.endswith("  # on the host")
+
+
+@pytest.mark.parametrize(
+    ("facts", "what", "finding", "fix"),
+    [
+        ({"btf_bytes": None}, "btf", "no /sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF"),
+        ({"lockdown": "confidentiality"}, "lockdown", "locked down", "lockdown=integrity"),
+        ({"has_seccomp_filter": True}, "seccomp", "a seccomp filter is in force", "allow bpf"),
+        ({}, "seccomp", "bpf(2) is refused, although", ""),
+        ({"kernel_version": (5, 10)}, "memlock", "0.0625 MiB of memory may", "sudo prlimit"),
+    ],
+)
+def test_what_keeps_the_probe_from_running(
+    probing: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    facts: dict[str, Any],
+    what: str,
+    finding: str,
+    fix: str,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1 << 16, 1 << 16))
+    checks = probing(Probed(REFUSED_PROBE), **facts)
+    assert checks[what].state == "warn"
+    assert finding in checks[what].finding
+    assert fix in checks[what].mend
+    assert checks["probe"].finding == f"not started (see {what})"
+    assert Diagnosis(tuple(checks.values())).ready, "listening does without"
+
+
+def test_any_other_reason_is_that_of_the_error(probing: Any) -> None:
+    error = from_errno("probe", errno.EINVAL, "ring")
+    checks = probing(Probed(error))
+    assert (checks["probe"].finding, checks["probe"].mend) == (error.what, error.mend)
+    assert error.mend == "Use Linux 5.8 or later"
+
+
+def test_without_a_listener_no_record_is_complete(probing: Any) -> None:
+    checks = probing(None)
+    assert reason(checks) == "not tried (see listen)"
+    assert Diagnosis(()).incomplete_because == "a listener was not tried"
 
 
 # ---- the whole -------------------------------------------------------------------------------
