@@ -19,7 +19,7 @@ from taskstats.errors import TaskstatsError, from_errno
 from taskstats.exit_stats import ExitStats, ProbeStats, cpu_stats, probe_stats, total
 from taskstats.probe import Mode, open_probe
 from taskstats.records import Batch, Record
-from taskstats.rows import ROW
+from taskstats.rows import ROW, text_of
 from taskstats.shim import new_cell, new_rows, opening_error
 from taskstats.where import FIRST_WITH_LAST, Instruction, Where, compile_for
 
@@ -358,7 +358,7 @@ class ExitListener:
         if probe is None:
             return Batch(tasks, group_batch)
         for change in self._changes[0 : sink.n_changes]:  # to take one twice does no harm
-            path = os.fsdecode(ffi.buffer(change.path, change.length)[:])
+            path = text_of(ffi.buffer(change.path, change.length)[:])
             probe.paths.apply(change.change, change.id, path)
         births = ffi.buffer(self._births, sink.n_births * Births.ROW)[:]
         return Batch(tasks, group_batch, births=births, path_of=probe.paths.get)

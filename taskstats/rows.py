@@ -50,7 +50,7 @@ Shape = tuple[int, int, Kind, int]
 
 
 def text_of(raw: bytes) -> str:
-    r"""A command name as text: bytes that are not UTF-8 become \xNN."""
+    r"""The name of a command or a cgroup as text: bytes that are not UTF-8 become \xNN."""
     return raw.decode("utf-8", "backslashreplace")
 
 

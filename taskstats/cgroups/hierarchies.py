@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from taskstats.rows import text_of
+
 _PROC = Path("/proc")
 
 #: The name of the version 2 hierarchy in `cgroup_hierarchy=`.
@@ -80,7 +82,7 @@ def _memberships(pid: int | str) -> Iterator[tuple[int, str, str]]:
     # The name of a cgroup may contain any character but a newline.
     for line in (_PROC / str(pid) / "cgroup").read_bytes().split(b"\n"):
         if line:
-            number, names, path = line.decode("utf-8", "backslashreplace").split(":", 2)
+            number, names, path = text_of(line).split(":", 2)
             yield int(number), names, path
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from taskstats.cgroups.hierarchies import Hierarchy
+from taskstats.rows import text_of
 
 #: How many removed cgroups are remembered.
 _MOST_REMOVED = 65_536
@@ -45,7 +46,7 @@ class CgroupPaths:
         while left:
             directory, path = left.pop()
             for name, inode in _children(directory):
-                below = f"{path.rstrip('/')}/{name}"
+                below = f"{path.rstrip('/')}/{text_of(os.fsencode(name))}"
                 self._paths[inode] = below
                 left.append((directory / name, below))
 
@@ -76,7 +77,10 @@ class CgroupPaths:
             self._paths.update((one, path + its[len(before) :]) for one, its in moved)
 
     def get(self, cgroup_id: int) -> str | None:
-        """Return the path from the hierarchy's root ("/system.slice"); None if it is not known."""
+        r"""Return the path from the hierarchy's root ("/system.slice"); None if it is not known.
+
+        Bytes that are not UTF-8 read \xNN.
+        """
         found = self._paths.get(cgroup_id) or self._removed.get(cgroup_id)
         if found is None and self._lost() > self._listed_after:
             self.list_existing()

@@ -131,6 +131,24 @@ def test_exits_show_the_cgroup_in_every_format(hierarchy: str) -> None:
     assert (record["cgroup"], record["cgroup_id"]) == (f"{tree.path}/a/b", inode)
 
 
+def test_a_cgroup_may_have_any_name(tree: Tree) -> None:
+    name = os.fsdecode(b"not text \xff\x1b[2J\r\t")
+    for options in ([], ["--json"]):
+        with listening(*options, "--cgroup", tree.path) as process:
+            tree.run_in(name)
+            output, _ = ended(process)
+        if options:
+            assert objects(output)[1]["cgroup"] == f"{tree.path}/not text \\xff\x1b[2J\r\t"
+        else:
+            assert output.endswith(f"{tree.path}/not text \\xff\\x1b[2J\\x0d\\x09\n")
+    with ExitListener(probe="require") as listener:
+        tree.run_in(name)
+        listener.stop()
+        tables = [batch.to_arrow() for batch in listener.batches()]
+    paths = {path for table in tables for path in table["cgroup"].to_pylist()}
+    assert f"{tree.path}/not text \\xff\x1b[2J\r\t" in paths
+
+
 def test_filters_by_cgroup(tree: Tree) -> None:
     places = {"job.service": 0, f"docker/{CONTAINER}": 0, "other": 0}
     wanted = {

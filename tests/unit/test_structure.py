@@ -80,7 +80,7 @@ MAY_IMPORT = {
         "probe",
         "records",
     },
-    "cgroups": {"_native", "cgroups", "endpoint", "errors", "host", "shim"},
+    "cgroups": {"_native", "cgroups", "endpoint", "errors", "host", "rows", "shim"},
     "emulator": {"_native", "cpulist", "emulator", "endpoint", "fields", "presence", "rows"},
     "cli": {
         "accounts",
