@@ -1,6 +1,6 @@
 """Where the service is: the kernel, or a process that emulates it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,9 @@ class Endpoint:
         sent: Where a peer that plays the kernel counts what it has sent to each port: an array of
             the shim's struct ts_sent. None where the sockets count what they had no room for.
         open_ring: What makes a ring that a peer writes as the kernel's probe would: given its size
-            in bytes, it returns the shim's struct ts_peer_ring. None where there is none.
+            in bytes, it returns the shim's struct ts_peer_ring, or None if it cannot make one.
+        list_cgroups: What lists a peer's cgroups: the path of each by its id. None for the kernel,
+            whose cgroups are directories.
     """
 
     protocol: int = NETLINK_GENERIC
@@ -37,6 +39,7 @@ class Endpoint:
     cpus: str | None = None
     sent: Any = None
     open_ring: Callable[[int], Any] | None = None
+    list_cgroups: Callable[[], Mapping[int, str]] | None = None
 
     @property
     def counts_exits(self) -> bool:

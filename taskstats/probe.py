@@ -59,20 +59,22 @@ class Probe:
         if hierarchy.version == 1:
             wanted.controller, wanted.hierarchy = controller, hierarchy.number
         if not endpoint.is_kernel:
-            if endpoint.open_ring is None:
+            ring = endpoint.open_ring(self.ring_bytes) if endpoint.open_ring else None
+            if ring is None:
                 raise from_errno("probe", errno.EOPNOTSUPP, "peer")
-            self._ring = wanted.peer = endpoint.open_ring(self.ring_bytes)
+            self._ring = wanted.peer = ring
         opened = ffi.new("struct ts_opened *")
         rc = lib.ts_probe_open(wanted, self.cell, opened)
         if rc < 0:
             raise _error(rc, opened)
-        self.paths = CgroupPaths(hierarchy)
-        if endpoint.is_kernel:
-            self.paths.list_existing()
+        peers = None if endpoint.is_kernel else endpoint.list_cgroups or dict
+        self.paths = CgroupPaths(hierarchy, peers)
+        self.paths.list_existing()
 
     def close(self) -> None:
         """Detach the programs and give the ring back."""
         lib.ts_probe_close(self.cell[0])
+        self._ring = None
 
 
 def open_probe(

@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from taskstats.cgroups.hierarchies import Hierarchy
@@ -23,10 +23,16 @@ class CgroupPaths:
 
     Args:
         hierarchy: Whose cgroups.
+        list_peers: What lists the cgroups of a peer that plays the kernel; None for the kernel.
     """
 
-    def __init__(self, hierarchy: Hierarchy) -> None:
+    def __init__(
+        self,
+        hierarchy: Hierarchy,
+        list_peers: Callable[[], Mapping[int, str]] | None = None,
+    ) -> None:
         self._hierarchy = hierarchy
+        self._list_peers = list_peers
         self._lost: Callable[[], int] = lambda: 0
         self._listed_after = 0
         self._paths: dict[int, str] = {}
@@ -35,6 +41,9 @@ class CgroupPaths:
     def list_existing(self) -> None:
         """Add the cgroups that exist now."""
         self._listed_after = self._lost()
+        if self._list_peers is not None:
+            self._paths.update(self._list_peers())
+            return
         mount = self._hierarchy.mount
         if mount is None:
             return

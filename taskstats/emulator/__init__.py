@@ -5,8 +5,9 @@ under test runs with the compiled shim as it is. Tasks, their figures and time a
 pytest fixture `taskstats_kernel` is one.
 """
 
+from taskstats.emulator.hierarchy import ControlGroup
 from taskstats.emulator.kernel import EmulatedKernel
-from taskstats.emulator.options import Caller, Quirks
+from taskstats.emulator.options import Caller, Quirks, Teardown
 from taskstats.emulator.tasks import Task
 
-__all__ = ["Caller", "EmulatedKernel", "Quirks", "Task"]
+__all__ = ["Caller", "ControlGroup", "EmulatedKernel", "Quirks", "Task", "Teardown"]

@@ -1,4 +1,7 @@
-"""What the kernel does as a task exits (kernel/taskstats.c:taskstats_exit)."""
+"""What the kernel does as a task exits.
+
+Its record: kernel/taskstats.c:taskstats_exit. Its end: kernel/exit.c:do_exit.
+"""
 
 from taskstats.emulator import accounting, structs
 from taskstats.emulator.state import State
@@ -24,6 +27,7 @@ def leave(state: State, task: Task, numbered_on: int | None = None, zombie: bool
         seq = state.listeners.number(task.cpu if numbered_on is None else numbered_on)
         state.listeners.send(task.cpu, record(state, task, seq))
     state.tasks.end(task, zombie)
+    state.events.end(task)
 
 
 def record(state: State, task: Task, seq: int) -> bytes:

@@ -10,17 +10,27 @@ import threading
 import warnings
 import weakref
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
 from taskstats import cpulist
 from taskstats.emulator import accounting, exiting, genetlink, messages, structs
 from taskstats.emulator.cgroups import Cgroup, Cgroups
+from taskstats.emulator.events import Events, Who, end_of
 from taskstats.emulator.faults import Faults, Site
+from taskstats.emulator.hierarchy import ControlGroup, Hierarchy
 from taskstats.emulator.ledger import Ledger
 from taskstats.emulator.listeners import Delivery, Listeners
-from taskstats.emulator.options import NEWEST_VERSION, Caller, Layout, Quirks
+from taskstats.emulator.options import (
+    NEWEST_VERSION,
+    NO_TEARDOWN,
+    Caller,
+    Layout,
+    Quirks,
+    Teardown,
+)
+from taskstats.emulator.ring import EventKind
 from taskstats.emulator.state import State
 from taskstats.emulator.tasks import Task, Tasks, checked, comm_of
 from taskstats.endpoint import NETLINK_USERSOCK, Endpoint
@@ -82,15 +92,19 @@ class EmulatedKernel:
         possible = cpulist.parse(cpus)
         self._ledger = Ledger()
         faults = Faults()
+        hierarchy = Hierarchy()
+        tasks = Tasks(hierarchy.root)
         self._state = State(
             cpus=possible,
             family=_FAMILY,
             layout=layout,
             quirks=quirks,
             caller=caller,
-            tasks=Tasks(),
+            tasks=tasks,
             listeners=Listeners(possible, self._deliver, self._ledger, faults),
             cgroups=Cgroups(),
+            hierarchy=hierarchy,
+            events=Events(lambda: tasks.now_ns),
             faults=faults,
         )
         self._storm_pids = itertools.count(_STORM_PIDS)
@@ -104,6 +118,8 @@ class EmulatedKernel:
             timeout=_TIMEOUT,
             cpus=cpus,
             sent=self._ledger.native,
+            open_ring=self._state.events.open_ring,
+            list_cgroups=hierarchy.paths,
         )
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(
@@ -143,6 +159,9 @@ class EmulatedKernel:
         uid: int | None = None,
         gid: int | None = None,
         vpid: int | None = None,
+        maker: Task | None = None,
+        cgroup: ControlGroup | None = None,
+        teardown: Teardown = NO_TEARDOWN,
         **used: int,
     ) -> Task:
         """A new process, or with `group` a new thread of that process.
@@ -157,20 +176,27 @@ class EmulatedKernel:
             gid: Real group id.
             vpid: Its id in the PID namespace of a caller that is in another. There is a pid 1:
                 init, until a task is spawned with that.
+            maker: The task that calls fork; None for the parent. Another one does so with
+                CLONE_PARENT.
+            cgroup: Its cgroup; None for that of the maker, or for a thread that of `group`.
+            teardown: What it does after its record was sent.
             used: What it has used or was given, by the kernel's names and units (`FIELDS`).
 
         Raises:
             TypeError: No such field, or one that the kernel works out; no integer.
-            ValueError: The pid is taken, there is no such CPU, the group or the parent has exited,
-                a thread is to have a parent of its own, or a figure does not fit its field.
+            ValueError: The pid is taken, there is no such CPU, the group, the parent or the maker
+                has exited, a thread is to have a parent or maker of its own, the cgroup was
+                removed, or a figure does not fit its field.
         """
         with self._lock:
             self._handle_queued()
             if group is None:
                 parent = parent or self.init
-            elif parent is not None:
+            elif parent is not None or maker is not None:
                 raise ValueError("a thread has its group's parent")
-            like = group or parent or self.init
+            if maker is not None and not maker.process.living:
+                raise ValueError(f"{maker!r} has exited")
+            like = group or maker or parent or self.init
             if cpu is None:
                 cpu = self._state.cpus[0] if group is None else group.cpu
             amounts = checked(used)
@@ -183,8 +209,12 @@ class EmulatedKernel:
                 uid=like.uid if uid is None else uid,
                 gid=like.gid if gid is None else gid,
                 vpid=vpid,
+                cgroup=cgroup or like.cgroup,
             )
             task.used.update(amounts)
+            task.teardown = teardown
+            if group is None:
+                self._state.events.birth(task, like)
             return task
 
     def advance(self, seconds: float, *running: Task) -> None:
@@ -203,6 +233,7 @@ class EmulatedKernel:
             for task in running:
                 _alive(task)
             self._state.tasks.now_ns += round(seconds * 10**9)
+            self._state.events.tick()
             for task in running:
                 task.run(round(seconds * 10**6))
 
@@ -216,8 +247,11 @@ class EmulatedKernel:
         cpu: int | None = None,
         numbered_on: int | None = None,
         zombie: bool = False,
+        teardown: Teardown | None = None,
     ) -> None:
         """One thread exits; listeners of its CPU hear of it.
+
+        A probe sees its end after that: at once, unless `hold_ends` or its teardown says otherwise.
 
         With the last thread of a process its children get another parent: the nearest subreaper
         above (`Task.subreaper`), or else init. Zombies stay zombies: no parent reaps by itself.
@@ -231,6 +265,7 @@ class EmulatedKernel:
             numbered_on: It migrates to this CPU between the kernel's two steps: its record has a
                 number of this CPU's, and goes to the listeners of the other.
             zombie: The last thread of a process leaves it unreaped: see `reap`.
+            teardown: What it does after its record was sent; None for its `Task.teardown`.
 
         Raises:
             ValueError: It has exited, or there is no such CPU.
@@ -241,6 +276,7 @@ class EmulatedKernel:
                 self._possible(numbered_on)
             self._end(task, code, signal, core)
             task.cpu = on
+            task.teardown = teardown or task.teardown
             exiting.leave(self._state, task, numbered_on, zombie)
 
     def exit_group(
@@ -295,6 +331,98 @@ class EmulatedKernel:
             raise ValueError(f"no such CPU: {cpu} (this kernel has {self.endpoint.cpus})")
         return cpu
 
+    # -- the cgroups that a probe names
+
+    @property
+    def root_cgroup(self) -> ControlGroup:
+        """The root of the hierarchy that a probe names; init is in it."""
+        return self._state.hierarchy.root
+
+    def make_cgroup(self, path: str) -> ControlGroup:
+        """Makes a cgroup in the hierarchy that a probe names ("/a/b": in "/a").
+
+        Raises:
+            ValueError: It exists, or there is none above it.
+        """
+        with self._lock:
+            self._handle_queued()
+            made = self._state.hierarchy.make(path)
+            self._state.events.change("made", made)
+            return made
+
+    def rename_cgroup(self, cgroup: ControlGroup, name: str) -> None:
+        """Gives a cgroup another name, as in a hierarchy of version 1.
+
+        Raises:
+            ValueError: It is the root or was removed, or the name is taken or none.
+        """
+        with self._lock:
+            self._handle_queued()
+            self._state.hierarchy.rename(cgroup, name)
+            self._state.events.change("renamed", cgroup)
+
+    def remove_cgroup(self, cgroup: ControlGroup) -> None:
+        """Removes a cgroup.
+
+        Raises:
+            ValueError: It is the root or was removed, or there are tasks or cgroups in it.
+        """
+        with self._lock:
+            self._handle_queued()
+            if any(task.cgroup is cgroup and not task.exited for task in self._state.tasks):
+                raise ValueError(f"there are tasks in {cgroup.path}")
+            self._state.hierarchy.remove(cgroup)
+            self._state.events.change("removed", cgroup)
+
+    def move(self, task: Task, cgroup: ControlGroup) -> None:
+        """Moves a process to a cgroup, with all its threads.
+
+        Raises:
+            ValueError: It has exited, or the cgroup was removed.
+        """
+        with self._lock:
+            self._handle_queued()
+            _alive(task)
+            if cgroup.removed:
+                raise ValueError(f"{cgroup.path} was removed")
+            for one in task.process.living:
+                one.cgroup = cgroup
+
+    # -- ends that are late, and events that are lost
+
+    def hold_ends(self) -> ExitStack:
+        """From now on, tasks that have sent their record do not end before `release_ends`.
+
+        As a context manager (`with kernel.hold_ends():`) it releases all in the end.
+        """
+        with self._lock:
+            self._handle_queued()
+            self._state.events.hold()
+        released = ExitStack()
+        released.callback(self.release_ends)
+        return released
+
+    def release_ends(self, *tasks: Task) -> None:
+        """Lets tasks end whose end is held.
+
+        Args:
+            tasks: Which ones: others stay held. None for all, and none is held any more.
+        """
+        with self._lock:
+            self._handle_queued()
+            self._state.events.release(*tasks)
+
+    def lose_events(self, count: int = 1, kind: EventKind = "end") -> None:
+        """So many of the next events find no room in the ring of any listener.
+
+        Args:
+            count: How many.
+            kind: Of "end", "birth" or "cgroup".
+        """
+        with self._lock:
+            self._handle_queued()
+            self._state.events.lose(kind, count)
+
     # -- losses and faults
 
     def lose(self, count: int = 1, cpu: int | None = None) -> None:
@@ -329,20 +457,33 @@ class EmulatedKernel:
         cpu: int | None = None,
         comm: str | bytes = "storm",
         uid: int = 0,
+        *,
+        cgroup: ControlGroup | None = None,
+        teardown: Teardown = NO_TEARDOWN,
     ) -> None:
-        """So many processes of one thread exit, one after the other, as fast as can be.
+        """So many processes of one thread are made by init and exit, as fast as can be.
 
         They are no tasks that could be asked for. What finds no room is lost, and counted. Requests
-        are answered all the while.
+        are answered all the while. A probe sees their births and ends.
         """
         with self._lock:
             self._handle_queued()
             state = self._state
             on = self._first(cpu)
             task = state.tasks.spawn(
-                comm_of(comm), None, self.init, None, cpu=on, uid=uid, gid=0, vpid=None
+                comm_of(comm),
+                None,
+                self.init,
+                None,
+                cpu=on,
+                uid=uid,
+                gid=0,
+                vpid=None,
+                cgroup=cgroup or self.root_cgroup,
             )
+            task.teardown = teardown
             datagram = bytearray(exiting.record(state, task, 0))
+            end = end_of(task)
             state.tasks.end(task, zombie=False)
             places = [structs.ID_AT, *self._ids_in_record()]
             for i in range(1, count + 1):
@@ -352,7 +493,13 @@ class EmulatedKernel:
                 pid = next(self._storm_pids)
                 for at in places:
                     _U32.pack_into(datagram, at, pid)
+                watched = state.events.watched
+                if watched:
+                    one = Who(pid, pid, state.tasks.next_start_ns())
+                    state.events.birth_of(one, self.init, task.cgroup)
                 state.listeners.send(on, datagram)
+                if watched and teardown.ends:
+                    state.events.end_of(task, one, end)
                 if i % _STORM_TURN == 0:
                     self._handle_queued()
 
@@ -446,7 +593,8 @@ class EmulatedKernel:
     def __del__(self) -> None:
         if hasattr(self, "_thread") and self._thread.is_alive():
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self._wake.send(b"x")
+            with suppress(OSError):  # the collector has closed it: that ends the thread as well
+                self._wake.send(b"x")
             self._wake.close()
 
     def __repr__(self) -> str:

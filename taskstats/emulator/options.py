@@ -1,4 +1,6 @@
-"""What can be chosen of the emulated kernel: its struct, what it does otherwise, who asks it."""
+"""What can be chosen of the emulated kernel: its struct, what it does otherwise, who asks it, and
+what a task does after its record.
+"""
 
 from dataclasses import dataclass
 
@@ -62,6 +64,27 @@ class Quirks:
     drops_last_character: bool = False
     group_version_zero: bool = False
     forgets_dead_threads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Teardown:
+    """What a task still does after its record was sent, which a listener's probe alone sees.
+
+    Attributes:
+        cpu_ns: CPU time that it uses, nanoseconds.
+        runs: How often it gets a CPU again, because it had to wait for one.
+        waited_ns: How long it waits for a CPU, nanoseconds.
+        ends: Whether it ever ends. If not, the probe never sees its end.
+    """
+
+    cpu_ns: int = 0
+    runs: int = 0
+    waited_ns: int = 0
+    ends: bool = True
+
+
+#: It does nothing more.
+NO_TEARDOWN = Teardown()
 
 
 @dataclass(frozen=True, slots=True)

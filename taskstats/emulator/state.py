@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from taskstats.emulator.cgroups import Cgroups
+from taskstats.emulator.events import Events
 from taskstats.emulator.faults import Faults
+from taskstats.emulator.hierarchy import Hierarchy
 from taskstats.emulator.listeners import Listeners
 from taskstats.emulator.options import Caller, Layout, Quirks
 from taskstats.emulator.tasks import Tasks
@@ -26,6 +28,8 @@ class State:
     tasks: Tasks
     listeners: Listeners
     cgroups: Cgroups
+    hierarchy: Hierarchy
+    events: Events
     faults: Faults
 
     @property

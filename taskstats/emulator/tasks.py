@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from taskstats.emulator.hierarchy import ControlGroup
+from taskstats.emulator.options import NO_TEARDOWN, Teardown
 from taskstats.fields import FIELDS
 
 State: TypeAlias = Literal[
@@ -30,6 +32,9 @@ _FOLLOWS = {
 
 _COMM_LENGTH = 15
 _FIRST_PID = 1000
+
+#: How long the machine was suspended after init had started: CLOCK_BOOTTIME is so much ahead.
+_SUSPENDED_NS = 1000 * 10**9
 
 
 @dataclass(eq=False, slots=True)
@@ -70,6 +75,9 @@ class Task:
         vpid: Its id in the PID namespace of a caller that is in another than the initial one; None
             if it is not in that. Init plays its pid 1 until a task is spawned with that.
         started_ns: When it was made, by the kernel's monotonic clock.
+        start_ns: When it was made, by CLOCK_BOOTTIME: no two tasks at once.
+        cgroup: Its cgroup in the hierarchy that a probe names; see `EmulatedKernel.move`.
+        teardown: What it does after its record was sent. It may be set.
         state: What it is doing, for a cgroup's counts.
         used: What it was said to have used or was given: field -> value, by the kernel's names.
         forked: It has not called exec since the fork.
@@ -86,6 +94,9 @@ class Task:
     gid: int
     vpid: int | None
     started_ns: int
+    start_ns: int
+    cgroup: ControlGroup
+    teardown: Teardown = NO_TEARDOWN
     state: State = "running"
     used: dict[str, int] = field(default_factory=dict)
     forked: bool = True
@@ -208,13 +219,16 @@ class Tasks:
         init: Pid 1.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, root: ControlGroup) -> None:
         self.now_ns = 100 * 10**9
         self.booted = 1_767_225_600  # the beginning of 2026
         self._by_pid: dict[int, Task] = {}
         self._next_pid = _FIRST_PID
-        self.init = self.spawn(b"init", 1, None, None, cpu=0, uid=0, gid=0, vpid=1)
+        self._last_start_ns = 0
+        self.init = self.spawn(b"init", 1, None, None, cpu=0, uid=0, gid=0, vpid=1, cgroup=root)
         self.init.started_ns = 0
+        self.init.start_ns = 1
+        self._last_start_ns = 0
         self.init.forked = False
 
     def __iter__(self) -> Iterator[Task]:
@@ -231,6 +245,7 @@ class Tasks:
         uid: int,
         gid: int,
         vpid: int | None,
+        cgroup: ControlGroup,
     ) -> Task:
         """A new process, or a new thread of a group.
 
@@ -246,8 +261,18 @@ class Tasks:
         for maker in (group, parent):
             if maker is not None and not maker.process.living:
                 raise ValueError(f"{maker!r} has exited")
+        if cgroup.removed:
+            raise ValueError(f"the cgroup {cgroup.path} was removed")
         task = Task(
-            self._free_pid() if pid is None else pid, comm, cpu, uid, gid, vpid, self.now_ns
+            self._free_pid() if pid is None else pid,
+            comm,
+            cpu,
+            uid,
+            gid,
+            vpid,
+            self.now_ns,
+            self.next_start_ns(),
+            cgroup,
         )
         if group is not None:
             task.process = group.process
@@ -258,6 +283,11 @@ class Tasks:
         task.process.threads.append(task)
         self._by_pid[task.pid] = task
         return task
+
+    def next_start_ns(self) -> int:
+        """The start of a task that is made now: no other task has the same."""
+        self._last_start_ns = max(self._last_start_ns + 1, self.now_ns + _SUSPENDED_NS)
+        return self._last_start_ns
 
     def _free_pid(self) -> int:
         while self._next_pid in self._by_pid:
@@ -335,6 +365,7 @@ class Tasks:
             return
         self._release(old)
         del self._by_pid[task.pid]
-        task.pid, task.started_ns, task.vpid = old.pid, old.started_ns, old.vpid
+        task.pid, task.vpid = old.pid, old.vpid
+        task.started_ns, task.start_ns = old.started_ns, old.start_ns  # fs/exec.c:de_thread
         self._by_pid[task.pid] = task
         task.process.leader = task

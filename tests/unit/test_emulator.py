@@ -980,6 +980,8 @@ def test_a_bug_is_raised_in_the_call_that_meets_it(kernel: EmulatedKernel) -> No
 
 
 def test_an_unclosed_kernel_is_told_and_ends() -> None:
+    # A collection while the kernel is made would let its sockets be finalized before it.
+    gc.collect()
     kernel = EmulatedKernel()
     port = Port(kernel.endpoint)
     del kernel
