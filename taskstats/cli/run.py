@@ -66,32 +66,35 @@ class _TimeFormat(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command(cls=_Run, context_settings={"allow_interspersed_args": False})
-@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="The report goes there.")
-@click.option("--append", is_flag=True, help="Append to the files; else they are made anew.")
+@click.option(
+    "-o", "--output", type=click.Path(), metavar="FILE", help="Write the report to this file."
+)
+@click.option("--append", is_flag=True, help="Append to the files instead of overwriting them.")
 @click.option(
     "--json",
     "json_path",
     type=click.Path(),
     metavar="FILE",
-    help="All figures: a line. The kernel rounds read_* and write_* down to 1,024 for each thread: "
-    "of short-lived ones little is left. In total, commands and executables, the records' sums, is "
-    "also what the command's own process used before its exec, which before_exec tells.",
+    help="Write all figures as one line of JSON. The kernel rounds read_* and write_* down to "
+    "1,024 for each thread: of short-lived threads little is left. total, commands and executables "
+    "are sums of records. They include what the command's own process used before its exec; "
+    "before_exec has that part.",
 )
 @click.option(
     "--tree",
     "with_tree",
     is_flag=True,
-    help="The processes too, those alike as one: CPU time with all below, and life.",
+    help="Show the process tree too; similar processes are merged. CPU time includes children.",
 )
 @click.option(
     "--format",
     "parts",
     type=_TimeFormat(),
     metavar="TEXT",
-    help="A line of figures instead, as GNU time's: '%e %U %S %M'.",
+    help="Print a line of figures instead, in the format of GNU time: '%e %U %S %M'.",
 )
 @click.option(
-    "--delays", is_flag=True, help="Have all kinds of delay measured, and a table of them."
+    "--delays", is_flag=True, help="Measure all kinds of delay and print a table of them."
 )
 @click.option("--user", type=options.Account(), metavar="NAME", help="Run it as this user.")
 @click.argument("words", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -105,18 +108,21 @@ def run(
     user: pwd.struct_passwd | None,
     words: Sequence[str],
 ) -> None:
-    """Run a command, and tell what it and all its descendants cost, down to the shortest-lived.
+    """Run a command, and report what it and all its descendants cost, also the shortest-lived.
 
-    The command runs as without this: same streams, terminal, process group and signals (one that
-    somebody sends to the whole group it gets twice); but none of the capabilities that this needs.
-    At its end stands on stderr a line of totals and a table by command name.
+    The command runs unchanged: same streams, terminal, process group and signals (a signal that
+    somebody sends to the whole process group arrives twice). It has none of the capabilities that
+    this program needs. When the command ends, a line of totals and a table by command name are
+    printed to stderr.
 
-    CPU is what the kernel tells at the end (wait4, or the cgroup where the command has one of its
-    own); the rows are the kernel's records, taken as each process began to exit. What it used
-    after that is the row (exit teardown), and so is what was not added up by then: CPU is - where
-    that is all. RUN-WAIT is time ready to run and waiting for a CPU, LONGEST the life of the one
-    that lived longest; other delays are n/m, not measured, without --delays. A process that is
-    still running at the end is listed, and in no sum but a cgroup's CPU.
+    CPU in the first line is the kernel's figure at the end: wait4's, or the cgroup's where the
+    command has one of its own. The rows are CPU times of processes, by name. With the rights to
+    load BPF programs these are final. Without, they are the kernel's exit records, which are made
+    as a process begins to exit: what the process used after that, and what was not added up by
+    then, is the row (exit teardown), and CPU is - for a command that has no more than that.
+    RUN-WAIT is the time that processes were ready to run and waited for a CPU. LONGEST is the
+    life of the process that lived longest. Other delays are n/m, not measured, without --delays.
+    A process that is still running at the end is listed. It is in no sum but a cgroup's CPU.
 
     \b
     Exit status: the command's own; if a signal ended it, the same signal ends this;

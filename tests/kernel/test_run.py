@@ -237,7 +237,9 @@ def test_cpu_time_is_that_of_the_kernels_own_cgroup(tmp_path: Path, cgroup: Path
     rows -= (before["user_ns"] + before["system_ns"]) / 1e9
     added_up = rows + run.figures["teardown_seconds"]
     assert added_up == pytest.approx(run.figures["cpu_seconds"])
-    assert "(exit teardown)" in run.errors
+    rounding = 2e-6 * (run.figures["total"]["processes"] + 1)
+    left = run.figures["unsettled"] > 0 or abs(run.figures["teardown_seconds"]) > rounding
+    assert ("(exit teardown)" in run.errors) is left
 
 
 TICK = time.clock_getres(6)  # CLOCK_MONOTONIC_COARSE, which ticks advance
@@ -431,7 +433,7 @@ def test_ctrl_c_ends_the_command_and_the_report_comes() -> None:
         bash.say(f"for i in 1 2; do {run}; done")
         bash.expect(r"\nup\r\n")
         bash.press("\x03")
-        bash.expect(r"  killed by INT \(2\)  .*  lost 0(?:.|\n)*\n\(exit teardown\) ")
+        bash.expect(r"  killed by INT \(2\)  .*  lost 0(?:.|\n)* LONGEST")
         assert "up\r\n" not in bash.expect("ready> ")
         bash.say("echo =$?=")
         bash.expect("=130=\r")
@@ -443,7 +445,7 @@ def test_ctrl_c_that_the_command_handles_is_its_alone() -> None:
         bash.say(shlex.join([TASKSTATS, "run", SHELL, "-c", script]))
         bash.expect(r"\nup\r\n")
         bash.press("\x03")
-        bash.expect(r"  exit 3  .*  lost 0(?:.|\n)*\n\(exit teardown\) ")
+        bash.expect(r"  exit 3  .*  lost 0(?:.|\n)* LONGEST")
         bash.expect("ready> ")
         bash.say("echo =$?=")
         bash.expect("=3=\r")
