@@ -274,15 +274,15 @@ static int drain_with_probe(struct ts_exits *exits, struct ts_sink *sink, int64_
     ts_settler_release(settler, sink, now);
     task = sink->n_tasks;
     group = sink->n_groups;
-    if (capacity - task > TS_MOST_TAKEN)
-        sink->capacity = task + TS_MOST_TAKEN;
+    if (capacity - task > ts_settler_room(settler))
+        sink->capacity = task + ts_settler_room(settler);
     rc = drain_ready(exits, sink);
     sink->capacity = capacity;
     ts_settler_read(settler, ring, sink);
     now = ts_now(); /* no row was read later */
-    ts_settler_take(settler, sink, task, group, !exits->hurry, now);
+    ts_settler_take(settler, sink, task, group, rc == 0 && !exits->hurry, now);
     ts_settler_release(settler, sink, now);
-    if (ts_settler_is_ready(settler) || ts_settler_is_full(settler))
+    if (ts_settler_is_full(settler))
         exits->hurry = 1;
     look_later(exits, now);
     return rc;
@@ -433,7 +433,7 @@ static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns
             rc = outcome(exits, sink->n_tasks - before);
         pthread_mutex_unlock(&exits->state);
         if (rc == 0 && exits->settler && ts_settler_is_full(exits->settler))
-            return 0; /* there is no more room for births */
+            return 0; /* the caller has to make room */
         if (rc == 0 && deadline_ns == 0)
             return held(exits) ? -EINPROGRESS : 0;
     } while (rc == 0 && !interrupted); /* what was no record is nothing to tell */

@@ -409,8 +409,12 @@ void ts_settler_release(struct ts_settler *settler, struct ts_sink *sink, int64_
         struct held *held = held_at(settler, settler->head);
         int must = now >= held->until_ns || settler->tail - settler->head > TS_MOST_HELD;
 
-        if ((held->waits && !must) || !append(sink, held))
+        if (held->waits && !must)
             return;
+        if (!append(sink, held)) {
+            settler->is_full = 1;
+            return;
+        }
         if (held->waits) {
             wait_no_more(settler, held);
             settler->unsettled++;
@@ -493,9 +497,11 @@ uint32_t ts_settler_held(const struct ts_settler *settler)
     return (uint32_t)(settler->tail - settler->head);
 }
 
-int ts_settler_is_ready(const struct ts_settler *settler)
+uint32_t ts_settler_room(const struct ts_settler *settler)
 {
-    return settler->head != settler->tail && !settler->held[settler->head % HELD_ROOM].waits;
+    uint64_t room = HELD_ROOM - (settler->tail - settler->head);
+
+    return room < TS_MOST_TAKEN ? (uint32_t)room : TS_MOST_TAKEN;
 }
 
 int64_t ts_settler_due(const struct ts_settler *settler)

@@ -13,7 +13,7 @@
 
 /* Rows held at most; beyond, the oldest is handed out without its end. */
 #define TS_MOST_HELD 16384u
-/* Rows that `take` holds at once, at most. */
+/* Rows that `take` is given at once, at most. */
 #define TS_MOST_TAKEN 4096u
 /* Ends kept at most that no row has claimed; beyond, the oldest is forgotten. */
 #define TS_MOST_ENDS 65536u
@@ -31,8 +31,11 @@ void ts_settler_use_clock(struct ts_settler *settler, const uint64_t *clock);
  * changes of cgroups go to the sink. Stops where the sink has no room for these. */
 void ts_settler_read(struct ts_settler *settler, struct ts_ring *ring, struct ts_sink *sink);
 
-/* Whether `read` has stopped for want of room. */
+/* Whether the latest `read` or `release` stopped for want of room in the sink. */
 int ts_settler_is_full(const struct ts_settler *settler);
+
+/* How many rows `take` may be given. */
+uint32_t ts_settler_room(const struct ts_settler *settler);
 
 /* Takes the sink's rows from `task` on, just read, with their groups, from `group` on:
  * gives them their ends, and holds those that have none yet, and all that come after.
@@ -44,10 +47,8 @@ void ts_settler_take(struct ts_settler *settler, struct ts_sink *sink, uint32_t 
 /* Moves to the sink what has been held and is settled, or has waited too long. */
 void ts_settler_release(struct ts_settler *settler, struct ts_sink *sink, int64_t now);
 
-/* How many rows are held, whether the oldest is settled, so that only room was missing,
- * and until when it waits at most. */
+/* How many rows are held, and until when the oldest waits at most. */
 uint32_t ts_settler_held(const struct ts_settler *settler);
-int ts_settler_is_ready(const struct ts_settler *settler);
 int64_t ts_settler_due(const struct ts_settler *settler);
 
 /* Fills `settled`, `unsettled` and `held`: the rows that wait. */

@@ -1,0 +1,413 @@
+/* settle.c: joins by example, at the limits of what is kept, and many that a generator plays.
+ */
+#include "settle.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "events.h"
+#include "properties.h"
+
+#define STORIES 20000u
+#define LONGEST 400u
+#define RING (1u << 16)
+#define ROWS 5000u
+#define SETTLE_NS 1000
+#define HELD_AT_MOST (TS_MOST_HELD + TS_MOST_TAKEN)
+
+static struct ts_settler *settler;
+static struct ts_ring ring;
+static uint64_t consumer, producer;
+static uint8_t *data;
+static struct ts_sink sink;
+
+static void open_settler(void)
+{
+    settler = ts_settler_new(SETTLE_NS, 1);
+    consumer = producer = 0;
+    ts_ring_open(&ring, &consumer, &producer, data, RING);
+    sink.n_tasks = sink.n_groups = 0;
+    sink.capacity = ROWS;
+}
+
+static void put(const void *event, uint32_t size)
+{
+    uint32_t at = (uint32_t)(producer % RING);
+
+    CHECK(at + 8 + size <= RING);
+    memcpy(data + at, &size, sizeof(size));
+    memcpy(data + at + 8, event, size);
+    producer += 8 + (size + 7) / 8 * 8;
+    if (RING - producer % RING < 2048) { /* one that was given up fills the rest */
+        size = (RING - (uint32_t)(producer % RING) - 8);
+        memcpy(data + producer % RING, &(uint32_t){size | 1u << 30}, sizeof(size));
+        producer += 8 + size;
+    }
+}
+
+/* The end of a task that began at 100, as its record has it (`record` below). */
+static struct ts_end_event end_of(uint32_t pid)
+{
+    return (struct ts_end_event){
+        .event = TS_EVENT_END,
+        .pid = pid,
+        .tgid = pid,
+        .runs = 3,
+        .start_ns = 5,
+        .began_ns = 100,
+        .ended_ns = 100 + 9000,
+        .cpu_ns = 2000,
+        .waited_ns = 50,
+        .cgroup_id = pid + 1000,
+    };
+}
+
+static void put_end(struct ts_end_event event)
+{
+    put(&event, sizeof(event));
+    ts_settler_read(settler, &ring, &sink);
+}
+
+static struct ts_record *record(uint32_t pid)
+{
+    struct ts_record *made = &sink.tasks[sink.n_tasks++];
+
+    *made = (struct ts_record){
+        .id = pid,
+        .kind = TS_TASK,
+        .stats.ac_tgid = pid,
+        .stats.ac_etime = 8,
+        .stats.cpu_count = 3,
+        .stats.cpu_delay_total = 50,
+        .stats.cpu_run_virtual_total = 1500,
+    };
+    return made;
+}
+
+static void take(int64_t now)
+{
+    ts_settler_take(settler, &sink, 0, 0, 1, now);
+    ts_settler_release(settler, &sink, now);
+}
+
+/* The rows in the sink, which are taken out: how many, and whether the first is settled. */
+static void expect(uint32_t n, int is_settled)
+{
+    CHECK(sink.n_tasks == n);
+    if (n)
+        CHECK(!(sink.tasks[0].flags & TS_SETTLED) == !is_settled);
+    sink.n_tasks = sink.n_groups = 0;
+}
+
+static void expect_counts(uint64_t settled, uint64_t unsettled, uint64_t held)
+{
+    struct ts_probe_stats stats;
+
+    ts_settler_count(settler, &stats);
+    CHECK(stats.settled == settled && stats.unsettled == unsettled && stats.held == held);
+}
+
+/* ---- one task ---- */
+
+/* What a row and an end must agree in, and by how much they may differ: the row as `record`
+ * makes it, the end changed in one member. */
+static void check_fit(void)
+{
+    static const struct {
+        size_t at;
+        int is_long;
+        int64_t by;
+        int fits;
+    } changes[] = {
+#define OF(member) offsetof(struct ts_end_event, member), sizeof(end_of(0).member) == 8
+        {OF(pid), 1, 0},          {OF(tgid), 1, 0},         {OF(runs), 0, 1},
+        {OF(runs), -1, 0},        {OF(runs), 1, 1}, /* it had to wait once more */
+        {OF(runs), -3, 1},                          /* 0: this kernel does not count them */
+        {OF(waited_ns), 0, 1},    {OF(waited_ns), -1, 0},   {OF(waited_ns), 1, 0},
+        {OF(cpu_ns), -500, 1},    {OF(cpu_ns), -501, 0},    {OF(ended_ns), -1000, 1},
+        {OF(ended_ns), -1001, 0}, {OF(ended_ns), -9001, 0},
+#undef OF
+    };
+
+    for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+        struct ts_end_event end = end_of(7);
+        uint8_t *at = (uint8_t *)&end + changes[i].at;
+        uint64_t wide;
+        uint32_t narrow;
+
+        memcpy(&wide, &(uint64_t){0}, sizeof(wide));
+        if (changes[i].is_long) {
+            memcpy(&wide, at, sizeof(wide));
+            wide += (uint64_t)changes[i].by;
+            memcpy(at, &wide, sizeof(wide));
+        } else {
+            memcpy(&narrow, at, sizeof(narrow));
+            narrow += (uint32_t)changes[i].by;
+            memcpy(at, &narrow, sizeof(narrow));
+        }
+        open_settler();
+        record(7);
+        if (end.runs == 0)
+            sink.tasks[0].stats.cpu_count = 0;
+        put_end(end);
+        take(20000);
+        ts_settler_release(settler, &sink, 20000 + SETTLE_NS);
+        expect_counts(changes[i].fits != 0, changes[i].fits == 0, 0);
+        CHECK(sink.n_tasks == 1);
+        if (changes[i].fits)
+            CHECK(sink.tasks[0].final_cpu_ns == end.cpu_ns && sink.tasks[0].start_ns == 5 &&
+                  sink.tasks[0].cgroup_id == 1007);
+        ts_settler_free(settler);
+    }
+}
+
+static void check_order(void)
+{
+    open_settler();
+    record(1);
+    record(2);
+    record(3);
+    put_end(end_of(2));
+    take(20000);
+    expect(0, 0); /* the second has its end, and stands behind the first */
+    expect_counts(1, 0, 2);
+    CHECK(ts_settler_held(settler) == 3 && ts_settler_due(settler) == 20000 + SETTLE_NS);
+    put_end(end_of(1));
+    ts_settler_release(settler, &sink, 20001);
+    CHECK(sink.n_tasks == 2 && sink.tasks[0].id == 1 && sink.tasks[1].id == 2);
+    expect(2, 1);
+    ts_settler_release(settler, &sink, 20000 + SETTLE_NS - 1);
+    expect(0, 0);
+    ts_settler_release(settler, &sink, 20000 + SETTLE_NS);
+    expect(1, 0);
+    put_end(end_of(3)); /* too late */
+    take(30000);
+    expect(0, 0);
+    expect_counts(2, 1, 0);
+    ts_settler_free(settler);
+}
+
+/* What two ends fit, or two rows, nobody knows. */
+static void check_doubt(void)
+{
+    open_settler();
+    put_end(end_of(1));
+    put_end(end_of(1));
+    record(1);
+    take(20000);
+    ts_settler_release(settler, &sink, 20000 + SETTLE_NS);
+    expect(1, 0);
+    expect_counts(0, 1, 0);
+
+    record(2);
+    record(2);
+    take(30000);
+    put_end(end_of(2));
+    ts_settler_release(settler, &sink, 30000 + SETTLE_NS);
+    expect(2, 0);
+    expect_counts(0, 3, 0);
+    ts_settler_free(settler);
+}
+
+/* A task that ran once more after its record was made, at 8100: by the clock of the events,
+ * which a peer may have, the record was not read before that. */
+static void check_clock(void)
+{
+    for (uint64_t clock = 8099; clock <= 8100; clock++) {
+        struct ts_end_event end = end_of(1);
+
+        open_settler();
+        end.runs++;
+        ts_settler_use_clock(settler, &clock);
+        record(1);
+        put_end(end);
+        take(20000);
+        ts_settler_release(settler, &sink, 20000 + SETTLE_NS);
+        expect(1, clock == 8100);
+        ts_settler_free(settler);
+    }
+}
+
+/* Nor was it made 100 ms before one of its CPU that was read earlier. Of a CPU that the
+ * settler was not told of nothing is known. */
+static void check_disorder(void)
+{
+    for (uint16_t cpu = 0; cpu < 3; cpu++)
+        for (uint64_t by = 0; by < 2; by++) {
+            struct ts_end_event first = end_of(1);
+            struct ts_end_event second = end_of(2);
+
+            open_settler();
+            first.began_ns += 100000000 + by;
+            first.ended_ns += 100000000 + by;
+            second.runs++;
+            record(1)->cpu = cpu;
+            record(2)->cpu = cpu;
+            put_end(first);
+            put_end(second);
+            take(200000000);
+            ts_settler_release(settler, &sink, 200000000 + SETTLE_NS);
+            CHECK(sink.n_tasks == 2 && sink.tasks[0].flags & TS_SETTLED);
+            CHECK(!(sink.tasks[1].flags & TS_SETTLED) == (by && cpu < 2));
+            ts_settler_free(settler);
+        }
+}
+
+/* ---- limits ---- */
+
+static void check_most_held(void)
+{
+    uint32_t taken = 0;
+    uint32_t out = 0;
+
+    open_settler();
+    while (taken < TS_MOST_HELD + 10) {
+        CHECK(sink.n_tasks == 0 && ts_settler_room(settler) > 0);
+        while (sink.n_tasks < 1000)
+            record(++taken);
+        ts_settler_take(settler, &sink, 0, 0, 1, 1);
+        ts_settler_release(settler, &sink, 1);
+        for (uint32_t i = 0; i < sink.n_tasks; i++)
+            CHECK(sink.tasks[i].id == ++out && !(sink.tasks[i].flags & TS_SETTLED));
+        sink.n_tasks = 0;
+        CHECK(out == (taken > TS_MOST_HELD ? taken - TS_MOST_HELD : 0));
+    }
+    expect_counts(0, out, taken - out);
+    ts_settler_release(settler, &sink, 1 + SETTLE_NS);
+    CHECK(sink.n_tasks == ROWS && sink.tasks[0].id == out + 1);
+    CHECK(ts_settler_is_full(settler));
+    ts_settler_free(settler);
+}
+
+/* A row whose group finds no room is not handed out without it: then `room` gets less. */
+static void check_no_room(void)
+{
+    uint32_t n = 0;
+
+    open_settler();
+    for (;;) {
+        uint32_t room = ts_settler_room(settler);
+        uint32_t group;
+
+        CHECK(room == (HELD_AT_MOST - n < TS_MOST_TAKEN ? HELD_AT_MOST - n : TS_MOST_TAKEN));
+        if (room == 0)
+            break;
+        sink.capacity = ROWS;
+        for (uint32_t i = 0; i < room && i < 3000; i++) {
+            struct ts_record *task = record(++n);
+            task->flags = TS_PAIRED;
+            task->row = sink.n_groups;
+            sink.groups[sink.n_groups++] = *task;
+            sink.groups[task->row].row = sink.n_tasks - 1;
+        }
+        ts_settler_take(settler, &sink, 0, 0, 1, 1);
+        CHECK(sink.n_tasks == 0 && sink.n_groups == 0);
+        sink.capacity = sink.n_groups = group = 7; /* other groups fill the sink */
+        ts_settler_release(settler, &sink, 1 + SETTLE_NS);
+        CHECK(sink.n_tasks == 0 && sink.n_groups == group && ts_settler_is_full(settler));
+        sink.n_groups = 0;
+    }
+    sink.capacity = ROWS;
+    for (uint32_t out = 0; out < n; sink.n_tasks = sink.n_groups = 0) {
+        ts_settler_release(settler, &sink, 1 + SETTLE_NS);
+        CHECK(sink.n_tasks == sink.n_groups && sink.n_tasks > 0);
+        for (uint32_t i = 0; i < sink.n_tasks; i++)
+            CHECK(sink.tasks[i].id == ++out && sink.groups[sink.tasks[i].row].id == out);
+    }
+    expect_counts(0, n, 0);
+    ts_settler_free(settler);
+}
+
+/* The end that nobody claimed for longest is forgotten for a new one. */
+static void check_most_ends(void)
+{
+    open_settler();
+    for (uint32_t pid = 1; pid <= TS_MOST_ENDS + 1; pid++)
+        put_end(end_of(pid));
+    record(1);
+    record(2);
+    record(TS_MOST_ENDS + 1);
+    ts_settler_take(settler, &sink, 0, 0, 0, 20000);
+    expect_counts(2, 0, 1);
+    ts_settler_free(settler);
+}
+
+/* A queue that was read until it was empty: then the ends of before fit nothing that comes. */
+static void check_forgotten(void)
+{
+    for (int emptied = 0; emptied < 2; emptied++) {
+        open_settler();
+        put_end(end_of(1));
+        ts_settler_take(settler, &sink, 0, 0, 0, 20000);
+        put_end(end_of(2));
+        ts_settler_take(settler, &sink, 0, 0, emptied, 20000);
+        record(1);
+        record(2); /* which was read after the queues */
+        ts_settler_take(settler, &sink, 0, 0, 0, 20000);
+        expect_counts(emptied ? 1 : 2, 0, emptied ? 1 : 0);
+        ts_settler_free(settler);
+    }
+}
+
+/* ---- damage ---- */
+
+static void check_damage(void)
+{
+    static const uint32_t sizes[] = {
+        [0] = 0,
+        [TS_EVENT_END] = sizeof(struct ts_end_event),
+        [TS_EVENT_BIRTH] = sizeof(struct ts_birth_event),
+        [TS_EVENT_CGROUP] = sizeof(struct ts_cgroup_event),
+    };
+    uint8_t *event = check_alloc(2048);
+
+    memset(event, 0xa5, 2048);
+    for (uint32_t kind = 0; kind <= TS_EVENTS; kind++)
+        for (uint32_t size = 0; size <= 2048; size++) {
+            int is_right = kind && kind < TS_EVENTS && size == sizes[kind];
+            memcpy(event, &kind, sizeof(kind));
+            open_settler();
+            put(event, size);
+            ts_settler_read(settler, &ring, &sink);
+            CHECK(ring.damaged == !is_right);
+            put_end(end_of(1));
+            record(1);
+            take(20000);
+            expect((uint32_t)is_right, 1); /* what comes after the damage is not read */
+            ts_settler_free(settler);
+        }
+    free(event);
+}
+
+int main(void)
+{
+    uint32_t state = 1;
+
+    data = check_alloc(RING);
+    sink.tasks = check_alloc(ROWS * sizeof(*sink.tasks));
+    sink.groups = check_alloc(ROWS * sizeof(*sink.groups));
+    check_fit();
+    check_order();
+    check_doubt();
+    check_clock();
+    check_disorder();
+    check_most_held();
+    check_no_room();
+    check_most_ends();
+    check_forgotten();
+    check_damage();
+    free(data);
+    free(sink.tasks);
+    free(sink.groups);
+    for (uint32_t i = 0; i < STORIES; i++) {
+        uint8_t story[LONGEST];
+        uint32_t size = check_random(&state) % LONGEST;
+        for (uint32_t j = 0; j < size; j++)
+            story[j] = (uint8_t)(check_random(&state) >> 16);
+        check_settling(story, size);
+    }
+    printf("settle: by example, and %u listeners: %lu checks\n", STORIES, checks);
+    return 0;
+}
