@@ -5,9 +5,11 @@
  * how often the task had got a CPU and how long it had waited for one, in ns. If the task
  * did not wait between the two, these are equal, and the pair is certain. If it did, the
  * end gives the moment at which the record was made (the task's start and its age then).
- * That moment must not be before other records of the CPU that were read earlier, nor
- * after this one was read. Then the pair is taken if no other end fits the row, and no
- * other waiting row fits the end. All other rows stay without an end. */
+ * The pair is taken if the record was not read before that moment, no other end fits the
+ * row, and no other waiting row fits the end. All other rows stay without an end.
+ *
+ * A queue's order helps too. A record is made, then queued, and then its task ends: so
+ * no task ended before an earlier record of the same queue was made. */
 #include "settle.h"
 
 #include <errno.h>
@@ -21,10 +23,6 @@
 #define END_CHAINS 8192u
 #define HELD_CHAINS 1024u
 #define HELD_ROOM (TS_MOST_HELD + TS_MOST_TAKEN)
-
-/* A task may have to wait for a CPU after the kernel has filled its record, and before the
- * kernel queues it. Records of a CPU are out of order by so much. */
-#define DISORDER_NS 100000000u
 
 /* An end that no row has claimed. */
 struct end {
@@ -42,7 +40,7 @@ struct held {
     int waits;        /* for its end */
     int64_t until_ns; /* but no longer */
     uint64_t read_ns; /* when it was read, by the clock of the events */
-    uint64_t after;   /* when the latest record of its CPU was made that was read before */
+    uint64_t after;   /* its task did not end before: see `fit` */
     uint32_t next;    /* with the same chain of pids, of those that wait, */
     uint32_t older_waiting, newer_waiting;
 };
@@ -126,7 +124,9 @@ static uint64_t moment_of(const struct ts_record *row, const struct ts_end_event
     return event->began_ns + row->stats.ac_etime * 1000;
 }
 
-static enum fit fit(const struct ts_record *row, const struct ts_end_event *event)
+/* `after` is when the latest record was made that was read from the same queue before. */
+static enum fit fit(const struct ts_record *row, uint64_t after,
+                    const struct ts_end_event *event)
 {
     const struct ts_stats *stats = &row->stats;
     uint32_t runs = event->runs - (uint32_t)stats->cpu_count; /* since the record */
@@ -134,7 +134,7 @@ static enum fit fit(const struct ts_record *row, const struct ts_end_event *even
     if (row->id != event->pid || (stats->ac_tgid && stats->ac_tgid != event->tgid) ||
         event->cpu_ns < stats->cpu_run_virtual_total ||
         event->waited_ns < stats->cpu_delay_total || runs > UINT32_MAX / 2 ||
-        event->ended_ns < event->began_ns ||
+        event->ended_ns < event->began_ns || event->ended_ns < after ||
         (event->ended_ns - event->began_ns) / 1000 < stats->ac_etime)
         return NO_FIT;
     if (runs == 0 && event->runs)
@@ -156,13 +156,19 @@ static void settle(struct ts_settler *settler, struct ts_record *row,
         settler->latest[row->cpu] = moment;
 }
 
+static uint64_t latest_of(const struct ts_settler *settler, uint32_t cpu)
+{
+    return cpu < settler->n_cpus ? settler->latest[cpu] : 0;
+}
+
 /* The only end that certainly is the row's, or NONE. */
 static uint32_t certain_end(struct ts_settler *settler, const struct ts_record *row)
 {
+    uint64_t after = latest_of(settler, row->cpu);
     uint32_t found = NONE;
 
     for (uint32_t at = *end_chain(settler, row->id); at != NONE; at = settler->ends[at].next)
-        if (fit(row, &settler->ends[at].event) == FITS) {
+        if (fit(row, after, &settler->ends[at].event) == FITS) {
             if (found != NONE)
                 return NONE;
             found = at;
@@ -240,7 +246,7 @@ static void hold(struct ts_settler *settler, const struct ts_sink *sink, uint32_
         settler->clock ? __atomic_load_n(settler->clock, __ATOMIC_RELAXED) : (uint64_t)now;
     held->waits = !(held->task.flags & TS_SETTLED);
     if (held->waits) {
-        held->after = held->task.cpu < settler->n_cpus ? settler->latest[held->task.cpu] : 0;
+        held->after = latest_of(settler, held->task.cpu);
         wait_from_now_on(settler, held);
     }
 }
@@ -254,7 +260,7 @@ static int give_to_held(struct ts_settler *settler, const struct ts_end_event *e
         return 0;
     for (uint32_t at = *held_chain(settler, event->pid); at != NONE;
          at = settler->held[at].next)
-        if (fit(&settler->held[at].task, event) == FITS) {
+        if (fit(&settler->held[at].task, settler->held[at].after, event) == FITS) {
             if (found)
                 return 0;
             found = &settler->held[at];
@@ -266,13 +272,11 @@ static int give_to_held(struct ts_settler *settler, const struct ts_end_event *e
     return 1;
 }
 
-/* Whether a held row's record may have been made at the moment that this end gives. */
+/* Whether this may be the end of a held row: its record was not made after it was read. */
 static int is_possible(const struct held *held, const struct ts_end_event *event)
 {
-    uint64_t moment = moment_of(&held->task, event);
-
-    return fit(&held->task, event) == MAY_FIT && moment + DISORDER_NS >= held->after &&
-           moment <= held->read_ns;
+    return fit(&held->task, held->after, event) == MAY_FIT &&
+           moment_of(&held->task, event) <= held->read_ns;
 }
 
 /* The only end that may be of a held row, if no other row may have it; or NONE. */
@@ -290,8 +294,8 @@ static uint32_t possible_end(struct ts_settler *settler, const struct held *held
     }
     for (uint32_t at = *held_chain(settler, held->task.id); found != NONE && at != NONE;
          at = settler->held[at].next)
-        if (&settler->held[at] != held &&
-            fit(&settler->held[at].task, &settler->ends[found].event) != NO_FIT)
+        if (&settler->held[at] != held && fit(&settler->held[at].task, settler->held[at].after,
+                                              &settler->ends[found].event) != NO_FIT)
             return NONE;
     return found;
 }
@@ -319,7 +323,7 @@ static int is_wanted(struct ts_settler *settler, const struct ts_end_event *even
 {
     for (uint32_t at = settler->waiting ? *held_chain(settler, event->pid) : NONE; at != NONE;
          at = settler->held[at].next)
-        if (fit(&settler->held[at].task, event) != NO_FIT)
+        if (fit(&settler->held[at].task, settler->held[at].after, event) != NO_FIT)
             return 1;
     return 0;
 }

@@ -21,7 +21,6 @@
 #define MOST_ROWS 64u /* of a sink */
 #define NOBODY UINT32_MAX
 #define SETTLE_NS 20000000
-#define DISORDER_NS 100000000u
 
 struct figures {
     uint64_t runs, waited, cpu_time;
@@ -275,7 +274,7 @@ static enum fit fit(const struct play *play, const struct row *row, uint32_t end
 
     if (own->pid != task->pid || task->now.cpu_time < then->cpu_time ||
         task->now.waited < then->waited || task->now.runs < then->runs ||
-        (task->ended - task->began) / 1000 < own->age)
+        (task->ended - task->began) / 1000 < own->age || task->ended < row->after)
         return NO_FIT;
     if (task->now.runs > then->runs)
         return MAY_FIT;
@@ -326,6 +325,7 @@ static void take_row(struct play *play, struct row *row, uint64_t now)
     uint32_t found = 0;
     uint32_t n = 0;
 
+    row->after = play->latest[row->cpu];
     for (uint32_t i = 0; i < play->ends.n; i++)
         if (fit(play, row, play->ends.at[i].number) == FITS) {
             found = i;
@@ -337,15 +337,11 @@ static void take_row(struct play *play, struct row *row, uint64_t now)
     }
     row->until = (int64_t)now + SETTLE_NS;
     row->read = now;
-    row->after = play->latest[row->cpu];
 }
 
 static int is_possible(const struct play *play, const struct row *row, uint32_t ended)
 {
-    uint64_t when = moment(play, row, ended);
-
-    return fit(play, row, ended) == MAY_FIT && when + DISORDER_NS >= row->after &&
-           when <= row->read;
+    return fit(play, row, ended) == MAY_FIT && moment(play, row, ended) <= row->read;
 }
 
 static void settle_possible(struct play *play)
