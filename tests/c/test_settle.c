@@ -232,7 +232,7 @@ static void check_clock(void)
 
 /* Nor did a task end before an earlier record of its queue was made, here at 8100. Of a CPU
  * that the settler was not told of nothing is known. */
-static void check_order(void)
+static void check_queue_order(void)
 {
     for (uint16_t cpu = 0; cpu < 3; cpu++)
         for (uint64_t runs = 0; runs < 2; runs++)
@@ -392,7 +392,7 @@ int main(void)
     check_order();
     check_doubt();
     check_clock();
-    check_order();
+    check_queue_order();
     check_most_held();
     check_no_room();
     check_most_ends();
