@@ -182,6 +182,8 @@ static int register_cpu(struct ts_exits *exits, struct cpu_socket *cpu)
 /* The probe is open already: it must see the end of whatever is heard. */
 static int open_settler(struct ts_exits *exits, const struct ts_wanted *wanted)
 {
+    /* The ring is read though no record ever comes; from then on the drain sets the timer. */
+    static const struct itimerspec at_once = {.it_value = {.tv_nsec = 1}};
     uint32_t last_cpu = 0;
 
     if (!wanted->probe)
@@ -194,7 +196,9 @@ static int open_settler(struct ts_exits *exits, const struct ts_wanted *wanted)
         return -ENOMEM;
     ts_settler_use_clock(exits->settler, wanted->probe->now);
     exits->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    return exits->timer < 0 ? -errno : watch(exits, exits->timer, LOOK);
+    if (exits->timer < 0 || timerfd_settime(exits->timer, 0, &at_once, NULL) < 0)
+        return -errno;
+    return watch(exits, exits->timer, LOOK);
 }
 
 static int open_all(struct ts_exits *exits, const struct ts_wanted *wanted,
