@@ -25,7 +25,7 @@ _BIRTH = struct.Struct("=2I4I3Q")
 _CGROUP = struct.Struct("=2I2IQ1024s")
 _LONGEST_PATH = 1023  # the kernel cuts a longer one (include/trace/events/cgroup.h)
 
-_SHORTEST_LIFE = 1000  # ns: the least ac_etime is a microsecond
+_SHORTEST_LIFE = 1000  # ns: the least ac_etime, here, is a microsecond
 
 
 class Who(NamedTuple):
@@ -51,12 +51,12 @@ def who(task: Task) -> Who:
     return Who(task.pid, task.tgid, task.start_ns)
 
 
-def end_of(task: Task) -> End:
-    """What its record says, and what it does after that."""
+def end_of(task: Task, now_ns: int) -> End:
+    """What its record says, which was made now, and what it does after that."""
     figures, after = task.figures, task.teardown
     return End(
         (figures["cpu_count"] + after.runs) % 2**32,
-        task.started_ns,
+        min(task.started_ns, now_ns - _SHORTEST_LIFE),
         figures["cpu_run_virtual_total"] + after.cpu_ns,
         figures.get("cpu_delay_total", 0) + after.waited_ns,
         task.cgroup.id,
@@ -120,7 +120,7 @@ class Events:
     def end(self, task: Task) -> None:
         """A task has sent its record: it uses a CPU for the last time, now or when released."""
         if self.watched and task.teardown.ends:
-            self.end_of(task, who(task), end_of(task))
+            self.end_of(task, who(task), end_of(task, self._now_ns()))
 
     def end_of(self, task: Task, it: Who, end: End) -> None:
         """The same of one of many that are like this task."""
@@ -132,8 +132,7 @@ class Events:
     def _write_end(self, after: Teardown, it: Who, end: End) -> None:
         runs, began, cpu, waited, cgroup = end
         pid, tgid, start_ns = it
-        lived_until = max(self._now_ns(), began + _SHORTEST_LIFE)
-        ended = lived_until + after.cpu_ns + after.waited_ns
+        ended = self._now_ns() + after.cpu_ns + after.waited_ns
         ids = NUMBERS["end"], pid, tgid, runs
         times = start_ns, began, ended, cpu, waited
         self._write("end", _END.pack(_END.size - HEADER.size, 0, *ids, *times, cgroup))

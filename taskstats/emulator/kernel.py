@@ -483,7 +483,7 @@ class EmulatedKernel:
             )
             task.teardown = teardown
             datagram = bytearray(exiting.record(state, task, 0))
-            end = end_of(task)
+            end = end_of(task, state.tasks.now_ns)
             state.tasks.end(task, zombie=False)
             places = [structs.ID_AT, *self._ids_in_record()]
             for i in range(1, count + 1):
