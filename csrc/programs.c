@@ -67,7 +67,7 @@ enum when {
     VERSION_2,
 };
 
-/* A line that is no instruction, but a place to jump to. */
+/* What another line jumps to this one for. */
 enum label { NO_LABEL, OUT, LOST };
 
 struct line {

@@ -12,12 +12,13 @@ struct ts_bpf {
     int32_t value;
 };
 
+/* In the order in which they are attached: a cgroup is seen before the processes in it. */
 enum ts_program {
-    TS_PROGRAM_END,
-    TS_PROGRAM_BIRTH,
     TS_PROGRAM_CGROUP_MADE,
     TS_PROGRAM_CGROUP_RENAMED,
     TS_PROGRAM_CGROUP_REMOVED,
+    TS_PROGRAM_END,
+    TS_PROGRAM_BIRTH,
     TS_PROGRAMS
 };
 
