@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.requirements import needs_processes
+from support.requirements import needs_probe, needs_processes
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-TASKS, FAILURES, PROCESSES, JOBS, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+TASKS, COMPLETE, FAILURES, PROCESSES, JOBS, _ = re.findall(
+    r"```python\n(.*?)```", README, re.DOTALL
+)
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
@@ -28,6 +30,18 @@ def test_the_program_of_tasks_runs() -> None:
     assert received is not None
     assert int(received[1]) >= 3
     assert len(TASKS.splitlines()) <= 40
+
+
+def test_the_program_of_complete_records_runs() -> None:
+    needs_probe()
+    *lines, stats = run(COMPLETE).stdout.splitlines()
+    births = dict(
+        re.findall(r"^process \d+ made process (\d+) in cgroup (/.*)$", "\n".join(lines), re.M)
+    )
+    records = re.findall(r"^(\d+) (?:sh|true) 0\.\d{6} s (/.*)$", "\n".join(lines), re.M)
+    assert {"sh", "true"} <= {line.split()[1] for line in lines}
+    assert any(births.get(pid) == cgroup for pid, cgroup in records)
+    assert stats.startswith("ProbeStats(settled=")
 
 
 def test_the_program_of_failures_runs() -> None:
