@@ -213,7 +213,7 @@ def _cgroups() -> Check:
 
 def _listen() -> tuple[ExitListener | None, TaskstatsError | None]:
     try:
-        return ExitListener(probe="auto"), None
+        return ExitListener(probe="auto", settle=_TEST_SECONDS), None
     except TaskstatsError as error:
         return None, error
 

@@ -87,6 +87,13 @@ One = Process | Record
     "or fail without.",
 )
 @click.option(
+    "--settle",
+    type=options.Seconds(),
+    default=0.25,
+    metavar="SECONDS",
+    help="How long a record waits for the end of its task at most; 0.25 by default.",
+)
+@click.option(
     "--fields",
     type=options.Names(),
     default="",
@@ -112,6 +119,7 @@ def exits(
     container: str | None,
     hierarchy: str | None,
     mode: Mode,
+    settle: float,
     fields: tuple[str, ...],
     strict: bool,
 ) -> None:
@@ -132,8 +140,9 @@ def exits(
     The kernel's records lack the cgroup and the last part of the CPU time: for short processes
     that is most of it. The probe adds both. It consists of BPF programs that see the end of each
     task, and needs Linux 5.8 with BTF, CAP_BPF and CAP_PERFMON; `taskstats doctor` says whether it
-    works here. A record waits at most 0.25 s for the end of its task. Then it is printed unsettled:
-    CGROUP is -, and CPU has "+" behind it, since the task used at least that. The root cgroup is /.
+    works here. A record waits for the end of its task, at most as long as --settle says. Without
+    it the record is printed unsettled: CGROUP is -, and CPU has "+" behind it, since the task used
+    at least that. The root cgroup is /.
 
     --cgroup, --unit and --container need the probe. A pattern without a slash at its start matches
     at any depth. --unit takes a glob, and adds .service if that is missing. In JSON, keys of the
@@ -162,7 +171,7 @@ def exits(
     # A process takes the records of all its threads; those of threads stand alone.
     where = _where(user, failed) if threads else None
     with (
-        _listener(cpus, where, mode, hierarchy, place.option, endpoint) as listener,
+        _listener(cpus, where, mode, settle, hierarchy, place.option, endpoint) as listener,
         _ended(listener, seconds),
     ):
         with Client(endpoint=endpoint) as client:
@@ -308,13 +317,19 @@ def _listener(
     cpus: str | None,
     where: Where | None,
     mode: Mode,
+    settle: float,
     hierarchy: str | None,
     option: str,
     endpoint: Endpoint,
 ) -> ExitListener:
     try:
         return ExitListener(
-            cpus, where=where, probe=mode, cgroup_hierarchy=hierarchy, endpoint=endpoint
+            cpus,
+            where=where,
+            probe=mode,
+            settle=settle,
+            cgroup_hierarchy=hierarchy,
+            endpoint=endpoint,
         )
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--cpus") from error
