@@ -1,0 +1,131 @@
+"""Each record names the process that it is of, and each birth the process that made it."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from support import pids
+from support.requirements import needs_probe
+from support.scale import scaled
+from support.tree import GROUP, UID, Tree, Truth
+
+from taskstats import Birth, ExitListener, ExitStats, Record, Where
+
+#: How many processes; `make identity-proof` asks for 30,000.
+PROCESSES = int(os.environ.get("TASKSTATS_IDENTITIES") or scaled(3_000, 300))
+
+
+@dataclass
+class Heard:
+    """What a listener reported of a tree.
+
+    Attributes:
+        records: The records of each name, each with the number of its batch.
+        births: The births of each (pid, start), each with its place in the stream of births and
+            the number of its batch.
+        starts: The starts of all processes that had a pid, as far as the listener knows.
+        stats: The counters at the end.
+    """
+
+    records: dict[str, list[tuple[int, Record]]]
+    births: dict[tuple[int, int], tuple[int, int, Birth]]
+    starts: dict[int, list[int]]
+    stats: ExitStats
+
+
+@pytest.fixture
+def few_pids() -> Iterator[None]:
+    """The kernel soon gives each pid again."""
+    needs_probe()
+    with pids.few():
+        yield
+
+
+def _hear(tree: Tree) -> Heard:
+    """What a listener hears of the tree from its begin to its end."""
+    # The filter keeps the records of other programs out: their number does not matter then.
+    with ExitListener(probe="require", settle=5, where=Where(uid=UID)) as listener:
+        tree.begin()
+        batches = []
+        for batch in listener.batches(timeout=0.05):
+            batches.append(batch)
+            if tree.has_ended():
+                listener.stop()
+    heard = Heard(defaultdict(list), {}, defaultdict(list), listener.stats())
+    for number, batch in enumerate(batches):
+        for birth in batch.births:
+            key = (birth.pid, birth.start_ns)
+            assert key not in heard.births
+            heard.births[key] = (len(heard.births), number, birth)
+            heard.starts[birth.pid].append(birth.start_ns)
+        for record in batch:
+            heard.records[record.comm].append((number, record))
+    return heard
+
+
+def _check(truths: list[Truth], heard: Heard) -> None:
+    """Whatever the listener says is true, and it counts what it does not say."""
+    identities: dict[int, tuple[int, int]] = {}  # by the number of the process
+    for number, truth in enumerate(truths):
+        starts = [
+            start for start in heard.starts[truth.pid] if truth.after_ns <= start <= truth.before_ns
+        ]
+        assert len(starts) <= 1
+        identities |= {number: (truth.pid, start) for start in starts}
+    births_missing = len(truths) - 1 - len(identities)  # the first began before the listener
+
+    records_missing, unsettled = 0, []
+    for number, truth in enumerate(truths):
+        found = heard.records[truth.name]
+        assert len(found) <= 1
+        records_missing += not found
+        for batch, record in found:
+            assert record.id == truth.pid
+            if not record.is_settled:
+                unsettled.append(truth)
+            elif number in identities:
+                assert (record.id, record.start_ns) == identities[number]
+            elif number == 0:
+                identities[0] = (record.id, record.start_ns)
+            else:
+                assert truth.after_ns <= record.start_ns <= truth.before_ns
+            if number and number in identities:
+                assert heard.births[identities[number]][1] <= batch
+
+    for number, truth in enumerate(truths):
+        place, _, birth = heard.births.get(identities.get(number, (0, 0)), (0, 0, None))
+        if birth and truth.maker in identities:
+            assert (birth.maker_pid, birth.maker_start_ns) == identities[truth.maker]
+            if truth.maker:
+                assert heard.births[identities[truth.maker]][0] < place
+
+    # All is there but what was counted as lost. Two ends may fit a record only if two
+    # processes had its pid.
+    probe = heard.stats.probe
+    assert probe is not None
+    assert births_missing <= probe.births_lost
+    assert records_missing <= heard.stats.lost
+    alone = [truth for truth in unsettled if len(heard.starts[truth.pid]) < 2]
+    assert len(alone) <= probe.ends_lost
+    again = sum(len(heard.starts[truth.pid]) > 1 for truth in truths)
+    print(
+        f"{len(truths)} processes, {again} of a pid given again, {len(unsettled)} unsettled,"
+        f" {len(alone)} of those of a pid given once; lost: {births_missing} births,"
+        f" {records_missing} records, {probe.ends_lost} ends"
+    )
+
+
+@pytest.mark.usefixtures("few_pids")
+def test_trees_are_told_apart_though_pids_wrap() -> None:
+    with Tree(processes=PROCESSES, groups=0, seed=os.getpid()) as tree:
+        heard = _hear(tree)
+        _check(tree.truths(), heard)
+
+
+@pytest.mark.usefixtures("few_pids")
+def test_groups_killed_at_once_are_told_apart() -> None:
+    with Tree(processes=0, groups=PROCESSES // GROUP, seed=0) as tree:
+        heard = _hear(tree)
+        _check(tree.truths(), heard)
