@@ -191,7 +191,8 @@ static int open_settler(struct ts_exits *exits, const struct ts_wanted *wanted)
     for (uint32_t i = 0; i < wanted->n_cpus; i++)
         if (wanted->cpus[i] > last_cpu)
             last_cpu = wanted->cpus[i];
-    exits->settler = ts_settler_new(wanted->settle_ns, last_cpu);
+    exits->settler =
+        ts_settler_new(wanted->settle_ns, last_cpu, ts_probe_most_ends(wanted->probe));
     if (!exits->settler)
         return -ENOMEM;
     ts_settler_use_clock(exits->settler, wanted->probe->now);

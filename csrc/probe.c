@@ -243,3 +243,8 @@ uint64_t ts_probe_lost(const struct ts_probe *probe, enum ts_event event)
 {
     return probe->losses ? __atomic_load_n(&probe->losses[event], __ATOMIC_RELAXED) : 0;
 }
+
+uint32_t ts_probe_most_ends(const struct ts_probe *probe)
+{
+    return (uint32_t)(probe->ring.mask / (TS_RING_HEADER + sizeof(struct ts_end_event))) + 1;
+}

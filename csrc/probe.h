@@ -25,4 +25,7 @@ struct ts_probe {
 /* Events of a kind that found no room in the ring. */
 uint64_t ts_probe_lost(const struct ts_probe *probe, enum ts_event event);
 
+/* How many ends the ring holds, so that as many are not too many to keep. */
+uint32_t ts_probe_most_ends(const struct ts_probe *probe);
+
 #endif

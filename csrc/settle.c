@@ -20,7 +20,7 @@
 
 #define NONE UINT32_MAX
 
-#define END_CHAINS 8192u
+#define LEAST_END_CHAINS 8192u
 #define HELD_CHAINS 1024u
 #define HELD_ROOM (TS_MOST_HELD + TS_MOST_TAKEN)
 
@@ -53,7 +53,10 @@ struct ts_settler {
     int is_full;
     uint32_t drain;
 
-    uint32_t end_chains[END_CHAINS];
+    struct end *ends;
+    uint32_t most_ends;
+    uint32_t *end_chains;
+    uint32_t n_end_chains;
     uint32_t oldest, newest; /* ends by age */
     uint32_t free;           /* ends that were in use, the last one first: it is in the cache */
     uint32_t n_ends;         /* in use or free */
@@ -63,7 +66,6 @@ struct ts_settler {
     uint32_t waiting;    /* how many of them wait, */
     uint32_t oldest_waiting, newest_waiting;
 
-    struct end ends[TS_MOST_ENDS];
     struct held held[HELD_ROOM];
     uint32_t n_cpus;
     uint64_t latest[]; /* by CPU: when the latest record was made of which that is known */
@@ -73,7 +75,7 @@ struct ts_settler {
 
 static uint32_t *end_chain(struct ts_settler *settler, uint32_t pid)
 {
-    return &settler->end_chains[pid % END_CHAINS];
+    return &settler->end_chains[pid % settler->n_end_chains];
 }
 
 static void remove_end(struct ts_settler *settler, uint32_t at)
@@ -96,7 +98,7 @@ static void keep_end(struct ts_settler *settler, const struct ts_end_event *even
     struct end *end;
     uint32_t at;
 
-    if (settler->free == NONE && settler->n_ends == TS_MOST_ENDS)
+    if (settler->free == NONE && settler->n_ends == settler->most_ends)
         remove_end(settler, settler->oldest);
     at = settler->free;
     if (at == NONE)
@@ -520,17 +522,28 @@ void ts_settler_count(const struct ts_settler *settler, struct ts_probe_stats *s
     stats->held = settler->waiting;
 }
 
-struct ts_settler *ts_settler_new(int64_t settle_ns, uint32_t last_cpu)
+struct ts_settler *ts_settler_new(int64_t settle_ns, uint32_t last_cpu, uint32_t most_ends)
 {
-    /* Most of it is never touched, and costs nothing until then. */
+    uint32_t n_chains = most_ends / 4 < LEAST_END_CHAINS ? LEAST_END_CHAINS : most_ends / 4;
+    /* Most of these is never touched, and costs nothing until then. */
     struct ts_settler *made =
         malloc(sizeof(*made) + ((size_t)last_cpu + 1) * sizeof(made->latest[0]));
+    struct end *ends = malloc(most_ends * sizeof(*ends));
+    uint32_t *chains = malloc(n_chains * sizeof(*chains));
 
-    if (!made)
+    if (!made || !ends || !chains) {
+        free(made);
+        free(ends);
+        free(chains);
         return NULL;
-    memset(made, 0, offsetof(struct ts_settler, ends));
+    }
+    memset(made, 0, offsetof(struct ts_settler, held));
     made->settle_ns = settle_ns;
-    memset(made->end_chains, 0xff, sizeof(made->end_chains));
+    made->ends = ends;
+    made->most_ends = most_ends;
+    made->end_chains = chains;
+    made->n_end_chains = n_chains;
+    memset(chains, 0xff, n_chains * sizeof(*chains));
     memset(made->held_chains, 0xff, sizeof(made->held_chains));
     made->oldest = made->newest = made->free = NONE;
     made->oldest_waiting = made->newest_waiting = NONE;
@@ -546,5 +559,9 @@ void ts_settler_use_clock(struct ts_settler *settler, const uint64_t *clock)
 
 void ts_settler_free(struct ts_settler *settler)
 {
+    if (!settler)
+        return;
+    free(settler->ends);
+    free(settler->end_chains);
     free(settler);
 }

@@ -15,13 +15,13 @@
 #define TS_MOST_HELD 16384u
 /* Rows that `take` is given at once, at most. */
 #define TS_MOST_TAKEN 4096u
-/* Ends kept at most that no row has claimed; beyond, the oldest is forgotten. */
-#define TS_MOST_ENDS 65536u
 
 struct ts_settler;
 
-/* A listener's, for CPUs numbered up to `last_cpu`. NULL if there is no memory. */
-struct ts_settler *ts_settler_new(int64_t settle_ns, uint32_t last_cpu);
+/* One for a listener on CPUs numbered up to `last_cpu`. It keeps at most so many ends that
+ * no row has claimed, and forgets the oldest beyond: give as many as the ring has room for.
+ * NULL if there is no memory. */
+struct ts_settler *ts_settler_new(int64_t settle_ns, uint32_t last_cpu, uint32_t most_ends);
 void ts_settler_free(struct ts_settler *settler);
 
 /* The clock of the events, ns; NULL, as it begins: CLOCK_MONOTONIC, as `now` below. */

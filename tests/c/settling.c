@@ -650,7 +650,7 @@ static void open_play(struct play *play, unsigned first)
     memset(play, 0, sizeof(*play));
     memset(play->owner, 0xff, sizeof(play->owner));
     memset(play->running, 0xff, sizeof(play->running));
-    play->settler = ts_settler_new(SETTLE_NS, CPUS - 1);
+    play->settler = ts_settler_new(SETTLE_NS, CPUS - 1, MOST);
     play->data = check_alloc(RING);
     play->now = 1000000000;
     play->quantum = quanta[first % 4];

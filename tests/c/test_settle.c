@@ -10,6 +10,7 @@
 #include "events.h"
 #include "properties.h"
 
+#define MOST_ENDS 1000u
 #define STORIES 20000u
 #define LONGEST 400u
 #define RING (1u << 16)
@@ -25,7 +26,7 @@ static struct ts_sink sink;
 
 static void open_settler(void)
 {
-    settler = ts_settler_new(SETTLE_NS, 1);
+    settler = ts_settler_new(SETTLE_NS, 1, MOST_ENDS);
     consumer = producer = 0;
     ts_ring_open(&ring, &consumer, &producer, data, RING);
     sink.n_tasks = sink.n_groups = 0;
@@ -324,11 +325,11 @@ static void check_no_room(void)
 static void check_most_ends(void)
 {
     open_settler();
-    for (uint32_t pid = 1; pid <= TS_MOST_ENDS + 1; pid++)
+    for (uint32_t pid = 1; pid <= MOST_ENDS + 1; pid++)
         put_end(end_of(pid));
     record(1);
     record(2);
-    record(TS_MOST_ENDS + 1);
+    record(MOST_ENDS + 1);
     ts_settler_take(settler, &sink, 0, 0, 0, 20000);
     expect_counts(2, 0, 1);
     ts_settler_free(settler);
