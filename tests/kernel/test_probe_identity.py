@@ -73,7 +73,8 @@ def _check(truths: list[Truth], heard: Heard) -> None:
             start for start in heard.starts[truth.pid] if truth.after_ns <= start <= truth.before_ns
         ]
         assert len(starts) <= 1
-        identities |= {number: (truth.pid, start) for start in starts}
+        for start in starts:
+            identities[number] = (truth.pid, start)
     births_missing = len(truths) - 1 - len(identities)  # the first began before the listener
 
     records_missing, unsettled = 0, []
