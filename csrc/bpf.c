@@ -1,6 +1,6 @@
-/* The three calls of bpf(2) that the probe needs. The structures are written out here,
- * since the build machine's headers may be older than the kernel that runs this. Facts:
- * include/uapi/linux/bpf.h. */
+/* The three commands of bpf(2) that the probe needs: make a map, load a program, attach it.
+ * The structures are written out here, since the headers of the build machine may be older
+ * than the kernel that runs the program. Facts: include/uapi/linux/bpf.h. */
 #include "bpf.h"
 
 #include <errno.h>
@@ -14,6 +14,10 @@ enum { PROG_TYPE_TRACING = 26, TRACE_RAW_TP = 23 };
 enum { MMAPABLE = 1 << 10 };
 
 #define NAME_SIZE 16
+
+/* A signal that is pending ends the verification of a program with EAGAIN
+ * (kernel/bpf/verifier.c:do_check). As often libbpf tries. */
+#define MOST_TRIES 5
 
 struct map_create {
     uint32_t type;
@@ -102,8 +106,12 @@ int ts_bpf_program(const char *name, const struct ts_bpf *instructions, uint32_t
         .licence = address("Dual MIT/GPL"),
     };
 
+    int rc = -EAGAIN;
+
     strncpy(program.name, name, NAME_SIZE - 1);
-    return call(PROG_LOAD, &program, sizeof(program));
+    for (int i = 0; rc == -EAGAIN && i < MOST_TRIES; i++)
+        rc = call(PROG_LOAD, &program, sizeof(program));
+    return rc;
 }
 
 int ts_bpf_attach(int program)

@@ -188,6 +188,8 @@ static int open_settler(struct ts_exits *exits, const struct ts_wanted *wanted)
 
     if (!wanted->probe)
         return 0;
+    if (wanted->probe->owner != exits->owner)
+        return -EOWNERDEAD;
     for (uint32_t i = 0; i < wanted->n_cpus; i++)
         if (wanted->cpus[i] > last_cpu)
             last_cpu = wanted->cpus[i];
@@ -243,6 +245,7 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wa
     made->has_filter = wanted->filter != NULL;
     made->epoll = made->event = made->timer = -1;
     made->probe = wanted->probe;
+    made->had_probe = wanted->probe != NULL;
     made->n = n;
     for (uint32_t i = 0; i < n; i++) {
         made->cpus[i].fd = made->cpus[i].meter.fd = -1;
@@ -279,18 +282,29 @@ int ts_exits_stats(struct ts_exits *exits, struct ts_cpu_stats *cpus, uint64_t *
     return (int)exits->n;
 }
 
-int ts_exits_probe_stats(struct ts_exits *exits, struct ts_probe_stats *stats)
+/* With the state locked. */
+static void count_probe(struct ts_exits *exits)
 {
-    if (ts_exits_inherited(exits))
-        return -EOWNERDEAD;
+    struct ts_probe_stats *stats = &exits->probe_stats;
+
     if (!exits->probe)
-        return -EOPNOTSUPP;
-    pthread_mutex_lock(&exits->state);
+        return;
     ts_settler_count(exits->settler, stats);
     stats->ends_lost = ts_probe_lost(exits->probe, TS_EVENT_END);
     stats->births_lost = ts_probe_lost(exits->probe, TS_EVENT_BIRTH);
     stats->changes_lost = ts_probe_lost(exits->probe, TS_EVENT_CGROUP);
     stats->damaged = (uint64_t)exits->probe->ring.damaged;
+}
+
+int ts_exits_probe_stats(struct ts_exits *exits, struct ts_probe_stats *stats)
+{
+    if (ts_exits_inherited(exits))
+        return -EOWNERDEAD;
+    if (!exits->had_probe)
+        return -EOPNOTSUPP;
+    pthread_mutex_lock(&exits->state);
+    count_probe(exits);
+    *stats = exits->probe_stats;
     pthread_mutex_unlock(&exits->state);
     return 0;
 }
@@ -427,6 +441,7 @@ int ts_exits_close(struct ts_exits *exits)
     if (!exits->closed) {
         for (uint32_t i = 0; i < exits->n; i++)
             ts_exits_count(exits, &exits->cpus[i]);
+        count_probe(exits);
         close_all(exits);
         ts_settler_free(exits->settler);
         exits->settler = NULL;

@@ -40,17 +40,19 @@ struct ts_exits {
     int has_filter;
     int epoll;
     int event;
-    struct ts_probe *probe;     /* the caller's; NULL: none, and then neither of these */
-    struct ts_settler *settler; /* with `state` locked */
-    int timer;                  /* when to look into the ring, whatever the sockets bring; */
-    int64_t look_ns;            /* it is set to this moment */
-    atomic_int stopped;         /* these two change under `state`, */
-    atomic_int closed;          /* and are read without */
-    int hurry;                  /* the last drain left records behind, */
-    uint32_t filled;            /* full at this socket: the next one starts after it */
-    int flowing;                /* the last drain brought many records, */
-    int64_t drained_ns;         /* and began then */
-    int failure;                /* a request that the kernel refused, not yet told */
+    int had_probe;              /* from the opening on, also after the close */
+    struct ts_probe *probe;     /* the caller's; NULL if there is none, and after the close */
+    struct ts_settler *settler; /* likewise; with `state` locked */
+    struct ts_probe_stats probe_stats; /* as last counted; with `state` locked */
+    int timer;          /* when to look into the ring, whatever the sockets bring; */
+    int64_t look_ns;    /* it is set to this moment */
+    atomic_int stopped; /* these two change under `state`, */
+    atomic_int closed;  /* and are read without */
+    int hurry;          /* the last drain left records behind, */
+    uint32_t filled;    /* full at this socket: the next one starts after it */
+    int flowing;        /* the last drain brought many records, */
+    int64_t drained_ns; /* and began then */
+    int failure;        /* a request that the kernel refused, not yet told */
     uint64_t wakeups;
     uint32_t row_end;      /* where rows begin that records were received into already */
     struct ts_shape shape; /* by which the receiver cuts */

@@ -1,4 +1,4 @@
-/* The probe's beginning and end: make the ring, load the programs, attach them. */
+/* Opens and closes the probe: makes the ring, loads the programs, attaches them. */
 #include "probe.h"
 
 #include <errno.h>
@@ -17,11 +17,13 @@
 #define BTF_AT_ONCE ((size_t)1 << 20)
 #define BTF_MOST ((size_t)256 << 20)
 
+#define LEAST_RING 4096 /* bytes of a peer's; the kernel holds its own to whole pages */
 #define LOSSES_SIZE (TS_EVENTS * sizeof(uint64_t))
 
 /* ---- the kernel's BTF ---- */
 
-/* Reads a file whose length nobody tells. Returns it, to be freed, or NULL with errno. */
+/* Reads a whole file, of which the size may be wrong. Returns memory to be freed, or NULL with
+ * errno. */
 static void *read_whole(const char *path, size_t *size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -56,7 +58,8 @@ static void *read_whole(const char *path, size_t *size)
     return data;
 }
 
-/* Since Linux 6.16 the file can be mapped, which saves the copy of some MiB. */
+/* Maps a whole file: Linux 6.16 and later can map the BTF, which saves a copy of some MiB.
+ * Returns NULL if the file cannot be mapped. */
 static void *map_whole(const char *path, size_t *size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -112,7 +115,7 @@ static int open_ring(struct ts_probe *probe, uint32_t size)
 
     if (rc >= 0)
         rc = map(&probe->consumer, probe->ring_fd, page, PROT_READ | PROT_WRITE, 0);
-    /* The data is there twice, one behind the other, which is not needed here. */
+    /* The kernel offers the data twice, one behind the other: once is enough here. */
     if (rc >= 0)
         rc = map(&probe->producer, probe->ring_fd, page + size, PROT_READ, (off_t)page);
     if (rc >= 0)
@@ -175,11 +178,14 @@ static int open_kernel(struct ts_probe *probe, const struct ts_probe_wanted *wan
     return rc;
 }
 
-static void open_peer(struct ts_probe *probe, const struct ts_peer_ring *peer)
+static int open_peer(struct ts_probe *probe, const struct ts_peer_ring *peer)
 {
+    if (peer->size < LEAST_RING || peer->size & (peer->size - 1))
+        return -EINVAL;
     ts_ring_open(&probe->ring, peer->consumer, peer->producer, peer->data, peer->size);
     probe->losses = peer->losses;
     probe->now = peer->now;
+    return 0;
 }
 
 int ts_probe_open(const struct ts_probe_wanted *wanted, struct ts_probe **probe,
@@ -196,7 +202,7 @@ int ts_probe_open(const struct ts_probe_wanted *wanted, struct ts_probe **probe,
     for (int i = 0; i < TS_PROGRAMS; i++)
         made->programs[i] = made->links[i] = -1;
     if (wanted->peer)
-        open_peer(made, wanted->peer);
+        rc = open_peer(made, wanted->peer);
     else
         rc = open_kernel(made, wanted, opened);
     if (rc < 0) {

@@ -395,7 +395,7 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wa
 int ts_exits_drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
                    struct ts_sink *sink);
 int ts_exits_stats(struct ts_exits *exits, struct ts_cpu_stats *cpus, uint64_t *wakeups);
-/* -EOPNOTSUPP without a probe. */
+/* After a close, the counts are those of that moment. -EOPNOTSUPP without a probe. */
 int ts_exits_probe_stats(struct ts_exits *exits, struct ts_probe_stats *stats);
 /* Deregisters; a drain that waits is woken. What is queued can still be drained. */
 int ts_exits_stop(struct ts_exits *exits);
