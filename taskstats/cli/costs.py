@@ -8,6 +8,7 @@ from typing import Any, Literal
 from taskstats import launch, tree
 from taskstats.accounts import EndedProcess, Usage
 from taskstats.cli import gnu_time
+from taskstats.exit_stats import ProbeStats
 from taskstats.records import Delay
 from taskstats.totals import DelayTotal
 
@@ -28,6 +29,7 @@ class Costs:
         usage: What the records told.
         cgroup_ns: CPU time of the cgroup that it had alone; None if it had none.
         settled: Whether it is known of all that ended before it whose that was.
+        probe: What the listener's probe has seen; None if it had none.
     """
 
     words: Sequence[str]
@@ -37,6 +39,7 @@ class Costs:
     usage: Usage
     cgroup_ns: int | None
     settled: bool
+    probe: ProbeStats | None = None
 
     @property
     def before_ns(self) -> int:
@@ -224,6 +227,7 @@ class Costs:
             "ambiguous": usage.ambiguous,
             "evicted": usage.evicted,
             "unsettled": usage.total.unsettled,
+            "probe": asdict(self.probe) if self.probe else None,
             "total": usage.total.to_dict(),
             "commands": [
                 {"comm": comm, **totals.to_dict()} for comm, totals in usage.commands.items()

@@ -139,6 +139,11 @@ def _remarks(costs: Costs) -> Iterator[str]:
         )
     if costs.source == "cgroup":
         yield "CPU is its cgroup's"
+    if costs.probe and costs.probe.ends_lost:
+        yield (
+            f"the probe's ring lost {costs.probe.ends_lost} ends of tasks, the command's or "
+            "others': their final CPU times are not known"
+        )
 
 
 # ---- the table -------------------------------------------------------------------------------

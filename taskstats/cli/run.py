@@ -160,7 +160,8 @@ def run(
                 cgroup_ns = cgroup.cpu_ns() if cgroup else None
                 settled = follower.finish()
                 usage = tracker.usage(_JOB, _tasks())
-                costs = Costs(words, command.pid, ended, waited, usage, cgroup_ns, settled)
+                probe = listener.stats().probe
+                costs = Costs(words, command.pid, ended, waited, usage, cgroup_ns, settled, probe)
             # Signals are this process's again: a report that cannot be written is not waited for.
             if not append:
                 _empty(file for file in (text_file, json_file) if file)

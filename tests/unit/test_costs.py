@@ -11,6 +11,7 @@ from support.costs import TOTAL, S, costs, delay, process
 from taskstats import launch
 from taskstats.cli import report
 from taskstats.cli.costs import Costs
+from taskstats.exit_stats import ProbeStats
 from taskstats.jobs import LivingProcess
 
 
@@ -227,6 +228,23 @@ def test_a_longest_wait_of_before_the_exec_is_not_the_commands() -> None:
     assert one.delays()["blkio"].max_ns == 2_000_000
     ended = dataclasses.replace(one.ended, before_waited_ns=6000)
     assert dataclasses.replace(one, ended=ended).delays()["cpu"].max_ns is None
+
+
+def test_ends_that_the_probe_lost_are_reported() -> None:
+    probe = ProbeStats(
+        settled=1,
+        unsettled=2,
+        waiting=0,
+        ends_lost=3,
+        births_lost=0,
+        changes_lost=0,
+        damaged=False,
+        ring_bytes=4096,
+    )
+    one = dataclasses.replace(costs(), probe=probe)
+    assert "lost 3 ends of tasks" in text(one)
+    assert one.to_dict()["probe"]["ends_lost"] == 3
+    assert costs().to_dict()["probe"] is None
 
 
 def test_on_a_narrow_terminal_delays_go_without_their_meaning() -> None:
