@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.requirements import skip
 
@@ -75,7 +75,7 @@ def told(one: Listener, asked: list[Request]) -> list[tuple[int, str]]:
 
 
 # The examples share a socket: what one of them registers, the next finds in both.
-alike = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+alike = settings(max_examples=300)
 
 
 @alike

@@ -384,7 +384,6 @@ any_message = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(st.integers(4, 20), any_size, values_of_all_fields, any_message)
 def test_what_was_written_is_read(
     version: int, size: int, values: dict[str, Value], options: dict[str, Any]
@@ -429,7 +428,7 @@ raw = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(raw)
 def test_anything_is_refused_or_read_as_independently(data: bytes) -> None:
     assert ours(data) == wire.decode(data)

@@ -69,7 +69,6 @@ def answers(port: Port) -> list[Answer]:
 
 
 @given(streams)
-@settings(deadline=None)
 def test_each_request_is_answered_in_turn(stream: tuple[Asked, ...]) -> None:
     with EmulatedKernel() as kernel, Port(kernel.endpoint) as port:
         port.send(b"".join(one.data for one in stream))
@@ -93,7 +92,6 @@ def test_each_request_is_answered_in_turn(stream: tuple[Asked, ...]) -> None:
 
 
 @given(st.binary(max_size=200), st.binary(max_size=40))
-@settings(deadline=None)
 def test_no_bytes_harm_it(noise: bytes, more: bytes) -> None:
     good = message(FAMILY, attribute(PID, struct.pack("=I", 1)), seq=7)
     with EmulatedKernel() as kernel, Port(kernel.endpoint) as port:
@@ -260,4 +258,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(deadline=None, stateful_step_count=50, max_examples=100)
+TestLife.settings = settings(stateful_step_count=50, max_examples=100)

@@ -188,6 +188,6 @@ def test_holes_are_seen_between_records_that_are_cut() -> None:
 
 
 @given(names=st.lists(st.sampled_from([*GOOD, *BAD]), max_size=40))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_mixture(peer: tuple[FakeKernel, ExitListener], names: list[str]) -> None:
     check(peer, names)
