@@ -22,6 +22,7 @@ from support.command import STORM, TASKSTATS, ended, listening, mine, objects, o
 from support.requirements import lacks, needs_processes
 
 from taskstats import Client, host
+from taskstats.cli.exits import _PATIENCE
 from taskstats.cli.main import taskstats
 from taskstats.fields import DELAYS
 
@@ -206,12 +207,15 @@ def test_two_signals_at_once_are_one(gap: float) -> None:
     """As timeout(1) sends them: to the command, then to its group."""
     with listening("--json") as process:
         made = [child.spawn_and_reap() for _ in range(20)]
+        first = time.monotonic()
         process.terminate()
-        end = time.monotonic() + gap
-        while time.monotonic() < end:
+        while time.monotonic() < first + gap:
             pass
         process.terminate()
         output, errors = process.communicate()
+    if process.returncode == -signal.SIGTERM:
+        assert time.monotonic() - first > _PATIENCE, "the machine was busy: they were two"
+        return
     assert process.returncode == 0
     assert sorted(one["pid"] for one in mine(output)) == sorted(made)
     assert errors.startswith("received ")

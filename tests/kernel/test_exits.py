@@ -222,21 +222,26 @@ def test_a_child_of_fork_does_not_end_the_registration(end: str) -> None:
 
 
 def test_many_batches_in_order_of_their_queue() -> None:
-    with ExitListener("0") as listener:
+    """Records of other processes may overtake each other, or carry a number of another CPU."""
+    with ExitListener() as listener:
         with child.only_on(0):
             pids = [child.spawn_and_reap() for _ in range(300)]
         records = heard(listener)
-    assert [r.ac_pid for r in records if r.ac_pid in set(pids)] == pids
-    numbers = [r.seq for r in records]
-    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        stats = listener.stats()
+    mine = [r for r in records if r.ac_pid in set(pids)]
+    assert [r.ac_pid for r in mine] == pids
+    assert {r.cpu for r in mine} == {0}
+    numbers = [r.seq for r in mine]
+    assert numbers == sorted(set(numbers))
+    assert stats.unexplained <= len(records) - len(mine)
 
 
 def test_ctrl_c_while_exits_come() -> None:
     received: list[Batch] = []
     timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
     with ExitListener() as listener:
-        timer.start()
         with pytest.raises(KeyboardInterrupt):
+            timer.start()
             for batch in listener.batches():
                 received.append(batch)
                 child.spawn_and_reap()

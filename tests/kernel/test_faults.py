@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from support import child, compiled, raw, wire
 from support.descriptors import NETLINK_GENERIC, disconnect, leave_free, netlink_sockets, port_of
-from support.reference import Key, between, key, losses, roomy, some, streams, waiting
+from support.reference import FITS, Key, between, key, losses, roomy, some, streams, waiting
 from support.requirements import lacks, needs_processes
 from support.scale import scaled
 from support.storm import CPUS, Storm, everywhere, exits_in
@@ -177,7 +177,10 @@ def test_ctrl_c_again_and_again_in_a_storm_loses_and_doubles_nothing(
     received: list[Any] = []
     interrupts, interrupted = scaled(5_000, least=1_000), 0
     chance = random.Random(1)
-    with roomy([CPU], max_latency) as listener, Storm("threads", cpu=CPU, rate=20_000) as storm:
+    with (
+        roomy([CPU], max_latency) as listener,
+        Storm("threads", cpu=CPU, exits=FITS // 2, rate=20_000) as storm,
+    ):
         storm.begin()
         for _ in range(interrupts):
             try:

@@ -111,12 +111,12 @@ class FakeKernel:
         self.seen: list[Request] = []
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_USERSOCK)
         self._socket.bind((0, 0))
-        self._socket.settimeout(10)  # a full queue is an error, not a hang
+        self._socket.settimeout(60)  # a full queue is an error, not a hang
         self.port: int = self._socket.getsockname()[0]
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._serve)
 
-    def endpoint(self, family: int = FAMILY, cpus: str = "0-1", timeout: float = 5.0) -> Endpoint:
+    def endpoint(self, family: int = FAMILY, cpus: str = "0-1", timeout: float = 60.0) -> Endpoint:
         """The endpoint of this peer."""
         return Endpoint(
             protocol=NETLINK_USERSOCK,

@@ -63,7 +63,7 @@ class Dialogue:
     def expect(self, pattern: str) -> str:
         """What came up to the end of the pattern; its first group, if it has one."""
         while not (found := re.search(pattern, self._heard)):
-            if not select.select([self._terminal], [], [], 30)[0]:
+            if not select.select([self._terminal], [], [], 60)[0]:
                 raise TimeoutError(f"{pattern!r} not in {self._heard!r}")
             try:
                 self._heard += os.read(self._terminal, 1 << 16).decode(errors="replace")

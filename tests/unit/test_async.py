@@ -45,7 +45,7 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
     """Runs it; a hang is a failure."""
 
     async def bounded() -> Any:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await main
 
     return asyncio.run(bounded())

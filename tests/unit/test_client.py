@@ -85,9 +85,19 @@ def test_nobody_there() -> None:
         Client(endpoint=Endpoint(fake_kernel.NETLINK_USERSOCK, unused, cpus="0"))
 
 
+def impatient(kernel: FakeKernel) -> Client:
+    """A client that waits 10 ms for an answer. On a busy machine the first ones come too late."""
+    while True:
+        try:
+            return answering(kernel, timeout=0.01)
+        except Unavailable as error:
+            if error.errno != errno.ETIMEDOUT:
+                raise
+
+
 def test_silence_is_an_error_not_a_hang() -> None:
     with FakeKernel(only_ids(lambda _: [])) as kernel:  # type: ignore[arg-type]
-        with answering(kernel, timeout=0.01) as client, pytest.raises(Unavailable) as caught:
+        with impatient(kernel) as client, pytest.raises(Unavailable) as caught:
             client.pid(1)
     assert caught.value.errno == errno.ETIMEDOUT
 
@@ -126,7 +136,7 @@ def test_a_lost_reply_is_asked_again() -> None:
         return [fake_kernel.record(request)]
 
     with FakeKernel(only_ids(lose_each_once)) as kernel:  # type: ignore[arg-type]
-        with answering(kernel, timeout=0.05) as client:
+        with answering(kernel, timeout=1) as client:  # it gives up after three times this
             batch = client.pids(range(100))
     assert [record.id for record in batch] == list(range(100))
     assert not batch.errors
@@ -144,7 +154,7 @@ def test_word_that_a_reply_did_not_fit_is_no_answer() -> None:
         return [fake_kernel.record(request)]
 
     with FakeKernel(only_ids(full_once)) as kernel:  # type: ignore[arg-type]
-        with answering(kernel, timeout=0.05) as client:
+        with answering(kernel, timeout=1) as client:  # it gives up after three times this
             batch = client.pids(range(30))
     assert [record.id for record in batch] == list(range(30))
     assert not batch.errors

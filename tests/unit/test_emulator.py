@@ -732,7 +732,7 @@ def test_cpu_lists_are_read_as_the_kernel_reads_them(text: bytes, read: set[int]
 def test_a_registration_that_finds_no_memory(kernel: EmulatedKernel) -> None:
     kernel.fail_allocation("listener", after=2)
     with ExitListener(endpoint=kernel.endpoint) as listener, pytest.raises(TaskstatsError) as told:
-        next(listener.batches(timeout=30))
+        next(listener.batches(timeout=60))
     assert told.value.errno == errno.ENOMEM
 
 

@@ -166,7 +166,7 @@ def test_what_is_hidden_from_root(options: str, capabilities: list[int], view: s
 def test_a_proc_without_this_process_is_none() -> None:
     if not host.has("sys_admin"):
         requirements.skip("needs CAP_SYS_ADMIN, to enter namespaces")
-    inside = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", "echo; exec sleep 60"]
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", "echo; exec sleep 1000"]
     program = "from taskstats import host; print(host.proc_view())"
     with subprocess.Popen(inside, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
