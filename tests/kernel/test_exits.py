@@ -95,6 +95,20 @@ def test_uid_and_signal_of_a_child() -> None:
     assert (killed.exit_signal, killed.exit_code, killed.comm) == (signal.SIGKILL, None, "sleep")
 
 
+def test_a_tasks_last_switch_comes_after_its_record() -> None:
+    """On one CPU nobody can reap a child before the child has left the CPU."""
+    used = {}
+    with ExitListener() as listener, child.only_on(CPUS[0]):
+        for _ in range(200):
+            pid = child.spawn()
+            _, _, used[pid] = os.wait4(pid, 0)
+        mine = own(heard(listener))
+    for pid, usage in used.items():
+        later = (usage.ru_nvcsw - mine[pid].nvcsw, usage.ru_nivcsw - mine[pid].nivcsw)
+        assert min(later) >= 0
+        assert sum(later) >= 1
+
+
 THREADS = """
 import threading
 threads = [threading.Thread(target=sum, args=(range(10000),)) for _ in range(3)]
