@@ -108,9 +108,8 @@ static size_t whole_members(size_t size)
 {
     size_t whole = 0;
 
-    /* From here on members are 8 bytes each, then 16: no search needed. */
-    if (size >= offsetof(struct ts_stats, ac_etime) &&
-        size % (size <= offsetof(struct ts_stats, cpu_delay_max_ts) ? 8 : 16) == 0)
+    /* From here on a multiple of 8 cuts no member that may be cut off: no search needed. */
+    if (size >= offsetof(struct ts_stats, ac_etime) && size % 8 == 0)
         return size;
     for (size_t i = 0; i < sizeof(member_end) / sizeof(member_end[0]); i++)
         if (member_end[i] <= size)
@@ -140,18 +139,24 @@ static size_t smaller(size_t a, size_t b)
 static const uint16_t version_size[] = {272, 288, 312, 328, 328, 344, 352,
                                         368, 400, 416, 432, 560, 560, 688};
 
-static size_t size_of_version(unsigned version)
+/* How many bytes of a struct its version accounts for. Another layout of version 17
+ * was proposed, with 592 bytes: SOFTIRQ delays where mainline has the moments of the
+ * longest delays (the members *_delay_max_ts). So moments count only if all came. */
+static size_t known_size(size_t size, unsigned version)
 {
     size_t i = version - TS_OLDEST_VERSION;
-    size_t known = sizeof(version_size) / sizeof(version_size[0]);
+    size_t versions = sizeof(version_size) / sizeof(version_size[0]);
+    size_t known = version_size[smaller(i, versions - 1)];
 
-    return version_size[smaller(i, known - 1)];
+    if (size < known && known == sizeof(struct ts_stats))
+        known = offsetof(struct ts_stats, cpu_delay_max_ts);
+    return known;
 }
 
 int ts_layout_is_newest(size_t size, unsigned version)
 {
     return version >= TS_OLDEST_VERSION && extremes_inside(size, version) == 0 &&
-           size <= size_of_version(version) && whole_members(size) == size;
+           size <= known_size(size, version) && whole_members(size) == size;
 }
 
 void ts_layout_convert(struct ts_stats *to, const void *from, size_t size, unsigned version)
@@ -161,7 +166,7 @@ void ts_layout_convert(struct ts_stats *to, const void *from, size_t size, unsig
     size_t extremes = extremes_inside(size, version);
 
     if (extremes == 0) {
-        size_t whole = whole_members(smaller(size, size_of_version(version)));
+        size_t whole = whole_members(smaller(size, known_size(size, version)));
         memcpy(out, next, whole);
         memset(out + whole, 0, sizeof(*to) - whole);
         return;

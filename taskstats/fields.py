@@ -94,7 +94,10 @@ class Field(property, Generic[T]):
 
 
 class KernelFields:
-    """The table. Times named ac_* are in microseconds, delays and cpu_run_* in nanoseconds."""
+    """The table. Times named ac_* are in microseconds, delays and cpu_run_* in nanoseconds.
+
+    The fields *_delay_max_ts need a struct of 688 bytes or more, whatever its version.
+    """
 
     __slots__ = ("_batch", "_row")
 

@@ -16,6 +16,10 @@ SHAPE_FLAGS = EXIT | NO_TIMES | NO_SUMS
 
 _OLD_END = 432  # bytes of struct version 14, whose order version 15 broke
 
+#: Bytes of a struct that has the moments of the longest delays (version 17). Another layout of
+#: version 17 was proposed, with 592 bytes: a shorter struct may have other fields in their place.
+_WITH_MOMENTS = 688
+
 
 def size_of(name: str) -> int:
     """Bytes that the field takes in the struct."""
@@ -34,12 +38,17 @@ def _extremes_inside(version: int, size: int) -> tuple[str, ...]:
     return ()
 
 
+def _lacks_moments(name: str, size: int) -> bool:
+    """Whether the field is a moment, and the struct too short to have moments."""
+    return name.endswith("_delay_max_ts") and size < _WITH_MOMENTS
+
+
 def _sent(version: int, size: int) -> Iterator[tuple[str, int]]:
     """The fields of the sender's layout, each with its end there."""
     extremes = _extremes_inside(version, size)
     moved = 0
     for name, field in FIELDS.items():
-        if extremes and field.offset >= _OLD_END:
+        if (extremes and field.offset >= _OLD_END) or _lacks_moments(name, size):
             continue
         end = field.offset + size_of(name) + moved
         if extremes or field.since <= version:
@@ -87,6 +96,8 @@ def why_absent(name: str, version: int, size: int, kind: str, flags: int) -> str
     """The reason, for a person, why a record of this shape lacks the field."""
     field = FIELDS[name]
     sent = dict(_sent(version, size))
+    if version >= field.since and _lacks_moments(name, size):
+        return f"it needs a struct of {_WITH_MOMENTS} bytes or more; the kernel sent {size}"
     if name not in sent:
         return f"the field came with struct version {field.since}; the kernel sent {version}"
     if sent[name] > size:

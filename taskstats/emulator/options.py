@@ -19,7 +19,8 @@ class Layout:
     Attributes:
         version: 4 to 17.
         size: Its bytes; None for what that version has. Version 14 with 496 or 560 bytes is that of
-            the release candidates of Linux 6.14.
+            the release candidates of Linux 6.14. Version 17 with fewer than 688 bytes has no
+            `*_delay_max_ts`.
         padding: Kernels that cannot read 64 bits at any address (User-Mode Linux is built so) put
             an attribute of type NULL before a struct that would stand at an address not divisible
             by 8 (net/netlink: nla_reserve_64bit).

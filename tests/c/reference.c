@@ -55,8 +55,11 @@ static int find(const struct member *member, unsigned version, size_t size)
 {
     int at = member->at_15;
 
-    if (!reference_has_moved(version, size))
-        return member->since <= version ? (int)member->at : -1;
+    if (!reference_has_moved(version, size)) {
+        if (member->since > version || (member->since == 17 && size < reference_size(17)))
+            return -1;
+        return (int)member->at;
+    }
     if (!has_maxima_alone(version, size) || at < 0)
         return at;
     if (is_minimum(member))

@@ -32,6 +32,10 @@ KINDS: dict[Kind, tuple[int, int, str]] = {
 SIZES = {4: 272, 5: 288, 6: 312, 7: 328, 8: 328, 9: 344, 10: 352, 11: 368, 12: 400, 13: 416}
 SIZES |= {14: 432, 15: 560, 16: 560, 17: 688}
 
+#: A layout that was proposed as version 17: with SOFTIRQ delays in place of the moments, which a
+#: struct of version 17 has only if it is as long as mainline's.
+RIVAL = (17, 592)
+
 #: Every layout that a kernel has sent, as (version, size). Release candidates of 6.14 had the
 #: layout of 15 under version 14, for a while with the maxima alone.
 MOVED = ((14, 496), (14, 560), (15, 560))
@@ -86,7 +90,8 @@ FIELDS = [name for name in MEMBERS if name not in ("version", "ac_pad")]
 def layout(version: int, size: int) -> dict[str, int]:
     """name -> offset of the members that a struct of this version and size may hold."""
     if (version, size) not in MOVED and version != 15:
-        return {m.name: m.offset for m in MEMBERS.values() if m.since <= version}
+        most = version if size >= SIZES[17] else min(version, 16)  # see RIVAL
+        return {m.name: m.offset for m in MEMBERS.values() if m.since <= most}
     offsets = {m.name: m.moved for m in MEMBERS.values() if m.moved is not None}
     if (version, size) == (14, 496):
         minima = [at for name, at in offsets.items() if name.endswith("_min")]

@@ -30,7 +30,7 @@ TASK: tuple[Kind, ...] = ("task",)
 GROUP: tuple[Kind, ...] = ("group",)
 BOTH: tuple[Kind, ...] = ("task", "group")
 
-layouts = pytest.mark.parametrize(("version", "size"), wire.LAYOUTS)
+layouts = pytest.mark.parametrize(("version", "size"), [*wire.LAYOUTS, wire.RIVAL])
 versions = pytest.mark.parametrize("version", [*wire.SIZES, 18])
 
 
@@ -98,6 +98,23 @@ def test_what_a_later_kernel_appends_is_left_alone(version: int, more: int) -> N
     size = max(wire.SIZES.get(version, 688), 561) + more  # past what tells 14 from 15
     (task,) = wire.view(taskstats.decode(datagram(version, size)))
     assert (task.values, task.size) == (sample(version, size), size)
+
+
+@pytest.mark.parametrize("size", [561, 568, 576, 592, 640, 687])
+@pytest.mark.parametrize("version", [17, 18])
+def test_a_short_struct_of_version_17_has_no_moments(version: int, size: int) -> None:
+    """Another layout of 592 bytes was proposed: what stands in their place may be anything."""
+    data = datagram(version, size, BOTH)
+    assert wire.pack(version, size)[560:] == b"\xee" * (size - 560)
+    batch = taskstats.decode(data)
+    for record, one in zip((*batch, *batch.groups), wire.view(batch), strict=True):
+        assert one.values == sample(16, 560, one.kind)
+        assert raising(record) == set(wire.FIELDS) - set(one.values)
+    for rows in batch, batch.groups:
+        assert bytes(rows.data)[STATS_AT + 560 :] == bytes(128)
+    assert batch[0].delays["cpu"].max_at is None
+    with pytest.raises(FieldUnavailable, match=f"688 bytes or more; the kernel sent {size}"):
+        _ = batch[0].cpu_delay_max_ts
 
 
 @pytest.mark.parametrize("kinds", [TASK, GROUP, BOTH])
@@ -402,7 +419,10 @@ def test_what_was_written_is_read(
 
 
 FRAMES = [path.read_bytes() for path in sorted((wire.DATA / "frames").glob("*/*.bin"))]
-SEEDS = [datagram(v, s, BOTH) for v, s in wire.LAYOUTS] + [datagram(16) + datagram(17), *FRAMES]
+SEEDS = [datagram(v, s, BOTH) for v, s in (*wire.LAYOUTS, wire.RIVAL)] + [
+    datagram(16) + datagram(17),
+    *FRAMES,
+]
 
 
 @st.composite

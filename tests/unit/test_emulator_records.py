@@ -27,7 +27,9 @@ def values_of(name: str) -> st.SearchStrategy[Value]:
 
 figures = st.fixed_dictionaries({}, optional={name: values_of(name) for name in FIELDS})
 layouts = st.builds(
-    lambda one, padding: Layout(*one, padding), st.sampled_from(wire.LAYOUTS), st.booleans()
+    lambda one, padding: Layout(*one, padding),
+    st.sampled_from([*wire.LAYOUTS, wire.RIVAL]),
+    st.booleans(),
 )
 
 

@@ -31,7 +31,7 @@ def captured() -> Iterator[tuple[str, bytes]]:
 
 
 def emulated() -> Iterator[tuple[str, bytes]]:
-    for version, size in wire.LAYOUTS:
+    for version, size in (*wire.LAYOUTS, wire.RIVAL):
         for padding in (b"", wire.NULL):
             for kinds in (["task"], ["task", "group"]):
                 name = f"{version} {size} {'padded ' * bool(padding)}{' '.join(kinds)}"

@@ -309,6 +309,7 @@ ABSENT: dict[str, tuple[Record, str, str]] = {
     "version": (record_of(13), "irq_count", "version 14; the kernel sent 13"),
     "moved": (batch_of(14, size=496)[0], "irq_delay_min", "version 15; the kernel sent 14"),
     "size": (batch_of(17, size=300)[0], "ac_stimescaled", "sent 300 bytes .* ends at 304"),
+    "moment": (batch_of(17, size=592)[0], "cpu_delay_max_ts", "688 bytes .* the kernel sent 592"),
     "group": (group_of(), "ac_uid", "does not fill it in a group's record; ask for its tasks"),
     "extreme": (group_of(), "cpu_delay_max_ts", "keeps one thread's value in a group's record"),
     "times": (group_of(ac_etime=0), "nvcsw", "does not sum it over a group's threads"),
