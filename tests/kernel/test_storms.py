@@ -10,7 +10,7 @@ from support.reference import FITS, between, roomy, streams, waiting
 from support.scale import scaled
 from support.storm import CPUS, Storm, everywhere, exits_in
 
-from taskstats import ExitListener
+from taskstats import ExitListener, host
 
 
 def heard_and_made(listener: ExitListener, storms: list[Storm]) -> tuple[int, int]:
@@ -30,6 +30,7 @@ def test_of_a_million_exits_none_is_lost() -> None:
     """In rounds that fit into the queues, so that a slow machine loses nothing either."""
     rounds = -(-scaled(1_000_000) // (len(CPUS) * FITS))
     heard = made = 0
+    books = host.exits_by_the_books()
     with roomy() as listener:
         for _ in range(rounds):
             with everywhere("threads", exits=FITS) as storms:
@@ -41,8 +42,10 @@ def test_of_a_million_exits_none_is_lost() -> None:
     assert (stats.lost, stats.malformed, stats.foreign, stats.truncated) == (0, 0, 0, 0)
     others = stats.received - made
     assert 0 <= stats.unexplained <= others, "only a task that migrates may leave a number out"
+    # The books are read in two steps: they are off by the tasks that begin between the two.
+    books = host.exits_by_the_books() - books
     assert stats.witness is not None
-    assert abs(stats.witness - stats.received) <= made // 1000, "others come and go"
+    assert made - made // 1000 <= stats.witness <= books + made // 1000
 
 
 @pytest.fixture
