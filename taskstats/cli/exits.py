@@ -83,15 +83,15 @@ One = Process | Record
     "mode",
     type=click.Choice(MODES),
     default="auto",
-    help="Use BPF programs for final CPU times and cgroups: never, where possible (the default), "
-    "or fail without.",
+    help="Use BPF programs for final CPU times and cgroups: off (never), auto (where they can run; "
+    "the default), require (fail if they cannot).",
 )
 @click.option(
     "--settle",
     type=options.Seconds(),
     default=0.25,
     metavar="SECONDS",
-    help="How long a record waits for the end of its task at most; 0.25 by default.",
+    help="The longest that a record waits for the end of its task; 0.25 by default.",
 )
 @click.option(
     "--fields",
@@ -101,7 +101,9 @@ One = Process | Record
     help="Only these, as in pid,comm,cpu_seconds.",
 )
 @click.option(
-    "--strict", is_flag=True, help="Exit status 3 if a record was lost or could not be read; below."
+    "--strict",
+    is_flag=True,
+    help="Exit status 3 if a record was lost or could not be read; see above.",
 )
 @click.pass_obj
 def exits(
@@ -140,13 +142,13 @@ def exits(
     The kernel's records lack the cgroup and the last part of the CPU time: for short processes
     that is most of it. The probe adds both. It consists of BPF programs that see the end of each
     task, and needs Linux 5.8 with BTF, CAP_BPF and CAP_PERFMON; `taskstats doctor` says whether it
-    works here. A record waits for the end of its task, at most as long as --settle says. Without
-    it the record is printed unsettled: CGROUP is -, and CPU has "+" behind it, since the task used
-    at least that. The root cgroup is /.
+    works here. A record waits for the end of its task, at most as long as --settle says. A record
+    whose end does not come in time is unsettled: CGROUP is -, and CPU has "+" behind it, since the
+    task used at least that. The root cgroup is /.
 
-    --cgroup, --unit and --container need the probe. A pattern without a slash at its start matches
-    at any depth. --unit takes a glob, and adds .service if that is missing. In JSON, keys of the
-    probe are missing without it, and null if unknown of this task.
+    --cgroup, --unit and --container need the probe. GLOB matches at any depth if it does not start
+    with a slash. NAME may be a glob, and may omit .service. In JSON, final_cpu_ns, start_ns,
+    cgroup_id and cgroup are missing without the probe, and null for an unsettled process.
 
     If records were lost, a line says how many and on which CPU. When the command ends, it prints a
     line of totals to stderr: records received and lost; the kernel's own count of exits (of all

@@ -44,9 +44,10 @@ def taskstats() -> None:
     programs: the kernel's names and integer units, and what is derived with its unit in the name.
 
     \b
-    Without full root:
+    Without full root (bpf and perfmon are for final CPU times and cgroups):
       sudo setpriv --reuid=USER --regid=GROUP --init-groups \\
-        --inh-caps=+net_admin --ambient-caps=+net_admin TASKSTATS exits
+        --inh-caps=+net_admin,+bpf,+perfmon \\
+        --ambient-caps=+net_admin,+bpf,+perfmon TASKSTATS exits
 
     \b
     Completion, for instance in bash:
