@@ -9,6 +9,8 @@ import pytest
 from support import pids
 from support.requirements import needs_probe
 from support.scale import scaled
+from support.storm import CPUS
+from support.task import Process
 from support.tree import GROUP, UID, Tree, Truth
 
 from taskstats import Birth, ExitListener, ExitStats, Record, Where
@@ -73,8 +75,8 @@ def _check(truths: list[Truth], heard: Heard) -> None:
             start for start in heard.starts[truth.pid] if truth.after_ns <= start <= truth.before_ns
         ]
         assert len(starts) <= 1
-        for start in starts:
-            identities[number] = (truth.pid, start)
+        if starts:
+            identities[number] = (truth.pid, starts[0])
     births_missing = len(truths) - 1 - len(identities)  # the first began before the listener
 
     records_missing, unsettled = 0, []
@@ -128,5 +130,20 @@ def test_trees_are_told_apart_though_pids_wrap() -> None:
 @pytest.mark.usefixtures("few_pids")
 def test_groups_killed_at_once_are_told_apart() -> None:
     with Tree(processes=0, groups=PROCESSES // GROUP, seed=0) as tree:
+        heard = _hear(tree)
+        _check(tree.truths(), heard)
+
+
+def test_tasks_that_hardly_get_a_cpu_are_told_apart() -> None:
+    needs_probe()
+    cpu = CPUS[0]
+    with (
+        Process(cpu=cpu) as spinner,
+        Tree(processes=scaled(50, 10), groups=0, seed=os.getpid()) as tree,
+    ):
+        os.sched_setaffinity(tree.pid, [cpu])
+        os.setpriority(os.PRIO_PROCESS, tree.pid, 19)
+        os.sched_setscheduler(tree.pid, os.SCHED_IDLE, os.sched_param(0))
+        spinner.leader.spin()
         heard = _hear(tree)
         _check(tree.truths(), heard)
