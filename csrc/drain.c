@@ -280,6 +280,7 @@ static int drain_with_probe(struct ts_exits *exits, struct ts_sink *sink, int64_
     sink->capacity = capacity;
     ts_settler_read(settler, ring, sink);
     now = ts_now(); /* no row was read later */
+    ts_settler_count_lost(settler, ts_probe_lost(exits->probe, TS_EVENT_END), now);
     ts_settler_take(settler, sink, task, group, rc == 0 && !exits->hurry, now);
     ts_settler_release(settler, sink, now);
     if (ts_settler_is_full(settler))

@@ -1,15 +1,22 @@
 /* Joins records with the ends that the probe has seen. Pure.
  *
  * Which end belongs to a row? The pid alone does not say: the kernel may have given it
- * again, and a late reader sees several owners. The kernel's record and the end both say
- * how often the task had got a CPU and how long it had waited for one, in ns. If the task
- * did not wait between the two, these are equal, and the pair is certain. If it did, the
- * end gives the moment at which the record was made (the task's start and its age then).
- * The pair is taken if the record was not read before that moment, no other end fits the
- * row, and no other waiting row fits the end. All other rows stay without an end.
+ * again, and a late reader sees several owners. Two things tell these apart.
  *
- * A queue's order helps too. A record is made, then queued, and then its task ends: so
- * no task ended before an earlier record of the same queue was made. */
+ * Counts: the kernel's record and the end both say how often the task had got a CPU and how
+ * long it had waited for one, in ns. If the task did not wait between the two, these are
+ * equal: the end fits. If it did, both have grown: the end may fit. An end that fits is not
+ * proof. Many tasks run once and wait for 0 ns.
+ *
+ * Time: a record is made, then it is queued, then its task ends. The end gives the first and
+ * the last of these moments (the first is the task's start and its age then). So of two
+ * records of one queue, the first one was made before the task of the second one ended.
+ * Each row that is settled narrows the windows of the rows before and after it.
+ *
+ * A row is settled at once if exactly one end fits or may fit it, and fits. All others are
+ * held. They are settled when one end is left in their window, and this end is in the window
+ * of no other row that waits. An end that only may fit is not believed where ends were lost:
+ * it can be that of another owner of the pid. */
 #include "settle.h"
 
 #include <errno.h>
@@ -23,6 +30,8 @@
 #define LEAST_END_CHAINS 8192u
 #define HELD_CHAINS 1024u
 #define HELD_ROOM (TS_MOST_HELD + TS_MOST_TAKEN)
+/* Passes over the rows that wait in a drain: each may narrow windows for the next. */
+#define MOST_PASSES 8
 
 /* An end that no row has claimed. */
 struct end {
@@ -32,17 +41,37 @@ struct end {
     uint32_t drain; /* in which it was read */
 };
 
+/* When a row's record can have been made and its task have ended, by the events' clock. */
+struct window {
+    uint64_t after;  /* an earlier record of its queue was made then: its task ended later */
+    uint64_t before; /* it was read then, or the task of a later record ended */
+    int is_narrow;   /* a later record of its queue is settled */
+};
+
 /* A row that is held. */
 struct held {
     struct ts_record task;
     struct ts_record group;
     int has_group;
-    int waits;        /* for its end */
-    int64_t until_ns; /* but no longer */
-    uint64_t read_ns; /* when it was read, by the clock of the events */
-    uint64_t after;   /* its task did not end before: see `fit` */
+    int64_t until_ns; /* it waits no longer */
     uint32_t next;    /* with the same chain of pids, of those that wait, */
     uint32_t older_waiting, newer_waiting;
+};
+
+/* The rest about a held row, in an array of its own: it is searched from end to end. */
+struct mark {
+    struct window window; /* while it waits for its end */
+    uint64_t made_ns;     /* afterwards: when the record was made, */
+    uint64_t ended_ns;    /* and when the task ended */
+    uint32_t cpu;
+    int waits;
+};
+
+/* What is known of a CPU's queue. */
+struct queue {
+    uint64_t made_ns;  /* when the latest of its records was made, as far as that is known */
+    uint64_t latest;   /* the same of rows that have been passed, */
+    uint64_t earliest; /* and when the first of their tasks ended */
 };
 
 struct ts_settler {
@@ -52,6 +81,8 @@ struct ts_settler {
     uint64_t unsettled;
     int is_full;
     uint32_t drain;
+    uint64_t ends_lost; /* so many ends found no room in the ring; */
+    uint64_t lost_ns;   /* none was lost later than this, by the clock of the events */
 
     struct end *ends;
     uint32_t most_ends;
@@ -66,9 +97,10 @@ struct ts_settler {
     uint32_t waiting;    /* how many of them wait, */
     uint32_t oldest_waiting, newest_waiting;
 
+    struct mark marks[HELD_ROOM];
     struct held held[HELD_ROOM];
     uint32_t n_cpus;
-    uint64_t latest[]; /* by CPU: when the latest record was made of which that is known */
+    struct queue queues[]; /* by CPU */
 };
 
 /* ---- ends ---- */
@@ -98,8 +130,10 @@ static void keep_end(struct ts_settler *settler, const struct ts_end_event *even
     struct end *end;
     uint32_t at;
 
-    if (settler->free == NONE && settler->n_ends == settler->most_ends)
+    if (settler->free == NONE && settler->n_ends == settler->most_ends) {
         remove_end(settler, settler->oldest);
+        settler->lost_ns = event->ended_ns;
+    }
     at = settler->free;
     if (at == NONE)
         at = settler->n_ends++;
@@ -126,8 +160,7 @@ static uint64_t moment_of(const struct ts_record *row, const struct ts_end_event
     return event->began_ns + row->stats.ac_etime * 1000;
 }
 
-/* `after` is when the latest record was made that was read from the same queue before. */
-static enum fit fit(const struct ts_record *row, uint64_t after,
+static enum fit fit(const struct ts_record *row, const struct window *window,
                     const struct ts_end_event *event)
 {
     const struct ts_stats *stats = &row->stats;
@@ -136,17 +169,34 @@ static enum fit fit(const struct ts_record *row, uint64_t after,
     if (row->id != event->pid || (stats->ac_tgid && stats->ac_tgid != event->tgid) ||
         event->cpu_ns < stats->cpu_run_virtual_total ||
         event->waited_ns < stats->cpu_delay_total || runs > UINT32_MAX / 2 ||
-        event->ended_ns < event->began_ns || event->ended_ns < after ||
-        (event->ended_ns - event->began_ns) / 1000 < stats->ac_etime)
+        event->ended_ns < event->began_ns ||
+        (event->ended_ns - event->began_ns) / 1000 < stats->ac_etime ||
+        event->ended_ns < window->after || moment_of(row, event) > window->before)
         return NO_FIT;
     if (runs == 0 && event->runs)
         return event->waited_ns == stats->cpu_delay_total ? FITS : NO_FIT;
     return MAY_FIT;
 }
 
+/* NULL for a CPU that the settler was not told of. */
+static struct queue *queue_of(struct ts_settler *settler, uint32_t cpu)
+{
+    return cpu < settler->n_cpus ? &settler->queues[cpu] : NULL;
+}
+
+/* The window of a row that has just been read. */
+static struct window window_of(struct ts_settler *settler, const struct ts_record *row,
+                               uint64_t now)
+{
+    const struct queue *queue = queue_of(settler, row->cpu);
+
+    return (struct window){.after = queue ? queue->made_ns : 0, .before = now};
+}
+
 static void settle(struct ts_settler *settler, struct ts_record *row,
                    const struct ts_end_event *event)
 {
+    struct queue *queue = queue_of(settler, row->cpu);
     uint64_t moment = moment_of(row, event);
 
     row->final_cpu_ns = event->cpu_ns;
@@ -154,39 +204,30 @@ static void settle(struct ts_settler *settler, struct ts_record *row,
     row->cgroup_id = event->cgroup_id;
     row->flags |= TS_SETTLED;
     settler->settled++;
-    if (row->cpu < settler->n_cpus && moment > settler->latest[row->cpu])
-        settler->latest[row->cpu] = moment;
+    if (queue && moment > queue->made_ns)
+        queue->made_ns = moment;
 }
 
-static uint64_t latest_of(const struct ts_settler *settler, uint32_t cpu)
+/* Looks for the only end that fits or may fit a row: `*end`, NONE if there is not one, and
+ * not two. Returns how well it fits. */
+static enum fit only_end(struct ts_settler *settler, const struct ts_record *row,
+                         const struct window *window, uint32_t *end)
 {
-    return cpu < settler->n_cpus ? settler->latest[cpu] : 0;
-}
+    enum fit found = NO_FIT;
 
-/* The only end that certainly is the row's, or NONE. */
-static uint32_t certain_end(struct ts_settler *settler, const struct ts_record *row)
-{
-    uint64_t after = latest_of(settler, row->cpu);
-    uint32_t found = NONE;
-
-    for (uint32_t at = *end_chain(settler, row->id); at != NONE; at = settler->ends[at].next)
-        if (fit(row, after, &settler->ends[at].event) == FITS) {
-            if (found != NONE)
-                return NONE;
-            found = at;
+    *end = NONE;
+    for (uint32_t at = *end_chain(settler, row->id); at != NONE; at = settler->ends[at].next) {
+        enum fit this = fit(row, window, &settler->ends[at].event);
+        if (this == NO_FIT)
+            continue;
+        if (found != NO_FIT) {
+            *end = NONE;
+            return NO_FIT;
         }
+        *end = at;
+        found = this;
+    }
     return found;
-}
-
-static int settle_if_certain(struct ts_settler *settler, struct ts_record *row)
-{
-    uint32_t at = certain_end(settler, row);
-
-    if (at == NONE)
-        return 0;
-    settle(settler, row, &settler->ends[at].event);
-    remove_end(settler, at);
-    return 1;
 }
 
 /* ---- held rows ---- */
@@ -196,14 +237,19 @@ static struct held *held_at(struct ts_settler *settler, uint64_t place)
     return &settler->held[place % HELD_ROOM];
 }
 
+static struct mark *mark_at(struct ts_settler *settler, uint64_t place)
+{
+    return &settler->marks[place % HELD_ROOM];
+}
+
 static uint32_t *held_chain(struct ts_settler *settler, uint32_t pid)
 {
     return &settler->held_chains[pid % HELD_CHAINS];
 }
 
-static void wait_no_more(struct ts_settler *settler, struct held *held)
+static void wait_no_more(struct ts_settler *settler, uint32_t at)
 {
-    uint32_t at = (uint32_t)(held - settler->held);
+    struct held *held = &settler->held[at];
     uint32_t *link = held_chain(settler, held->task.id);
 
     while (*link != at)
@@ -215,13 +261,13 @@ static void wait_no_more(struct ts_settler *settler, struct held *held)
     *(held->newer_waiting == NONE ? &settler->newest_waiting
                                   : &settler->held[held->newer_waiting].older_waiting) =
         held->older_waiting;
-    held->waits = 0;
+    settler->marks[at].waits = 0;
     settler->waiting--;
 }
 
-static void wait_from_now_on(struct ts_settler *settler, struct held *held)
+static void wait_from_now_on(struct ts_settler *settler, uint32_t at)
 {
-    uint32_t at = (uint32_t)(held - settler->held);
+    struct held *held = &settler->held[at];
     uint32_t *chain = held_chain(settler, held->task.id);
 
     held->next = *chain;
@@ -234,100 +280,152 @@ static void wait_from_now_on(struct ts_settler *settler, struct held *held)
     settler->waiting++;
 }
 
+/* Holds a row of the sink; with its end, or NULL if it waits for that. */
 static void hold(struct ts_settler *settler, const struct ts_sink *sink, uint32_t task,
-                 int64_t now)
+                 const struct window *window, const struct ts_end_event *event, int64_t now)
 {
-    struct held *held = held_at(settler, settler->tail++);
+    uint64_t place = settler->tail++;
+    struct held *held = held_at(settler, place);
+    struct mark *mark = mark_at(settler, place);
 
     held->task = sink->tasks[task];
     held->has_group = (held->task.flags & TS_PAIRED) != 0;
     if (held->has_group)
         held->group = sink->groups[held->task.row];
     held->until_ns = now + settler->settle_ns;
-    held->read_ns =
-        settler->clock ? __atomic_load_n(settler->clock, __ATOMIC_RELAXED) : (uint64_t)now;
-    held->waits = !(held->task.flags & TS_SETTLED);
-    if (held->waits) {
-        held->after = latest_of(settler, held->task.cpu);
-        wait_from_now_on(settler, held);
+    *mark = (struct mark){.window = *window, .cpu = held->task.cpu, .waits = !event};
+    if (event) {
+        mark->made_ns = moment_of(&held->task, event);
+        mark->ended_ns = event->ended_ns;
+    } else {
+        wait_from_now_on(settler, (uint32_t)(place % HELD_ROOM));
     }
 }
 
-/* Gives an end that has just been read to the only held row that it certainly is of. */
+static void settle_held(struct ts_settler *settler, uint32_t at,
+                        const struct ts_end_event *event)
+{
+    struct ts_record *row = &settler->held[at].task;
+    struct mark *mark = &settler->marks[at];
+
+    wait_no_more(settler, at);
+    mark->made_ns = moment_of(row, event);
+    mark->ended_ns = event->ended_ns;
+    settle(settler, row, event);
+}
+
+static enum fit fit_held(const struct ts_settler *settler, uint32_t at,
+                         const struct ts_end_event *event)
+{
+    return fit(&settler->held[at].task, &settler->marks[at].window, event);
+}
+
+/* How many of the rows that wait an end fits or may fit, two at most; `*row` is the last. */
+static int rows_for(struct ts_settler *settler, const struct ts_end_event *event, uint32_t *row)
+{
+    int n = 0;
+
+    for (uint32_t at = settler->waiting ? *held_chain(settler, event->pid) : NONE;
+         at != NONE && n < 2; at = settler->held[at].next)
+        if (fit_held(settler, at, event) != NO_FIT) {
+            *row = at;
+            n++;
+        }
+    return n;
+}
+
+/* Gives an end that was just read to the row that it fits, if no other row and no other end
+ * is in question. */
 static int give_to_held(struct ts_settler *settler, const struct ts_end_event *event)
 {
-    struct held *found = NULL;
+    uint32_t at;
 
-    if (!settler->waiting)
+    if (rows_for(settler, event, &at) != 1 || fit_held(settler, at, event) != FITS)
         return 0;
-    for (uint32_t at = *held_chain(settler, event->pid); at != NONE;
-         at = settler->held[at].next)
-        if (fit(&settler->held[at].task, settler->held[at].after, event) == FITS) {
-            if (found)
-                return 0;
-            found = &settler->held[at];
-        }
-    if (!found)
-        return 0;
-    wait_no_more(settler, found);
-    settle(settler, &found->task, event);
+    for (uint32_t end = *end_chain(settler, event->pid); end != NONE;
+         end = settler->ends[end].next)
+        if (fit_held(settler, at, &settler->ends[end].event) != NO_FIT)
+            return 0;
+    settle_held(settler, at, event);
     return 1;
 }
 
-/* Whether this may be the end of a held row: its record was not made after it was read. */
-static int is_possible(const struct held *held, const struct ts_end_event *event)
+/* Narrows the windows of the rows that wait, by the rows that are settled. */
+static void narrow(struct ts_settler *settler)
 {
-    return fit(&held->task, held->after, event) == MAY_FIT &&
-           moment_of(&held->task, event) <= held->read_ns;
-}
-
-/* The only end that may be of a held row, if no other row may have it; or NONE. */
-static uint32_t possible_end(struct ts_settler *settler, const struct held *held)
-{
-    uint32_t found = NONE;
-
-    for (uint32_t at = *end_chain(settler, held->task.id); at != NONE;
-         at = settler->ends[at].next) {
-        if (!is_possible(held, &settler->ends[at].event))
-            continue;
-        if (found != NONE)
-            return NONE;
-        found = at;
+    for (uint32_t cpu = 0; cpu < settler->n_cpus; cpu++) {
+        settler->queues[cpu].latest = 0;
+        settler->queues[cpu].earliest = UINT64_MAX;
     }
-    for (uint32_t at = *held_chain(settler, held->task.id); found != NONE && at != NONE;
-         at = settler->held[at].next)
-        if (&settler->held[at] != held && fit(&settler->held[at].task, settler->held[at].after,
-                                              &settler->ends[found].event) != NO_FIT)
-            return NONE;
-    return found;
+    for (uint64_t place = settler->head; place < settler->tail; place++) {
+        struct mark *mark = mark_at(settler, place);
+        struct queue *queue = queue_of(settler, mark->cpu);
+        if (queue && !mark->waits && mark->made_ns > queue->latest)
+            queue->latest = mark->made_ns;
+        if (queue && mark->waits && mark->window.after < queue->latest)
+            mark->window.after = queue->latest;
+    }
+    for (uint64_t place = settler->tail; place-- > settler->head;) {
+        struct mark *mark = mark_at(settler, place);
+        struct queue *queue = queue_of(settler, mark->cpu);
+        if (queue && !mark->waits && mark->ended_ns < queue->earliest)
+            queue->earliest = mark->ended_ns;
+        if (!queue || !mark->waits || queue->earliest == UINT64_MAX)
+            continue;
+        mark->window.is_narrow = 1;
+        if (mark->window.before > queue->earliest)
+            mark->window.before = queue->earliest;
+    }
 }
 
-/* Rows of tasks that had to wait for a CPU after their record was made. */
-static void settle_possible(struct ts_settler *settler)
+/* Whether an end is there for any of the rows that wait: mostly there is none. */
+static int has_candidates(struct ts_settler *settler)
 {
+    for (uint32_t at = settler->oldest_waiting; at != NONE;
+         at = settler->held[at].newer_waiting)
+        for (uint32_t end = *end_chain(settler, settler->held[at].task.id); end != NONE;
+             end = settler->ends[end].next)
+            if (fit_held(settler, at, &settler->ends[end].event) != NO_FIT)
+                return 1;
+    return 0;
+}
+
+/* Whether an end that only may fit a row can be believed: no row that it fits better is in a
+ * queue that has not been read, and the row's own end was not lost. */
+static int is_known(const struct ts_settler *settler, const struct window *window, int emptied)
+{
+    return (emptied || window->is_narrow) && window->after >= settler->lost_ns;
+}
+
+/* Settles the rows that wait and have an end to themselves. Returns how many these were. */
+static uint32_t settle_waiting(struct ts_settler *settler, int emptied)
+{
+    uint32_t n = 0;
     uint32_t next;
 
     for (uint32_t at = settler->oldest_waiting; at != NONE; at = next) {
-        struct held *held = &settler->held[at];
-        uint32_t end = possible_end(settler, held);
+        const struct window *window = &settler->marks[at].window;
+        uint32_t end, row;
+        enum fit how = only_end(settler, &settler->held[at].task, window, &end);
 
-        next = held->newer_waiting;
-        if (end == NONE)
+        next = settler->held[at].newer_waiting;
+        if (how == NO_FIT || (how == MAY_FIT && !is_known(settler, window, emptied)) ||
+            rows_for(settler, &settler->ends[end].event, &row) != 1)
             continue;
-        wait_no_more(settler, held);
-        settle(settler, &held->task, &settler->ends[end].event);
+        settle_held(settler, at, &settler->ends[end].event);
         remove_end(settler, end);
+        n++;
     }
+    return n;
 }
 
-/* Whether a row that waits may have this end. */
-static int is_wanted(struct ts_settler *settler, const struct ts_end_event *event)
+static void settle_all(struct ts_settler *settler, int emptied)
 {
-    for (uint32_t at = settler->waiting ? *held_chain(settler, event->pid) : NONE; at != NONE;
-         at = settler->held[at].next)
-        if (fit(&settler->held[at].task, settler->held[at].after, event) != NO_FIT)
-            return 1;
-    return 0;
+    for (int pass = 0; pass < MOST_PASSES && has_candidates(settler); pass++) {
+        narrow(settler);
+        if (!settle_waiting(settler, emptied))
+            break;
+    }
 }
 
 /* The queues have been read until they were empty. A record is sent before its task's end:
@@ -335,12 +433,12 @@ static int is_wanted(struct ts_settler *settler, const struct ts_end_event *even
  * filtered, or is of a CPU that nobody listens to. */
 static void forget_ends(struct ts_settler *settler)
 {
-    uint32_t newer;
+    uint32_t newer, row;
 
     for (uint32_t at = settler->oldest; at != NONE && settler->ends[at].drain != settler->drain;
          at = newer) {
         newer = settler->ends[at].newer;
-        if (!is_wanted(settler, &settler->ends[at].event))
+        if (!rows_for(settler, &settler->ends[at].event, &row))
             remove_end(settler, at);
     }
 }
@@ -368,23 +466,44 @@ static void cut(struct ts_sink *sink, uint32_t task, uint32_t group)
     sink->n_tasks = task;
 }
 
+static uint64_t clock_of(const struct ts_settler *settler, int64_t now)
+{
+    return settler->clock ? __atomic_load_n(settler->clock, __ATOMIC_RELAXED) : (uint64_t)now;
+}
+
+void ts_settler_count_lost(struct ts_settler *settler, uint64_t ends, int64_t now)
+{
+    if (ends != settler->ends_lost)
+        settler->lost_ns = clock_of(settler, now);
+    settler->ends_lost = ends;
+}
+
 void ts_settler_take(struct ts_settler *settler, struct ts_sink *sink, uint32_t task,
                      uint32_t group, int emptied, int64_t now)
 {
+    uint64_t read_ns = clock_of(settler, now);
     uint32_t stay = NONE; /* rows before this one stay in the sink */
 
     if (settler->head != settler->tail)
         stay = task;
     for (uint32_t at = task; at < sink->n_tasks; at++) {
-        int settled = settle_if_certain(settler, &sink->tasks[at]);
-        if (!settled && stay == NONE)
+        struct window window = window_of(settler, &sink->tasks[at], read_ns);
+        const struct ts_end_event *event = NULL;
+        uint32_t end;
+
+        if (only_end(settler, &sink->tasks[at], &window, &end) == FITS) {
+            event = &settler->ends[end].event;
+            settle(settler, &sink->tasks[at], event);
+            remove_end(settler, end); /* it can be read until the next one is kept */
+        } else if (stay == NONE) {
             stay = at;
+        }
         if (stay != NONE)
-            hold(settler, sink, at, now);
+            hold(settler, sink, at, &window, event, now);
     }
     if (stay != NONE)
         cut(sink, stay, group);
-    settle_possible(settler);
+    settle_all(settler, emptied);
     if (emptied)
         forget_ends(settler);
     settler->drain++;
@@ -412,17 +531,18 @@ static int append(struct ts_sink *sink, const struct held *held)
 void ts_settler_release(struct ts_settler *settler, struct ts_sink *sink, int64_t now)
 {
     while (settler->head != settler->tail) {
-        struct held *held = held_at(settler, settler->head);
+        const struct held *held = held_at(settler, settler->head);
+        int waits = mark_at(settler, settler->head)->waits;
         int must = now >= held->until_ns || settler->tail - settler->head > TS_MOST_HELD;
 
-        if (held->waits && !must)
+        if (waits && !must)
             return;
         if (!append(sink, held)) {
             settler->is_full = 1;
             return;
         }
-        if (held->waits) {
-            wait_no_more(settler, held);
+        if (waits) {
+            wait_no_more(settler, (uint32_t)(settler->head % HELD_ROOM));
             settler->unsettled++;
         }
         settler->head++;
@@ -527,7 +647,7 @@ struct ts_settler *ts_settler_new(int64_t settle_ns, uint32_t last_cpu, uint32_t
     uint32_t n_chains = most_ends / 4 < LEAST_END_CHAINS ? LEAST_END_CHAINS : most_ends / 4;
     /* Most of these is never touched, and costs nothing until then. */
     struct ts_settler *made =
-        malloc(sizeof(*made) + ((size_t)last_cpu + 1) * sizeof(made->latest[0]));
+        malloc(sizeof(*made) + ((size_t)last_cpu + 1) * sizeof(made->queues[0]));
     struct end *ends = malloc(most_ends * sizeof(*ends));
     uint32_t *chains = malloc(n_chains * sizeof(*chains));
 
@@ -537,7 +657,7 @@ struct ts_settler *ts_settler_new(int64_t settle_ns, uint32_t last_cpu, uint32_t
         free(chains);
         return NULL;
     }
-    memset(made, 0, offsetof(struct ts_settler, held));
+    memset(made, 0, offsetof(struct ts_settler, marks));
     made->settle_ns = settle_ns;
     made->ends = ends;
     made->most_ends = most_ends;
@@ -548,7 +668,7 @@ struct ts_settler *ts_settler_new(int64_t settle_ns, uint32_t last_cpu, uint32_t
     made->oldest = made->newest = made->free = NONE;
     made->oldest_waiting = made->newest_waiting = NONE;
     made->n_cpus = last_cpu + 1;
-    memset(made->latest, 0, made->n_cpus * sizeof(made->latest[0]));
+    memset(made->queues, 0, made->n_cpus * sizeof(made->queues[0]));
     return made;
 }
 

@@ -37,6 +37,9 @@ int ts_settler_is_full(const struct ts_settler *settler);
 /* How many rows `take` may be given. */
 uint32_t ts_settler_room(const struct ts_settler *settler);
 
+/* Says how many ends have found no room in the ring so far. To be called after `read`. */
+void ts_settler_count_lost(struct ts_settler *settler, uint64_t ends, int64_t now);
+
 /* Takes the sink's rows from `task` on, just read, with their groups, from `group` on:
  * gives them their ends, and holds those that have none yet, and all that come after.
  * `emptied` says that all queues were seen empty, so that an end that was known before

@@ -44,8 +44,8 @@ struct row {
     uint32_t cpu;
     int is_paired;
     int64_t until;
-    uint64_t read;
-    uint64_t after;
+    uint64_t after, before; /* its task ended after, and its record was made before */
+    int is_narrow;
 };
 
 /* An event that is in the ring, or an end that no row has claimed. */
@@ -88,6 +88,8 @@ struct play {
     uint32_t released;     /* and released */
     struct events ends;
     uint32_t drain;
+    uint32_t lost, lost_seen; /* ends */
+    uint64_t lost_ns;
     uint64_t latest[CPUS];
     uint64_t settled;
     uint64_t unsettled;
@@ -101,8 +103,10 @@ static void put_event(struct play *play, enum ts_event kind, uint32_t number, co
 {
     uint64_t whole = 8 + (size + 7u) / 8 * 8;
 
-    if (play->producer + whole - play->consumer > RING || play->unread.n == 3 * MOST)
+    if (play->producer + whole - play->consumer > RING || play->unread.n == 3 * MOST) {
+        play->lost += kind == TS_EVENT_END;
         return;
+    }
     for (uint32_t i = 0; i < 8 + size; i++) {
         uint8_t byte = 0;
         if (i < 4)
@@ -258,13 +262,20 @@ static void end(struct play *play, uint32_t number, int is_lost)
     task->ended = (uint64_t)play->now;
     leave_cpu(play, number);
     free_pid(play, number);
-    if (!is_lost)
+    if (is_lost)
+        play->lost++;
+    else
         put_event(play, TS_EVENT_END, number, &event, sizeof(event));
 }
 
 /* ---- the model of the join ---- */
 
 enum fit { NO_FIT, MAY_FIT, FITS };
+
+static uint64_t moment(const struct play *play, const struct row *row, uint32_t ended)
+{
+    return play->tasks[ended].began + play->tasks[row->task].age * 1000;
+}
 
 static enum fit fit(const struct play *play, const struct row *row, uint32_t ended)
 {
@@ -274,16 +285,38 @@ static enum fit fit(const struct play *play, const struct row *row, uint32_t end
 
     if (own->pid != task->pid || task->now.cpu_time < then->cpu_time ||
         task->now.waited < then->waited || task->now.runs < then->runs ||
-        (task->ended - task->began) / 1000 < own->age || task->ended < row->after)
+        (task->ended - task->began) / 1000 < own->age || task->ended < row->after ||
+        moment(play, row, ended) > row->before)
         return NO_FIT;
     if (task->now.runs > then->runs)
         return MAY_FIT;
     return task->now.waited == then->waited ? FITS : NO_FIT;
 }
 
-static uint64_t moment(const struct play *play, const struct row *row, uint32_t ended)
+/* How many ends that no row has claimed fit or may fit a row; the place of the last one. */
+static uint32_t ends_for(const struct play *play, const struct row *row, uint32_t *found)
 {
-    return play->tasks[ended].began + play->tasks[row->task].age * 1000;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < play->ends.n; i++)
+        if (fit(play, row, play->ends.at[i].number) != NO_FIT) {
+            *found = i;
+            n++;
+        }
+    return n;
+}
+
+/* How many rows that wait an end fits or may fit; the last one. */
+static uint32_t rows_for(const struct play *play, uint32_t ended, uint32_t *found)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = play->released; i < play->taken; i++)
+        if (play->rows[i].given == NOBODY && fit(play, &play->rows[i], ended) != NO_FIT) {
+            *found = i;
+            n++;
+        }
+    return n;
 }
 
 static void give(struct play *play, struct row *row, uint32_t ended)
@@ -305,16 +338,11 @@ static void remove_event(struct events *events, uint32_t at)
 
 static void read_end(struct play *play, uint32_t ended)
 {
-    struct row *found = NULL;
-    uint32_t n = 0;
+    uint32_t row, end;
 
-    for (uint32_t i = play->released; i < play->taken; i++)
-        if (play->rows[i].given == NOBODY && fit(play, &play->rows[i], ended) == FITS) {
-            found = &play->rows[i];
-            n++;
-        }
-    if (n == 1)
-        give(play, found, ended);
+    if (rows_for(play, ended, &row) == 1 && fit(play, &play->rows[row], ended) == FITS &&
+        ends_for(play, &play->rows[row], &end) == 0)
+        give(play, &play->rows[row], ended);
     else
         play->ends.at[play->ends.n++] =
             (struct event){.kind = TS_EVENT_END, .number = ended, .drain = play->drain};
@@ -322,63 +350,76 @@ static void read_end(struct play *play, uint32_t ended)
 
 static void take_row(struct play *play, struct row *row, uint64_t now)
 {
-    uint32_t found = 0;
-    uint32_t n = 0;
+    uint32_t end;
 
     row->after = play->latest[row->cpu];
-    for (uint32_t i = 0; i < play->ends.n; i++)
-        if (fit(play, row, play->ends.at[i].number) == FITS) {
-            found = i;
-            n++;
-        }
-    if (n == 1) {
-        give(play, row, play->ends.at[found].number);
-        remove_event(&play->ends, found);
-    }
+    row->before = now;
     row->until = (int64_t)now + SETTLE_NS;
-    row->read = now;
+    if (ends_for(play, row, &end) != 1 || fit(play, row, play->ends.at[end].number) != FITS)
+        return;
+    give(play, row, play->ends.at[end].number);
+    remove_event(&play->ends, end);
 }
 
-static int is_possible(const struct play *play, const struct row *row, uint32_t ended)
-{
-    return fit(play, row, ended) == MAY_FIT && moment(play, row, ended) <= row->read;
-}
-
-static void settle_possible(struct play *play)
-{
-    for (uint32_t i = play->released; i < play->taken; i++) {
-        struct row *row = &play->rows[i];
-        uint32_t found = 0;
-        uint32_t n = 0;
-
-        for (uint32_t j = 0; row->given == NOBODY && j < play->ends.n; j++)
-            if (is_possible(play, row, play->ends.at[j].number)) {
-                found = j;
-                n++;
-            }
-        for (uint32_t j = play->released; n == 1 && j < play->taken; j++)
-            if (j != i && play->rows[j].given == NOBODY &&
-                fit(play, &play->rows[j], play->ends.at[found].number) != NO_FIT)
-                n = 0;
-        if (n != 1)
-            continue;
-        give(play, row, play->ends.at[found].number);
-        remove_event(&play->ends, found);
-    }
-}
-
-static int is_wanted(const struct play *play, uint32_t ended)
+/* Each row that has its end bounds those that wait and came before or after it. */
+static void narrow(struct play *play)
 {
     for (uint32_t i = play->released; i < play->taken; i++)
-        if (play->rows[i].given == NOBODY && fit(play, &play->rows[i], ended) != NO_FIT)
-            return 1;
-    return 0;
+        for (uint32_t j = play->released; j < play->taken; j++) {
+            struct row *row = &play->rows[i];
+            const struct row *other = &play->rows[j];
+            if (row->given != NOBODY || other->given == NOBODY || row->cpu != other->cpu)
+                continue;
+            if (j < i && row->after < moment(play, other, other->given))
+                row->after = moment(play, other, other->given);
+            if (j > i && row->before > play->tasks[other->given].ended)
+                row->before = play->tasks[other->given].ended;
+            if (j > i)
+                row->is_narrow = 1;
+        }
+}
+
+static int has_candidates(const struct play *play)
+{
+    uint32_t end;
+    int found = 0;
+
+    for (uint32_t i = play->released; i < play->taken; i++)
+        found |= play->rows[i].given == NOBODY && ends_for(play, &play->rows[i], &end);
+    return found;
+}
+
+static void settle_waiting(struct play *play, int emptied)
+{
+    uint32_t settled = 1;
+
+    for (int pass = 0; pass < 8 && settled && has_candidates(play); pass++) {
+        narrow(play);
+        settled = 0;
+        for (uint32_t i = play->released; i < play->taken; i++) {
+            struct row *row = &play->rows[i];
+            uint32_t end, only;
+
+            if (row->given != NOBODY || ends_for(play, row, &end) != 1 ||
+                rows_for(play, play->ends.at[end].number, &only) != 1)
+                continue;
+            if (fit(play, row, play->ends.at[end].number) == MAY_FIT &&
+                ((!emptied && !row->is_narrow) || row->after < play->lost_ns))
+                continue;
+            give(play, row, play->ends.at[end].number);
+            remove_event(&play->ends, end);
+            settled++;
+        }
+    }
 }
 
 static void forget_ends(struct play *play)
 {
+    uint32_t row;
+
     for (uint32_t i = 0; i < play->ends.n;)
-        if (play->ends.at[i].drain != play->drain && !is_wanted(play, play->ends.at[i].number))
+        if (play->ends.at[i].drain != play->drain &&
+            !rows_for(play, play->ends.at[i].number, &row))
             remove_event(&play->ends, i);
         else
             i++;
@@ -577,11 +618,15 @@ static void drain(struct play *play, const uint8_t *meanwhile, size_t size, uint
     play->first_cpu++;
     act_all(play, meanwhile, size);
     read_ring(play);
+    if (play->lost != play->lost_seen)
+        play->lost_ns = (uint64_t)play->now;
+    play->lost_seen = play->lost;
+    ts_settler_count_lost(play->settler, play->lost, play->now);
     CHECK(ts_settler_room(play->settler) == TS_MOST_TAKEN);
     ts_settler_take(play->settler, sink, task, group, emptied, play->now);
     while (play->taken < play->received)
         take_row(play, &play->rows[play->taken++], (uint64_t)play->now);
-    settle_possible(play);
+    settle_waiting(play, emptied);
     if (emptied)
         forget_ends(play);
     play->drain++;

@@ -45,12 +45,15 @@ def few_pids() -> Iterator[None]:
         yield
 
 
-def _hear(tree: Tree) -> Heard:
-    """What a listener hears of the tree from its begin to its end."""
+def _hear(tree: Tree, late: bool = False) -> Heard:
+    """What a listener hears of the tree; late, if nobody reads until all have ended."""
     # The filter keeps the records of other programs out: their number does not matter then.
     with ExitListener(probe="require", settle=5, where=Where(uid=UID)) as listener:
         at_first = host.tasks()
         tree.begin()
+        if late:
+            tree.truths()
+            listener.stop()
         batches = []
         for batch in listener.batches(timeout=0.05):
             batches.append(batch)
@@ -128,9 +131,10 @@ def _check(truths: list[Truth], heard: Heard) -> None:
 
 
 @pytest.mark.usefixtures("few_pids")
-def test_trees_are_told_apart_though_pids_wrap() -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_trees_are_told_apart_though_pids_wrap(late: bool) -> None:
     with Tree(processes=PROCESSES, groups=0, seed=os.getpid()) as tree:
-        heard = _hear(tree)
+        heard = _hear(tree, late)
         _check(tree.truths(), heard)
 
 
