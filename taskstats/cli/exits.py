@@ -343,7 +343,8 @@ def _listener(
 
 
 def _why_no_probe(error: TaskstatsError) -> str:
-    return f"without final CPU times and cgroups: {error.what}; see: {fixes.command()} doctor"
+    text = f"without final CPU times and cgroups: {error.what}; see: {fixes.command()} doctor"
+    return formats.wrapped(text) if sys.stderr.isatty() else text
 
 
 # ---- listening -------------------------------------------------------------------------------

@@ -95,6 +95,12 @@ def left_out(columns: Sequence[Column], width: int) -> str:
     return textwrap.fill(f"left out at {width} columns: {names}", width) if names else ""
 
 
+def wrapped(text: str) -> str:
+    """The text in lines that fit the terminal."""
+    width = console().width
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
 class Table(Format):
     """Text in columns; on a terminal as wide as that, elsewhere with all columns."""
 
