@@ -1,4 +1,5 @@
-/* Queries, drains, counts, stops and closes from many threads: for the thread sanitizer.
+/* Queries, drains, counts, stops and closes from many threads, with a probe and without:
+ * for the thread sanitizer.
  *
  * Usage: threads peer|kernel. The peer is a thread of this program; it answers queries
  * and sends exits. With the kernel the exits are those of threads made here; where it does
@@ -16,6 +17,7 @@
 
 #include "abi.h"
 #include "check.h"
+#include "events.h"
 #include "netlink.h"
 #include "wire.h"
 
@@ -24,8 +26,12 @@
 #define COUNTS 100    /* of each thread, each round */
 #define EXITS 200     /* a round at least, while it is listened to */
 #define ROWS 256
+#define BIRTHS 4 /* and changes of cgroups: a drain has to make room now and then */
 #define THREADS 3
 #define PLACES 64
+#define RING 4096 /* bytes: so little that it overflows at times */
+#define STATS_SIZE 560
+#define SETTLE_NS 20000000
 #define ID 4242 /* where nothing is asked about, but of the peer */
 
 static int with_kernel;
@@ -33,6 +39,7 @@ static uint16_t cpu; /* that is listened to */
 static struct ts_endpoint endpoint;
 static struct ts_client *client;
 static struct ts_exits *exits;
+static struct ts_probe *probe; /* in every second round */
 static pthread_barrier_t started;
 
 static atomic_ulong answered;
@@ -40,6 +47,7 @@ static atomic_ulong refused;
 static atomic_ulong heard;
 static atomic_ulong busy;
 static atomic_ulong counted;
+static atomic_ulong settled;
 static atomic_int made;
 
 static pthread_t start(void *(*work)(void *), void *argument)
@@ -92,6 +100,72 @@ static struct ts_sent *place_of(uint32_t port)
     return &sent[i];
 }
 
+/* ---- the peer's ring: it writes the end of a task after the task's record ---- */
+
+static uint64_t consumer; /* read and written by the shim at any moment */
+static uint64_t producer;
+static _Alignas(8) uint8_t data[RING];
+static uint64_t losses[TS_EVENTS];
+
+static void put_event(const void *event, uint32_t size)
+{
+    uint64_t at = (producer + 8) % RING;
+    uint64_t first = size < RING - at ? size : RING - at;
+    uint64_t whole = 8 + (size + 7) / 8 * 8;
+
+    if (producer + whole - __atomic_load_n(&consumer, __ATOMIC_ACQUIRE) > RING) {
+        __atomic_fetch_add(&losses[TS_EVENT_END], 1, __ATOMIC_RELAXED);
+        return;
+    }
+    memcpy(data + at, event, first);
+    memcpy(data, (const uint8_t *)event + first, size - first);
+    __atomic_store_n((uint32_t *)(data + producer % RING), size, __ATOMIC_RELEASE);
+    __atomic_store_n(&producer, producer + whole, __ATOMIC_RELEASE);
+}
+
+/* The record of a task, at the end of a message. */
+static void put_figures(struct wire *wire, uint32_t pid)
+{
+    struct ts_stats stats;
+    uint8_t *at = wire->bytes + wire->size - STATS_SIZE;
+
+    memcpy(&stats, at, STATS_SIZE);
+    stats.ac_tgid = pid;
+    stats.ac_etime = 1;
+    stats.cpu_count = 1;
+    stats.cpu_delay_total = pid;
+    stats.cpu_run_virtual_total = 5000;
+    memcpy(at, &stats, STATS_SIZE);
+}
+
+/* Its end, and now and then a birth. One end of eight never comes. */
+static void end_task(uint32_t pid)
+{
+    struct ts_end_event end = {
+        .event = TS_EVENT_END,
+        .pid = pid,
+        .tgid = pid,
+        .runs = 1,
+        .ended_ns = 1000,
+        .cpu_ns = 5000 + pid,
+        .waited_ns = pid,
+    };
+    struct ts_birth_event birth = {.event = TS_EVENT_BIRTH, .pid = pid + 1, .maker_pid = pid};
+
+    if (pid % 4 == 0)
+        put_event(&birth, sizeof(birth));
+    if (pid % 8)
+        put_event(&end, sizeof(end));
+}
+
+static const struct ts_peer_ring ring = {
+    .consumer = &consumer,
+    .producer = &producer,
+    .data = data,
+    .size = RING,
+    .losses = losses,
+};
+
 /* An exit: it is counted in the order that struct ts_sent tells. */
 static void send_exit(uint32_t seq)
 {
@@ -104,11 +178,13 @@ static void send_exit(uint32_t seq)
         place = place_of(listening);
         wire.size = 0;
         at = wire_message(&wire, WIRE_FAMILY, seq, 0);
-        wire_aggregate(&wire, WIRE_AGGR_PID, seq, 16, 560, (struct aggregate_style){0});
+        wire_aggregate(&wire, WIRE_AGGR_PID, seq, 16, STATS_SIZE, (struct aggregate_style){0});
+        put_figures(&wire, seq);
         wire_end_message(&wire, at);
         if (!send_to(listening, &wire))
             __atomic_fetch_add(&place->dropped, 1, __ATOMIC_RELEASE);
         __atomic_fetch_add(&place->offered, 1, __ATOMIC_RELEASE);
+        end_task(seq);
     }
     pthread_mutex_unlock(&ports_lock);
 }
@@ -269,19 +345,32 @@ static void *query(void *unused)
 static void *drain(void *unused)
 {
     struct ts_record *rows = ts_alloc(2 * ROWS * sizeof(*rows));
+    struct ts_birth births[BIRTHS];
+    struct ts_cgroup_change changes[BIRTHS];
 
     CHECK(rows);
     pthread_barrier_wait(&started);
     for (;;) {
-        struct ts_sink sink = {.tasks = rows, .groups = rows + ROWS, .capacity = ROWS};
+        struct ts_sink sink = {
+            .tasks = rows,
+            .groups = rows + ROWS,
+            .capacity = ROWS,
+            .births = births,
+            .room_births = BIRTHS,
+            .changes = changes,
+            .room_changes = BIRTHS,
+        };
         int n = ts_exits_drain(exits, 1000000, -1, &sink);
         if (n == -ESHUTDOWN || n == -EBADF)
             break;
-        CHECK(n > 0 || n == -EBUSY);
-        if (n > 0)
+        CHECK(n > 0 || n == -EBUSY || (n == 0 && sink.n_births + sink.n_changes));
+        if (n >= 0)
             atomic_fetch_add(&heard, (unsigned)n);
         else
             atomic_fetch_add(&busy, 1);
+        for (int i = 0; i < n; i++)
+            if (!with_kernel && rows[i].flags & TS_SETTLED)
+                CHECK(rows[i].final_cpu_ns == 5000 + rows[i].id);
         if (n == -EBUSY)
             sched_yield();
     }
@@ -292,11 +381,13 @@ static void *drain(void *unused)
 static void *count(void *unused)
 {
     struct ts_cpu_stats stats[1];
+    struct ts_probe_stats of_probe;
     uint64_t wakeups;
 
     pthread_barrier_wait(&started);
     for (int i = 0; i < COUNTS; i++) {
         CHECK(ts_exits_stats(exits, stats, &wakeups) == 1);
+        CHECK(ts_exits_probe_stats(exits, &of_probe) == (probe ? 0 : -EOPNOTSUPP));
         atomic_fetch_add(&counted, 1);
     }
     return unused;
@@ -322,7 +413,40 @@ static void *close_both(void *unused)
     return unused;
 }
 
-static void run_round(unsigned with_filter)
+static void skip_unless(int rc)
+{
+    if (rc < 0 && with_kernel) {
+        printf("threads, kernel: not here: %s\n", strerror(-rc));
+        exit(getenv("TASKSTATS_REQUIRE_KERNEL") != NULL);
+    }
+    CHECK(rc == 0);
+}
+
+/* Of each record that was received it is known what became of it. */
+static void check_counts(void)
+{
+    struct ts_cpu_stats stats[1];
+    struct ts_probe_stats of_probe;
+    uint64_t wakeups;
+
+    CHECK(ts_exits_stats(exits, stats, &wakeups) == 1);
+    CHECK(ts_exits_probe_stats(exits, &of_probe) == 0 && !of_probe.damaged);
+    CHECK(stats[0].received == of_probe.settled + of_probe.unsettled + of_probe.held);
+    atomic_fetch_add(&settled, of_probe.settled);
+}
+
+static int open_probe(void)
+{
+    struct ts_probe_wanted wanted = {
+        .ring_size = 1 << 20,
+        .peer = with_kernel ? NULL : &ring,
+    };
+    struct ts_opened opened;
+
+    return ts_probe_open(&wanted, &probe, &opened);
+}
+
+static void run_round(unsigned with_filter, unsigned with_probe)
 {
     static const struct ts_instruction all = {.code = 0x06, .k = 0xffffffff}; /* BPF: take */
     void *(*const works[])(void *) = {make_exits, query, drain, count, stop, close_both};
@@ -338,12 +462,12 @@ static void run_round(unsigned with_filter)
     pthread_t threads[2 + THREADS * 4];
     unsigned n = 0;
 
+    if (with_probe)
+        skip_unless(open_probe());
+    wanted.probe = probe;
+    wanted.settle_ns = SETTLE_NS;
     rc = ts_exits_open(&endpoint, &wanted, &exits, &opened);
-    if (rc < 0 && with_kernel) {
-        printf("threads, kernel: not here: %s\n", strerror(-rc));
-        exit(getenv("TASKSTATS_REQUIRE_KERNEL") != NULL);
-    }
-    CHECK(rc == 0);
+    skip_unless(rc);
     CHECK(ts_client_open(&endpoint, 64 << 10, &client, &opened) == 0);
     atomic_store(&made, 0);
     for (unsigned i = 0; i < sizeof(works) / sizeof(works[0]); i++)
@@ -353,8 +477,14 @@ static void run_round(unsigned with_filter)
     CHECK(n == sizeof(threads) / sizeof(threads[0]));
     while (n)
         join(threads[--n]);
+    if (probe) {
+        check_counts();
+        CHECK(ts_probe_close(probe) == 0);
+    }
     ts_free(exits);
     ts_free(client);
+    ts_free(probe);
+    probe = NULL;
 }
 
 static uint16_t first_cpu(void)
@@ -399,12 +529,12 @@ int main(int argc, char **argv)
         player = start(play, NULL);
     }
     for (unsigned i = 0; i < ROUNDS; i++)
-        run_round(i % 2);
+        run_round(i % 2, i / 2 % 2);
     if (!with_kernel)
         close_peer(player);
     printf("threads, %s: %d listeners and clients; %lu queries answered, %lu after the close; "
-           "%lu records heard, %lu drains refused; %lu counts\n",
-           argv[1], ROUNDS, answered, refused, heard, busy, counted);
-    CHECK(answered && refused && heard && counted);
+           "%lu records heard, %lu settled, %lu drains refused; %lu counts\n",
+           argv[1], ROUNDS, answered, refused, heard, settled, busy, counted);
+    CHECK(answered && refused && heard && counted && settled);
     return 0;
 }
