@@ -89,7 +89,7 @@ static void reserve(struct play *play, uint32_t size)
 
 static void commit(struct play *play, unsigned which, enum state state)
 {
-    struct made *made = &play->made[which];
+    struct made *made = play->made + (which < play->n ? which : 0);
 
     if (which >= play->n || made->state != WRITING || play->is_hostile)
         return;

@@ -16,7 +16,15 @@ ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build/fuzz-proof"
 
 #: harness -> inputs at most.
-RUNS = {"datagram": 1_000_000, "layout": 100_000, "peer": 100_000, "sequence": 100_000}
+RUNS = {
+    "datagram": 1_000_000,
+    "layout": 100_000,
+    "peer": 100_000,
+    "sequence": 100_000,
+    "btf": 30_000,
+    "ring": 100_000,
+    "settle": 100_000,
+}
 
 
 class Plant(NamedTuple):
@@ -127,6 +135,107 @@ PLANTS = [
     Plant("peer.c", "peer", "% endpoint->n_sent];", "% (endpoint->n_sent + 1)];"),
     Plant("peer.c", "peer", "% endpoint->n_sent + i)", "% endpoint->n_sent + i + 1)"),
     Plant("peer.c", "peer", "i < endpoint->n_sent", "i + 2 < endpoint->n_sent"),
+    Plant("btf.c", "btf", "if (size < sizeof(header))", "if (size + 1 < sizeof(header))"),
+    Plant("btf.c", "btf", "header.header_size > size)", "header.header_size > size + 1)"),
+    Plant(
+        "btf.c",
+        "btf",
+        "header.types_size > size - header.types_at",
+        "header.types_size > size - header.types_at + 1",
+    ),
+    Plant(
+        "btf.c",
+        "btf",
+        "header.strings_size > size - header.strings_at",
+        "header.strings_size > size - header.strings_at + 1",
+    ),
+    Plant(
+        "btf.c", "btf", "btf->strings[btf->strings_size - 1]", "btf->strings[btf->strings_size / 2]"
+    ),
+    Plant(
+        "btf.c",
+        "btf",
+        "if (btf->types_size - at < sizeof(type))",
+        "if (btf->types_size - at + 4 < sizeof(type))",
+    ),
+    Plant(
+        "btf.c", "btf", "if (whole > btf->types_size - at)", "if (whole > btf->types_size - at + 4)"
+    ),
+    Plant("btf.c", "btf", "id > 0 && id < btf->n", "id > 0 && id <= btf->n"),
+    Plant("btf.c", "btf", "name < btf->strings_size", "name <= btf->strings_size"),
+    Plant("btf.c", "btf", "[KIND_VAR] = {4, 0}", "[KIND_VAR] = {0, 0}"),
+    Plant(
+        "btf.c", "btf", "parts_of(&type) - 1 > MOST_ARGUMENTS", "parts_of(&type) > MOST_ARGUMENTS"
+    ),
+    Plant(
+        "btf.c",
+        "btf",
+        "uint32_t i = 1; i < parts_of(&type)",
+        "uint32_t i = 1; i <= parts_of(&type)",
+    ),
+    Plant("btf.c", "btf", "member.offset & 0xffffff", "member.offset & 0xffff"),
+    Plant("btf.c", "btf", "*n = (int)parts_of(&type) - 1", "*n = (int)parts_of(&type) - 2"),
+    Plant("offsets.c", "btf", "number < MOST_SUBSYSTEMS", "number < 2"),
+    Plant("offsets.c", "btf", "outer + offset;", "outer + offset + 1;"),
+    Plant("ring.c", "ring", "ring->mask + 1 - at", "ring->mask + 2 - at"),
+    Plant("ring.c", "ring", "> ring->mask + 1 ||", "> ring->mask + 9 ||"),
+    Plant("ring.c", "ring", "(ring->end & 7) != 0", "(ring->end & 3) != 0"),
+    Plant("ring.c", "ring", "*size > TS_RING_MOST", "*size > TS_RING_MOST + 8"),
+    Plant(
+        "ring.c",
+        "ring",
+        "step > ring->end - ring->position",
+        "step > ring->end - ring->position + 8",
+    ),
+    Plant("ring.c", "ring", "TS_RING_HEADER + 7", "TS_RING_HEADER + 8"),
+    Plant("ring.c", "ring", "size - first)", "size - first - 1)"),
+    Plant(
+        "settle.c",
+        "settle",
+        "settler->n_ends == settler->most_ends",
+        "settler->n_ends == settler->most_ends + 1",
+    ),
+    Plant(
+        "settle.c",
+        "settle",
+        "&settler->held[place % HELD_ROOM]",
+        "&settler->held[place % (HELD_ROOM - 1)]",
+    ),
+    Plant(
+        "settle.c",
+        "settle",
+        "settler->tail - settler->head > TS_MOST_HELD",
+        "settler->tail - settler->head >= TS_MOST_HELD",
+    ),
+    Plant(
+        "settle.c",
+        "settle",
+        "held->has_group > sink->capacity",
+        "held->has_group > sink->capacity + 1",
+    ),
+    Plant("settle.c", "settle", "row->row >= task", "row->row > task"),
+    Plant(
+        "settle.c",
+        "settle",
+        "sink->tasks[row->row].row = kept",
+        "sink->tasks[row->row].row = kept + 1",
+    ),
+    Plant("settle.c", "settle", "now >= held->until_ns", "now > held->until_ns"),
+    Plant(
+        "settle.c",
+        "settle",
+        "event->cpu_ns < stats->cpu_run_virtual_total",
+        "event->cpu_ns <= stats->cpu_run_virtual_total",
+    ),
+    Plant("settle.c", "settle", "event) <= held->read_ns", "event) <= held->read_ns + 1000000"),
+    Plant("settle.c", "settle", "length >= TS_PATH_SIZE - 1", "length > TS_PATH_SIZE - 1"),
+    Plant(
+        "settle.c",
+        "settle",
+        "sink->n_births == sink->room_births",
+        "sink->n_births == sink->room_births + 1",
+    ),
+    Plant("settle.c", "settle", "settler->drain++;", ";"),
 ]
 
 
