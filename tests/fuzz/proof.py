@@ -21,7 +21,7 @@ RUNS = {
     "layout": 100_000,
     "peer": 100_000,
     "sequence": 100_000,
-    "btf": 30_000,
+    "btf": 15_000,
     "ring": 100_000,
     "settle": 100_000,
 }
@@ -227,7 +227,12 @@ PLANTS = [
         "event->cpu_ns < stats->cpu_run_virtual_total",
         "event->cpu_ns <= stats->cpu_run_virtual_total",
     ),
-    Plant("settle.c", "settle", "event) <= held->read_ns", "event) <= held->read_ns + 1000000"),
+    Plant(
+        "settle.c",
+        "settle",
+        "moment_of(row, event) > window->before",
+        "moment_of(row, event) > window->before + 50000",
+    ),
     Plant("settle.c", "settle", "length >= TS_PATH_SIZE - 1", "length > TS_PATH_SIZE - 1"),
     Plant(
         "settle.c",
