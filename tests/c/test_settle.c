@@ -212,6 +212,86 @@ static void check_doubt(void)
     ts_settler_free(settler);
 }
 
+/* Nor does an end count that fits, where another one may fit: before its last wait the task
+ * had run as often, and had waited as long, as the other one. */
+static void check_no_proof(void)
+{
+    struct ts_end_event own = end_of(1);
+
+    open_settler();
+    own.runs++;
+    put_end(own);
+    put_end(end_of(1));
+    record(1);
+    take(20000);
+    ts_settler_release(settler, &sink, 20000 + SETTLE_NS);
+    expect(1, 0);
+    expect_counts(0, 1, 0);
+    ts_settler_free(settler);
+}
+
+/* The first record of a queue was made before the task of the second one ended, here at
+ * 9100: of two ends that fit the first one, one is from later. */
+static void check_later_owner(void)
+{
+    for (uint16_t cpu = 0; cpu < 3; cpu++)
+        for (uint64_t made = 9100; made <= 9101; made++) {
+            struct ts_end_event later = end_of(1);
+
+            open_settler();
+            later.began_ns = made - 8000;
+            later.ended_ns = made + 1000;
+            record(1)->cpu = cpu;
+            record(2)->cpu = cpu;
+            put_end(end_of(1));
+            put_end(later);
+            put_end(end_of(2));
+            take(20000);
+            ts_settler_release(settler, &sink, 20000 + SETTLE_NS);
+            CHECK(!(sink.tasks[0].flags & TS_SETTLED) == (made == 9100 || cpu == 2));
+            CHECK(sink.tasks[1].flags & TS_SETTLED);
+            ts_settler_free(settler);
+        }
+}
+
+/* An end that only may fit is not believed where others were lost: the row's own may be
+ * among these. */
+static void check_lost(void)
+{
+    for (uint64_t lost = 0; lost < 2; lost++) {
+        struct ts_end_event end = end_of(1);
+
+        open_settler();
+        end.runs++;
+        record(1);
+        record(2);
+        put_end(end);
+        put_end(end_of(2));
+        ts_settler_count_lost(settler, lost, 20000);
+        take(20000);
+        ts_settler_count_lost(settler, lost, 30000);
+        ts_settler_release(settler, &sink, 20000 + SETTLE_NS);
+        CHECK(!(sink.tasks[0].flags & TS_SETTLED) == (lost == 1));
+        CHECK(sink.tasks[1].flags & TS_SETTLED);
+        sink.n_tasks = 0;
+
+        /* What came after the loss, and after another record, is known again. */
+        end = end_of(3);
+        end.began_ns = end.start_ns = 40000;
+        end.ended_ns = 49000;
+        record(3);
+        put_end(end);
+        end.pid = end.tgid = 4;
+        end.runs++;
+        record(4);
+        put_end(end);
+        take(60000);
+        expect(2, 1);
+        expect_counts(4 - lost, lost, 0);
+        ts_settler_free(settler);
+    }
+}
+
 /* A task that ran once more after its record was made, at 8100: by the clock of the events,
  * which a peer may have, the record was not read before that. */
 static void check_clock(void)
@@ -392,6 +472,9 @@ int main(void)
     check_fit();
     check_order();
     check_doubt();
+    check_no_proof();
+    check_later_owner();
+    check_lost();
     check_clock();
     check_queue_order();
     check_most_held();
