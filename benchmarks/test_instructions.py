@@ -10,6 +10,11 @@ from figures import Figures
 from instructions import FLAGS, Counts, compiler, count
 
 WAYS = {"whole": "decode a datagram", "cut": "decode what stands in its row already"}
+OTHERS = {
+    "account": "follow the numbers",
+    "settle": "join a record with its end",
+    "read": "keep an end",
+}
 UNIT = "instructions"
 
 
@@ -25,6 +30,7 @@ def test_instructions(figures: Figures, tmp_path_factory: pytest.TempPathFactory
                 sides = {"ours": [taken[way]], "floor, copying alone": [taken["copy"]]}
                 figures.compare(name, sides, UNIT, at={"record": what})
     for what, taken in first.items():
-        if "account" in taken:
-            figures.value("follow the numbers", [taken["account"]], UNIT, at={"record": what})
+        for way, name in OTHERS.items():
+            if way in taken:
+                figures.value(name, [taken[way]], UNIT, at={"record": what})
     figures.rows("counted with", [{"compiler": compiler(), "flags": " ".join(FLAGS)}])

@@ -9,6 +9,8 @@ says what is decoded, and in which ways:
     cut      ts_decode_cut: one that was received straight into its row
     copy     a copy of its structs to their rows alone, the least that `whole` has to do
     account  a record's number, with what was lost before it
+    settle   a record joined with its end, which is read from the ring
+    read     an end read from the ring, and kept
 """
 
 import re
@@ -19,7 +21,10 @@ from pathlib import Path
 Counts = dict[str, dict[str, int]]
 
 TIMES = 100
-COUNTED = ("ts_decode", "ts_decode_cut", "copy_alone", "ts_sequence_*")
+COUNTED = (
+    *("ts_decode", "ts_decode_cut", "copy_alone", "ts_sequence_*"),
+    *("ts_settler_read", "ts_settler_take", "ts_settler_release"),
+)
 # Without the last, memory.c's loops would be calls of memcpy and memset: themselves.
 FLAGS = ("-O2", "-fno-tree-loop-distribute-patterns")
 
@@ -27,7 +32,10 @@ _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent
 _SOURCES = [
     *sorted(_HERE.glob("*.c")),
-    *(_ROOT / "csrc" / f"{name}.c" for name in ("netlink", "layout", "decode", "sequence")),
+    *(
+        _ROOT / "csrc" / f"{name}.c"
+        for name in ("netlink", "layout", "decode", "sequence", "ring", "settle")
+    ),
     *(_ROOT / "tests" / "c" / f"{name}.c" for name in ("check", "frames", "wire")),
 ]
 

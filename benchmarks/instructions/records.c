@@ -1,5 +1,6 @@
-/* Decodes datagrams in every way there is, each so many times, for callgrind to count. It
- * writes a dump for each: of what it counted in the functions that __init__.py names.
+/* Decodes datagrams in every way there is, and settles records, each so many times, for
+ * callgrind to count. It writes a dump for each: of what it counted in the functions that
+ * __init__.py names.
  *
  * Usage: records FRAMES TIMES */
 #include <stdio.h>
@@ -9,8 +10,11 @@
 
 #include "check.h"
 #include "decode.h"
+#include "events.h"
 #include "frames.h"
+#include "ring.h"
 #include "sequence.h"
+#include "settle.h"
 #include "wire.h"
 
 static const struct {
@@ -145,6 +149,86 @@ static void follow(const char *what, uint32_t step)
     dump(what, "account");
 }
 
+/* ---- records that are settled ---- */
+
+#define RING (1u << 16)
+#define SETTLE_NS 1000000
+
+static struct ts_settler *settler;
+static struct ts_ring ring;
+static uint64_t consumer, producer;
+static _Alignas(8) uint8_t data[RING];
+
+static void open_settler(void)
+{
+    settler = ts_settler_new(SETTLE_NS, 0, 1000);
+    CHECK(settler);
+    consumer = producer = 0;
+    ts_ring_open(&ring, &consumer, &producer, data, sizeof(data));
+}
+
+static void read_end(uint32_t pid, struct ts_sink *sink)
+{
+    struct ts_end_event event = {
+        .event = TS_EVENT_END,
+        .pid = pid,
+        .tgid = pid,
+        .runs = 1,
+        .began_ns = pid,
+        .ended_ns = pid + 1000000,
+    };
+    uint32_t size = sizeof(event);
+
+    if (producer % RING + 8 + size > RING) /* so that none goes round the end */
+        consumer = producer = ring.position = ring.end = 0;
+    memcpy(data + producer % RING, &size, sizeof(size));
+    memcpy(data + producer % RING + 8, &event, size);
+    producer += 8 + size;
+    ts_settler_read(settler, &ring, sink);
+}
+
+/* A record of another task each time, whose end is read before it is taken, or after. */
+static void settle(const char *what, int is_held)
+{
+    open_settler();
+    for (unsigned i = 0; i < times + 1; i++) {
+        struct ts_sink sink = empty_sink();
+        int64_t now = i + 2000000;
+
+        memset(&task, 0, sizeof(task));
+        task.id = task.stats.ac_tgid = i + 1;
+        task.stats.cpu_count = 1;
+        sink.n_tasks = 1;
+        if (!is_held)
+            read_end(i + 1, &sink);
+        ts_settler_take(settler, &sink, 0, 0, 1, now);
+        if (is_held) {
+            CHECK(sink.n_tasks == 0);
+            read_end(i + 1, &sink);
+            ts_settler_release(settler, &sink, now);
+        }
+        CHECK(sink.n_tasks == 1 && task.flags & TS_SETTLED);
+        if (i == 0) /* the first end is kept at a place that is new */
+            CALLGRIND_ZERO_STATS;
+    }
+    dump(what, "settle");
+    ts_settler_free(settler);
+}
+
+/* An end, from the ring to where it is kept. */
+static void keep(const char *what)
+{
+    struct ts_sink sink = empty_sink();
+
+    open_settler();
+    read_end(times + 1, &sink); /* the oldest has none before it */
+    CALLGRIND_ZERO_STATS;
+    for (unsigned i = 0; i < times; i++)
+        read_end(i + 1, &sink);
+    dump(what, "read");
+    ts_settler_free(settler);
+}
+
 int main(int argc, char **argv)
 {
     CHECK(argc == 3);
@@ -158,5 +242,8 @@ int main(int argc, char **argv)
         make(made[i].what, made[i].version, made[i].size);
     follow("the next number", 1);
     follow("a number after three lost", 4);
+    settle("a record whose end is known", 0);
+    settle("a record that waits for its end", 1);
+    keep("an end");
     return 0;
 }
