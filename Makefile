@@ -173,14 +173,14 @@ comma = ,
 COVERED = build/coverage/tree
 GCOVR = $(VENV)/bin/gcovr --root $(COVERED) --txt-summary --txt - $(COVERED)
 
-coverage: $(VENV)/ready ## C lines and branches that unit and C tests run: all of decode, layout, netlink
+coverage: $(VENV)/ready ## C lines and branches that unit and C tests run: all of bpf, decode, layout, netlink, peer, ring, sequence
 	$(call COPY,coverage,)
 	@build/coverage/venv/bin/pip install -q 'setuptools>=77'
 	cd $(COVERED) && TASKSTATS_COVERAGE=1 CC=gcc ../venv/bin/python setup.py -q build_ext --inplace
 	cd $(COVERED) && ../venv/bin/pytest -q $(ABOVE_C) tests/unit
 	@$(MAKE) -s -C $(COVERED) ctest CTEST_BUILD=build/ctest CC=gcc CFLAGS='-O0 --coverage'
 	$(GCOVR) --filter $(COVERED)/csrc/ --txt-metric line --txt-metric branch
-	$(GCOVR) --filter '$(COVERED)/csrc/(decode|layout|netlink)\.' --fail-under-line 100 --fail-under-branch 100
+	$(GCOVR) --filter '$(COVERED)/csrc/(bpf|decode|layout|netlink|peer|ring|sequence)\.' --fail-under-line 100 --fail-under-branch 100
 
 FORCE:
 

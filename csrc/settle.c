@@ -445,8 +445,8 @@ static void forget_ends(struct ts_settler *settler)
 
 /* ---- taking rows, and handing them out ---- */
 
-/* Removes from the sink the rows from `task` on, and their groups from `group` on; a group
- * that came alone stays. */
+/* Removes from the sink the rows from `task` on, and their groups from `group` on. A group
+ * that came alone stays. Groups are in the order of their rows: none moves whose row stays. */
 static void cut(struct ts_sink *sink, uint32_t task, uint32_t group)
 {
     uint32_t kept = group;
@@ -455,11 +455,8 @@ static void cut(struct ts_sink *sink, uint32_t task, uint32_t group)
         const struct ts_record *row = &sink->groups[at];
         if ((row->flags & TS_PAIRED) && row->row >= task)
             continue;
-        if (kept != at) {
+        if (kept != at)
             sink->groups[kept] = *row;
-            if (row->flags & TS_PAIRED)
-                sink->tasks[row->row].row = kept;
-        }
         kept++;
     }
     sink->n_groups = kept;

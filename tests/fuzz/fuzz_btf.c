@@ -62,8 +62,10 @@ static void fit_header(uint8_t *data, size_t size)
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed)
 {
-    if (size <= BTF_HEADER || seed % 128 == 0)
-        return make(data, most, seed / 128);
+    if (size == 0 || seed % 64 == 0)
+        return make(data, most, seed / 64);
+    if (seed % 64 == 1) /* about as long as a header */
+        return seed / 64 % 32 < size ? seed / 64 % 32 : size;
     size = LLVMFuzzerMutate(data, size, most);
     if (seed % 4 && size > BTF_HEADER)
         fit_header(data, size);

@@ -214,12 +214,6 @@ PLANTS = [
         "held->has_group > sink->capacity + 1",
     ),
     Plant("settle.c", "settle", "row->row >= task", "row->row > task"),
-    Plant(
-        "settle.c",
-        "settle",
-        "sink->tasks[row->row].row = kept",
-        "sink->tasks[row->row].row = kept + 1",
-    ),
     Plant("settle.c", "settle", "now >= held->until_ns", "now > held->until_ns"),
     Plant(
         "settle.c",
