@@ -19,7 +19,7 @@ class Process(NamedTuple):
 class Watched:
     """What a listener hears between `with` and the end of the block.
 
-    A record may wait 5 s for its end, so that a busy machine leaves none unsettled.
+    A record may wait 30 s for its end, so that a busy machine leaves none unsettled.
 
     Attributes:
         records: Every record of a task, in the order of the stream.
@@ -32,7 +32,7 @@ class Watched:
     def __init__(self, **options: Any) -> None:
         self.records: list[Record] = []
         self.births: list[Birth] = []
-        self._listener = ExitListener(probe="require", settle=5, **options)
+        self._listener = ExitListener(probe="require", settle=30, **options)
         self._reader = threading.Thread(target=self._read)
 
     def _read(self) -> None:
