@@ -80,6 +80,8 @@ struct ts_settler {
     uint64_t settled;
     uint64_t unsettled;
     int is_full;
+    int is_cut;     /* the last reading of the ring stopped before its end */
+    int is_damaged; /* the ring brings nothing any more */
     uint32_t drain;
     uint64_t ends_lost; /* so many ends found no room in the ring; */
     uint64_t lost_ns;   /* none was lost later than this, by the clock of the events */
@@ -530,7 +532,9 @@ void ts_settler_release(struct ts_settler *settler, struct ts_sink *sink, int64_
     while (settler->head != settler->tail) {
         const struct held *held = held_at(settler, settler->head);
         int waits = mark_at(settler, settler->head)->waits;
-        int must = now >= held->until_ns || settler->tail - settler->head > TS_MOST_HELD;
+        /* An end that has not been read yet is not late. */
+        int is_late = (now >= held->until_ns && !settler->is_cut) || settler->is_damaged;
+        int must = is_late || settler->tail - settler->head > TS_MOST_HELD;
 
         if (waits && !must)
             return;
@@ -605,6 +609,8 @@ void ts_settler_read(struct ts_settler *settler, struct ts_ring *ring, struct ts
         }
         settler->is_full = is_full(sink);
     }
+    settler->is_cut = settler->is_full;
+    settler->is_damaged = ring->damaged;
     ts_ring_release(ring);
 }
 

@@ -268,6 +268,11 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
         "the probe needs a 64-bit kernel",
         "Listen with probe='off'",
     ),
+    ("probe", "cgroups", codes.ENOENT): (
+        Unavailable,
+        "/proc does not list the cgroup hierarchies",
+        "Mount /proc whole, and use a kernel built with CONFIG_CGROUPS=y",
+    ),
     ("probe", "", codes.EPERM): _NO_RIGHT_TO_PROBE,
     ("probe", "sandbox", codes.EPERM): (
         AccessDenied,

@@ -5,7 +5,8 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterable, Iterator
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import cache
 from types import ModuleType
 from typing import Any, Self
@@ -66,7 +67,8 @@ class ExitListener:
             `start_ns`, `cgroup_id` and `cgroup` to records, and `births` to batches; "auto" where
             that is possible; "off" not to. It needs Linux 5.8 with BTF, and CAP_BPF and
             CAP_PERFMON. Records are held until the task's end was seen, in their order.
-        settle: With a probe, the longest that a record is held, in seconds.
+        settle: With a probe, the longest that a record is held, in seconds. `close`, and
+            reading after `stop`, may take as long.
         cgroup_hierarchy: The hierarchy of the cgroups that the probe names: "unified" for version
             2, or a controller of a version 1 hierarchy ("memory"). None for that of cpuacct where
             it is of version 1, else version 2.
@@ -156,7 +158,7 @@ class ExitListener:
                 self._probe.close()
             raise
         if self._probe:
-            self._probe.paths.watch_losses(self._changes_lost)
+            self._probe.paths.watch_losses(_losses_of(self))
         self.closed = False
 
     def _open(
@@ -184,8 +186,9 @@ class ExitListener:
     def batches(self, timeout: float | None = None) -> "Batches":
         """Batches of at most 1,024 task records, as they come; ends after `stop` or `close`.
 
-        With a probe, no empty batch is given while records are held. Births come with the next
-        batch, which brings them alone where 65,536 processes were made and none has ended.
+        With a probe, an empty batch is given while records are held only with a timeout of 0.
+        Births come with the next batch, which brings them alone where 65,536 processes were made
+        and none has ended.
 
         For `for` and `async for` alike. Ctrl-C and other signals are handled while it waits; what
         was read then is handed out by the next call, and so it is after a task was cancelled. A
@@ -297,6 +300,8 @@ class ExitListener:
                 nap = min(more, _LOOK_EVERY)
                 await aio.readable(self._wake, nap if left is None else min(nap, left))
                 gathered += nap
+            elif rc == 0 and self._is_full():
+                return True
             elif rc == -errno.EINPROGRESS and wait != 0:
                 await aio.nap(_HELD_NAP)
             elif rc or left == 0:
@@ -318,6 +323,13 @@ class ExitListener:
                 raise from_errno("listen", -rc)
             return rc
         return int(self._sink.n_tasks)
+
+    def _is_full(self) -> bool:
+        """Whether births or changes of cgroups must be taken before more are read."""
+        sink = self._sink
+        return self._probe is not None and (
+            sink.n_births == sink.room_births or sink.n_changes == sink.room_changes
+        )
 
     def _take(self) -> None:
         """Moves the sink's rows to the queue; an empty batch if the deadline passed.
@@ -546,6 +558,20 @@ class Batches:
 
 
 _NOTHING = Batch(b"")
+
+
+def _losses_of(listener: ExitListener) -> Callable[[], int]:
+    """What counts the lost changes of cgroups, without keeping the listener alive.
+
+    In a child of fork, and once the listener is gone, there are no new ones.
+    """
+    found = weakref.ref(listener)
+
+    def lost() -> int:
+        one = found()
+        return 0 if one is None or one._pid != os.getpid() else one._changes_lost()
+
+    return lost
 
 
 def _new_array() -> Any:

@@ -13,7 +13,7 @@ from typing import Literal
 #: Inodes of the initial namespaces that are fixed by the kernel (include/uapi/linux/nsfs.h); that
 #: of the network namespace since 6.18, and below all that are given out otherwise.
 INITIAL_NET_INODE = 0xEFFFFFF9
-_INITIAL_INODES = {"user": 0xEFFFFFFD, "pid": 0xEFFFFFFC}
+_INITIAL_INODES = {"user": 0xEFFFFFFD, "pid": 0xEFFFFFFC, "cgroup": 0xEFFFFFFB}
 
 #: Capabilities by number (include/uapi/linux/capability.h).
 _CAPABILITIES = {
@@ -285,7 +285,7 @@ def _status(name: str, task: int | str = "thread-self") -> str:
     return found[1] if found else ""
 
 
-def in_initial_namespace(kind: Literal["user", "pid"]) -> bool | None:
+def in_initial_namespace(kind: Literal["user", "pid", "cgroup"]) -> bool | None:
     """Whether this thread is in the initial namespace of that kind; None if it cannot be told."""
     try:
         return Path(f"/proc/thread-self/ns/{kind}").stat().st_ino == _INITIAL_INODES[kind]

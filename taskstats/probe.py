@@ -94,11 +94,18 @@ def open_probe(
     if mode == "off":
         return None, None
     try:
-        return Probe(endpoint, choose(hierarchy)), None
+        return Probe(endpoint, _chosen(hierarchy)), None
     except TaskstatsError as error:
         if mode == "require":
             raise
         return None, error
+
+
+def _chosen(hierarchy: str | None) -> Hierarchy:
+    try:
+        return choose(hierarchy)
+    except OSError as error:
+        raise from_errno("probe", error.errno or errno.ENOENT, "cgroups") from error
 
 
 def default_ring_bytes() -> int:

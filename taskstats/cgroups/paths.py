@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from taskstats import host
 from taskstats.cgroups.hierarchies import Hierarchy
 from taskstats.rows import text_of
 
@@ -45,7 +46,8 @@ class CgroupPaths:
             self._paths.update(self._list_peers())
             return
         mount = self._hierarchy.mount
-        if mount is None:
+        # In a cgroup namespace the mount shows other paths than the probe's events have.
+        if mount is None or host.in_initial_namespace("cgroup") is False:
             return
         left = [(mount, os.path.normpath(self._hierarchy.root))]
         try:

@@ -95,6 +95,7 @@ struct play {
     uint64_t settled;
     uint64_t unsettled;
     uint32_t births_read, changes_read;
+    int is_cut; /* the last reading of the ring stopped for want of room */
 };
 
 /* ---- the ring ---- */
@@ -454,6 +455,7 @@ static void read_ring(struct play *play)
     CHECK(!play->ring.damaged && play->consumer == play->ring.position);
     CHECK((play->consumer == play->producer) == (play->unread.n == 0));
     CHECK(sink->n_births == births && sink->n_changes == changes);
+    play->is_cut = births == ROOM_BIRTHS || changes == ROOM_CHANGES;
     CHECK(ts_settler_is_full(play->settler) ==
           (births == ROOM_BIRTHS || changes == ROOM_CHANGES));
 }
@@ -467,7 +469,7 @@ static void release(struct play *play, int64_t now)
 
     while (play->released < play->taken && !is_full) {
         const struct row *row = &play->rows[play->released];
-        if (row->given == NOBODY && row->until > now &&
+        if (row->given == NOBODY && (row->until > now || play->is_cut) &&
             play->taken - play->released <= TS_MOST_HELD)
             break;
         is_full = tasks == sink->capacity || (row->is_paired && groups == sink->capacity);

@@ -456,7 +456,7 @@ static void check_damage(void)
             put_end(end_of(1));
             record(1);
             take(20000);
-            expect((uint32_t)is_right, 1); /* what comes after the damage is not read */
+            expect(1, is_right); /* what comes after the damage is not read, nor waited for */
             ts_settler_free(settler);
         }
     free(event);
