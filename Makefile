@@ -7,7 +7,7 @@ WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wconversion
 
 OBJECTS = $(patsubst csrc/%.c,build/lib/%.o,$(wildcard csrc/*.c))
 
-.PHONY: help test conformance identity-proof ctest memcheck instructions instructions-renew fuzz fuzz-proof sanitize tsan coverage kernels lint lib dist ci clean
+.PHONY: help test conformance identity-proof probe-proof ctest memcheck instructions instructions-renew fuzz fuzz-proof sanitize tsan coverage kernels lint lib dist ci clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ conformance: $(VENV)/ready ## its cases on the emulated kernel and on this one, 
 
 identity-proof: $(VENV)/ready ## identities of 30,000 processes and more, while pids wrap; as root
 	TASKSTATS_IDENTITIES=30000 $(VENV)/bin/pytest -q -s tests/kernel/test_probe_identity.py
+
+probe-proof: $(VENV)/ready ## final CPU times against the usage of cgroups, under load; as root
+	@PYTHONPATH=tests $(VENV)/bin/python -m proof || [ $$? = 77 ] # skipped: it prints why
 
 # ---- the pure C files by themselves ----
 
