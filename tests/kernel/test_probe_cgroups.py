@@ -17,8 +17,8 @@ from support.watched import Process, Watched
 from taskstats import ExitListener, Record, Where, host
 from taskstats.cgroups.hierarchies import Hierarchy, choose, hierarchies
 
-#: The real user of the processes that are counted: no other program has it.
-UID = 54_016
+#: The real user of the processes that are counted: no other program has it, nor another run.
+UID = 1_000_000 + os.getpid()
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -118,6 +118,7 @@ def test_two_busy_cgroups_are_counted_apart(hierarchy: Hierarchy, top: Cgroup) -
     os.close(reading)
     try:
         with Watched(cgroup_hierarchy=hierarchy.name, where=Where(uid=UID)) as watched:
+            at_first = host.tasks()
             os.close(writing)
             writing = -1
             statuses = [os.waitpid(pid, 0)[1] for pid in made]
@@ -128,10 +129,13 @@ def test_two_busy_cgroups_are_counted_apart(hierarchy: Hierarchy, top: Cgroup) -
                 os.waitpid(pid, 0)
     assert statuses == [0, 0]
 
-    # A record may have two ends that fit it, if its pid was given again.
+    # A record may have two ends that fit it, if its pid was given again; and an end may be lost.
     unsettled = [one for one in watched.records if not one.is_settled]
-    owners = Counter(birth.pid for birth in watched.births)
-    assert all(owners[one.id] > 1 for one in unsettled), watched.stats.probe
+    owners = Counter(birth.pid for birth in watched.births) + Counter(at_first)
+    probe = watched.stats.probe
+    assert probe is not None
+    alone = [one for one in unsettled if owners[one.id] < 2]
+    assert len(alone) <= probe.ends_lost + probe.births_lost, (alone, probe)
     counts = Counter(one.cgroup_id for one in watched.settled())
     counts.update(cgroups[one.exit_code].id for one in unsettled if one.exit_code)
     assert counts == {cgroup.id: 1_000 for cgroup in cgroups.values()}, watched.stats
@@ -143,7 +147,7 @@ def test_two_busy_cgroups_are_counted_apart(hierarchy: Hierarchy, top: Cgroup) -
         )
     ids = {cgroup.id: cgroup.path for cgroup in cgroups.values()}
     born = [birth for birth in watched.births if birth.cgroup_id in ids]
-    assert len(born) == 2_000, watched.stats.probe
+    assert 2_000 - probe.births_lost <= len(born) <= 2_000, probe
     assert all(birth.cgroup == ids[birth.cgroup_id or 0] for birth in born)
 
 
