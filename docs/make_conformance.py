@@ -30,12 +30,14 @@ sends or does, and what it is told. `tests/conformance` runs it; this page is ma
 and from the last run on each kernel, by `docs/make_conformance.py`.
 
 The functions are those of kernel/taskstats.c at revision 79d2e1919a27, and of generic netlink and
-kernel/exit.c as far as this family shows them; the branches are named in our words.
+kernel/exit.c as far as this family shows them, and of kernel/fork.c and kernel/sched/core.c as far
+as the probe shows them; the branches are named in our words.
 
 | mark | |
 | --- | --- |
 | ✓ | as expected |
 | ≈ | otherwise, by design of that kernel or before a change |
+| (nothing) | the case is newer than the last run on that kernel |
 | · | the case does not apply |
 | ✗ | differs |
 
@@ -99,7 +101,8 @@ def _about(case: Case) -> list[str]:
 
 
 def _marks(case: Case, kernels: list[dict[str, Any]], reasons: Reasons) -> list[str]:
-    return [reasons.mark(kernel["cases"][case.id]) for kernel in kernels]
+    run = [kernel["cases"].get(case.id) for kernel in kernels]
+    return [reasons.mark(result) if result else "" for result in run]
 
 
 def _table(head: list[str], rows: Iterator[list[str]]) -> Iterator[str]:

@@ -180,4 +180,11 @@ _EXIT = [
     ),
 ]
 
-BRANCHES = (*_TASKSTATS, *_GENERIC, *_EXIT)
+#: What the probe's programs see: kernel/fork.c, kernel/sched/core.c.
+_PROBE = [
+    Branch("kernel_clone", "a process is made"),
+    Branch("kernel_clone", "a thread is made"),
+    Branch("do_task_dead", "a task's last switch"),
+]
+
+BRANCHES = (*_TASKSTATS, *_GENERIC, *_EXIT, *_PROBE)

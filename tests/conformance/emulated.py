@@ -22,6 +22,7 @@ from conformance.world import (
 )
 from taskstats import cpulist, emulator
 from taskstats.emulator import Caller, EmulatedKernel, Quirks
+from taskstats.endpoint import Endpoint
 
 T = TypeVar("T")
 
@@ -90,6 +91,10 @@ class EmulatedWorld(World):
 
     def lacks(self, need: Need) -> str | None:
         return _LACKS.get(need) or super().lacks(need)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self._kernel.endpoint
 
     def listener(
         self, port: int = 0, rcvbuf: int | None = None, options: Iterable[int] | None = None

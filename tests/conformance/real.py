@@ -13,6 +13,7 @@ from typing import ClassVar, TypeVar
 from support import child, compiled, raw, withheld
 from support import task as tasks
 from support.descriptors import NETLINK_GENERIC
+from support.requirements import why_no_probe
 
 from conformance.messages import deregister
 from conformance.world import (
@@ -25,6 +26,7 @@ from conformance.world import (
     Task,
     World,
 )
+from taskstats.endpoint import KERNEL, Endpoint
 
 T = TypeVar("T")
 
@@ -99,6 +101,8 @@ class RealWorld(World):
         if need in _CGROUPS:
             return self._lacks_cgroups(_CGROUPS[need])
         match need:
+            case "a probe":
+                return why_no_probe()
             case "a file system of the asker's":
                 return _refused("FUSE", _try_fuse)
             case "a task without a program" if not _is_kthreadd():
@@ -113,6 +117,10 @@ class RealWorld(World):
                 pass
 
         return _refused(f"cgroups of version {version}", try_one)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return KERNEL
 
     def listener(
         self, port: int = 0, rcvbuf: int | None = None, options: Iterable[int] | None = None

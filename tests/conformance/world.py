@@ -3,10 +3,12 @@
 import socket
 import struct
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
+import taskstats
 from conformance import messages
 from conformance.messages import Record, Request
 
@@ -54,9 +56,15 @@ Need: TypeAlias = Literal[
     "files of a cgroup",
     "delay accounting",
     "struct version 12",
+    "a probe",
 ]
 
 _MARKER_SEQ = 0xFFFF0000
+
+#: What a listener with a probe has heard, by pid.
+Births: TypeAlias = defaultdict[int, list[taskstats.Birth]]
+Records: TypeAlias = defaultdict[int, list[taskstats.Record]]
+Complete: TypeAlias = tuple[Births, Records]
 
 
 class Socket:
@@ -268,6 +276,30 @@ class World(ABC):
             assert one.ask(messages.register(text)) == ["ACK"]
             yield one
             one.send(messages.deregister(text))
+
+    @property
+    @abstractmethod
+    def endpoint(self) -> taskstats.Endpoint:
+        """The same kernel, for the package."""
+
+    @contextmanager
+    def complete(self) -> Iterator[Callable[[], Complete]]:
+        """A listener with a probe. What it yields stops it, and returns all that it has heard."""
+        heard = taskstats.ExitListener(probe="require", settle=60, endpoint=self.endpoint)
+
+        def everything() -> Complete:
+            births: Births = defaultdict(list)
+            records: Records = defaultdict(list)
+            heard.stop()
+            for batch in heard.batches():
+                for birth in batch.births:
+                    births[birth.pid].append(birth)
+                for record in batch:
+                    records[record.ac_pid].append(record)
+            return births, records
+
+        with heard:
+            yield everything
 
     # -- tasks
 

@@ -52,7 +52,7 @@ def needs_processes() -> None:
 
 
 @functools.cache
-def _why_no_probe() -> str | None:
+def why_no_probe() -> str | None:
     """What keeps a probe from being opened; None if nothing does."""
     probe, error = open_probe("auto", None, KERNEL)
     if probe:
@@ -62,7 +62,7 @@ def _why_no_probe() -> str | None:
 
 def needs_probe() -> None:
     """Skips a test of complete records where no probe can be had."""
-    if reason := _why_no_probe():
+    if reason := why_no_probe():
         lacks(f"a probe ({reason})" if "BPF" not in KNOWN_LACKS else "BPF")
 
 
