@@ -242,10 +242,13 @@ def test_cpu_time_is_that_of_the_kernels_own_cgroup(tmp_path: Path, cgroup: Path
     run = Run(tmp_path, sys.executable, "-S", "-c", ENTER + BURN, "0.02", procs)
     truth = cpu_of(cgroup)
     used_before = float(run.output.split()[0])
-    assert run.figures["cpu_source"] == "wait4"
-    assert run.figures["cpu_seconds"] - used_before <= truth
+    assert run.figures["cpu_seconds"] - used_before <= truth + 1e-5  # cgroup2 rounds down
     # A process that has been waited for may still be on its way off its CPU.
     assert truth <= run.figures["cpu_seconds"] * 1.01
+    if run.figures["cpu_source"] == "records":  # for the same reason they may have more than wait4
+        assert run.figures["unsettled"] == 0
+        return
+    assert run.figures["cpu_source"] == "wait4"
     rows = sum(one["cpu_seconds"] for one in run.figures["commands"])
     before = run.figures["before_exec"]
     rows -= (before["user_ns"] + before["system_ns"]) / 1e9
@@ -263,12 +266,16 @@ def test_what_ticks_tell_of_short_processes_is_off_and_the_schedulers_sum_is_not
     burnt = (0.02 // TICK + 0.5) * TICK  # half a tick from what any number of them can tell
     longer = taskstats.Where(min_elapsed=0.02)  # nobody reads meanwhile, and others may exit
     with taskstats.ExitListener(where=longer) as listener:
-        told = subprocess.check_output([sys.executable, "-S", "-c", BURN, str(burnt)], text=True)
+        words = [sys.executable, "-S", "-c", BURN, str(burnt)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
+            told, _ = parent.communicate()
         listener.stop()
         records = [record for batch in listener.batches() for record in batch]
-    used = {int(pid): float(seconds) for pid, seconds in map(str.split, told.splitlines())}
-    burners = [record for record in records if record.ac_pid in used]
-    assert len(burners) == len(used) == 100
+    used: dict[int, float] = {}
+    for pid, seconds in map(str.split, told.splitlines()):  # a busy machine gives a pid out again
+        used[int(pid)] = max(float(seconds), used.get(int(pid), 0))
+    burners = [record for record in records if record.ac_ppid == parent.pid]
+    assert len(burners) == 100
     if not any(record.cpu_run_virtual_total % round(TICK * 1e9) for record in burners):
         lacks("a scheduler's clock finer than ticks")
     exact = [record.cpu_run_virtual_total / 1e9 for record in burners]
