@@ -87,6 +87,9 @@ def cpu_ns_of_zombie(pid: int) -> int:
 # ---- a ring that is too small ----------------------------------------------------------------
 
 
+_END = 72  # bytes that an end takes in the ring
+
+
 def forks() -> int:
     """Tasks made since boot."""
     lines = Path("/proc/stat").read_text().splitlines()
@@ -120,7 +123,9 @@ def test_what_a_small_ring_loses_is_counted(monkeypatch: pytest.MonkeyPatch) -> 
     own = [one for one in records if one.ac_ppid == storm.pid and one.id != storm.pid]
     settled = [one for one in own if one.is_settled]
     assert exits - stats.lost <= len(own) <= exits
-    assert len(own) - len(settled) <= stats.probe.ends_lost
+    # An end beside lost ones may be of another owner of the pid: its row is not settled either.
+    in_the_ring = mmap.PAGESIZE // _END
+    assert len(own) - len(settled) <= stats.probe.ends_lost + in_the_ring
     assert len({one.maker_start_ns for one in made}) <= 1
     for one in settled:
         assert opened <= one.start_ns
