@@ -246,7 +246,9 @@ class RealWorld(World):
     @contextmanager
     def cgroup(self, version: int, *tasks: Task) -> Iterator[int]:
         name = f"taskstats-{uuid.uuid4().hex}"
-        kind = ["cgroup", "-o", f"none,name={name}"] if version == 1 else ["cgroup2"]
+        # All cases share one hierarchy: the kernel keeps a hierarchy that is unmounted before its
+        # last cgroup is released, until it is mounted again.
+        kind = ["cgroup", "-o", "none,name=taskstats-test"] if version == 1 else ["cgroup2"]
         with ExitStack() as stack:
             mounted = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             _run("mount", "-t", *kind, "none", mounted)
