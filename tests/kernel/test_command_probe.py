@@ -204,6 +204,7 @@ def as_nobody(*arguments: str, capabilities: tuple[int, ...]) -> tuple[int, str,
 
 
 def test_without_bpf_rights_exits_goes_on_and_says_so() -> None:
+    needs_probe()
     few = (child.CAP_NET_ADMIN, child.CAP_BPF)
     status, output, errors = as_nobody("exits", "--for", "0", capabilities=few)
     assert status == 0
