@@ -284,12 +284,16 @@ class Process:
     @property
     def cgroup_id(self) -> int | None:
         """The id of its cgroup at its end, as in `Record.cgroup_id`; None if not known."""
-        return self.record.probed_to_dict().get("cgroup_id")
+        return self._probed.get("cgroup_id")
 
     @property
     def cgroup(self) -> str | None:
         """The path of its cgroup at its end, as in `Record.cgroup`; None if not known."""
-        return self.record.probed_to_dict().get("cgroup")
+        return self._probed.get("cgroup")
+
+    @cached_property
+    def _probed(self) -> dict[str, Any]:
+        return self.record.probed_to_dict()
 
     @property
     def peak_rss_bytes(self) -> int | None:
