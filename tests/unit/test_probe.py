@@ -362,6 +362,22 @@ def test_an_end_of_a_later_task_of_the_pid_settles_nothing(kernel: EmulatedKerne
         assert unsettled(read(listener, 1)) == [first.pid]
 
 
+def test_after_a_lost_end_no_other_is_taken_for_it(kernel: EmulatedKernel) -> None:
+    """A thread calls exec, and has the pid and the start of the leader whose end was lost."""
+    with listening(kernel, "0", settle=0.2) as listener:
+        leader = kernel.spawn()
+        thread = kernel.spawn(group=leader, cpu=1, teardown=Teardown(runs=1, waited_ns=5))
+        kernel.lose_events()
+        kernel.exec(thread, "new")
+        kernel.exit(thread)  # nobody listens there
+        assert unsettled(read(listener, 1)) == [leader.pid]
+        again = kernel.spawn(pid=leader.pid, teardown=Teardown(cpu_ns=7, runs=1, waited_ns=5))
+        now(listener)
+        kernel.exit(again)
+        (record,) = read(listener, 1)
+        assert record.final_cpu_ns == 7
+
+
 def test_a_task_that_nobody_waited_for_is_settled(kernel: EmulatedKernel) -> None:
     with listening(kernel) as listener:
         zombie = kernel.spawn(teardown=Teardown(cpu_ns=1))
