@@ -173,7 +173,9 @@ class Events:
 
     def release(self, *tasks: Task) -> None:
         """Write the ends that are held, of these tasks alone or of all; then none is held."""
-        held, self._held = self._held or [], None
+        if self._held is None:
+            return
+        held, self._held = self._held, None
         for task, it, end in held:
             if not tasks or task in tasks:
                 self._write_end(task.teardown, it, end)

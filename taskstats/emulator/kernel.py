@@ -298,15 +298,24 @@ class EmulatedKernel:
     def exec(self, task: Task, comm: str | bytes) -> None:
         """A thread calls exec: the others are killed, and it leads the group, under its pid.
 
-        If it was not the leader, the pid has two records: the old leader's, now, and its own.
+        If it was not the leader, the pid has two records: the old leader's, now, and its own. It
+        waits for the leader to end (fs/exec.c:de_thread), so that end is not held any longer.
+
+        Raises:
+            ValueError: The task has exited, or the leader never ends.
         """
         with self._lock:
             self._handle_queued()
             _alive(task)
+            leader = task.process.leader
+            if leader is not task and not leader.teardown.ends:
+                raise ValueError(f"{leader!r} never ends")
             for other in [one for one in task.process.living if one is not task]:
                 self._end(other, 0, 0, False)
                 other.flags |= accounting.AXSIG
                 exiting.leave(self._state, other)
+            if leader is not task:
+                self._state.events.release(leader)
             self._state.tasks.lead(task)
             task.forked = False
             task.comm = comm_of(comm)

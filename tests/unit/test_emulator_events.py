@@ -92,6 +92,19 @@ def test_an_exec_gives_the_thread_the_start_of_its_leader(
     assert tid not in [one[0] for one in told]
 
 
+def test_an_exec_by_a_thread_waits_for_the_end_of_its_leader(
+    kernel: EmulatedKernel, ring: Ring
+) -> None:
+    leader = kernel.spawn()
+    other, thread = kernel.spawn(group=leader), kernel.spawn(group=leader)
+    with kernel.hold_ends():
+        kernel.exit(leader)
+        assert ended(ring) == []
+        kernel.exec(thread, "new")
+        assert ended(ring) == [leader.pid]
+    assert ended(ring) == [other.pid]
+
+
 def test_a_child_is_in_the_cgroup_of_its_maker(kernel: EmulatedKernel) -> None:
     a, b = kernel.make_cgroup("/a"), kernel.make_cgroup("/b")
     parent, maker = kernel.spawn(cgroup=a), kernel.spawn(cgroup=b)
@@ -128,6 +141,7 @@ def test_changes_of_cgroups_have_ids_and_paths(kernel: EmulatedKernel, ring: Rin
 def test_held_ends_come_when_they_are_released(kernel: EmulatedKernel, ring: Ring) -> None:
     a, b, c = (kernel.spawn() for _ in range(3))
     ring.new()
+    kernel.release_ends(a)
     with kernel.hold_ends():
         kernel.exit(a)
         kernel.exit(b)
@@ -250,6 +264,7 @@ def _exited(kernel: EmulatedKernel) -> Task:
         (lambda k: k.spawn(cgroup=_removed(k)), "the cgroup /gone was removed"),
         (lambda k: k.spawn(maker=_exited(k)), "has exited"),
         (lambda k: k.spawn(group=k.spawn(), maker=k.init), "a thread has its group's parent"),
+        (lambda k: k.exec(k.spawn(group=k.spawn(teardown=Teardown(ends=False))), "x"), "never ends"),
         (lambda k: k.lose_events(kind="record"), "events are of kind end, birth, cgroup"),
     ],
 )

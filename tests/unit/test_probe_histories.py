@@ -1,9 +1,9 @@
-"""Whatever happens on the emulated kernel, a settled record is right, and each other has a reason."""
+"""Whatever happens on the emulated kernel, a settled record is right, and others have a reason."""
 
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -128,9 +128,8 @@ class Histories(RuleBasedStateMachine):
     def pid_again(self, again: int | None) -> int | None:
         """A pid that is free again, the last one that was freed first.
 
-        A pid is not given again at once on a kernel, which gives others first: at the least, what
-        its owner has left without an end or without a record has been read by then, and the time
-        is another.
+        A kernel gives many other pids first. Here, what its owner has left without an end or
+        without a record has at least been read by then, and time has passed.
         """
         if again is None:
             return None
@@ -140,7 +139,7 @@ class Histories(RuleBasedStateMachine):
             return None
         pid = free[again % len(free)].pid
         owners = [one for one in self.exits if one.pid == pid]
-        if any(one.end != "written" or one.late or not one.heard for one in owners):
+        if any(one.end in ("held", "never") or one.late or not one.heard for one in owners):
             self.read()
             self.kernel.advance(0.001)
             self.read()
@@ -158,7 +157,7 @@ class Histories(RuleBasedStateMachine):
             pid=self.pid_again(again),
             parent=by,
             cgroup=where,
-            teardown=self.with_wait(teardown),
+            teardown=replace(teardown, waited_ns=teardown.runs),
             cpu_delay_total=self.waited * 1000,
         )
         self.tasks.append(task)
@@ -168,10 +167,6 @@ class Histories(RuleBasedStateMachine):
         else:
             self.born.append((task.pid, task.start_ns))
 
-    @staticmethod
-    def with_wait(teardown: Teardown) -> Teardown:
-        return Teardown(teardown.cpu_ns, teardown.runs, teardown.runs, teardown.ends)
-
     @rule(n=anyone, cpu=cpus, again=pids, teardown=teardowns)
     def thread(self, n: int, cpu: int, again: int | None, teardown: Teardown) -> None:
         group = self.chosen(n)
@@ -180,7 +175,7 @@ class Histories(RuleBasedStateMachine):
             group=group,
             cpu=cpu,
             pid=self.pid_again(again),
-            teardown=self.with_wait(teardown),
+            teardown=replace(teardown, waited_ns=teardown.runs),
             cpu_delay_total=self.waited * 1000,
         )
         self.tasks.append(task)
@@ -245,10 +240,18 @@ class Histories(RuleBasedStateMachine):
 
     @rule(n=anyone)
     def exec(self, n: int) -> None:
+        """A thread gets the pid of its leader, once that has ended."""
         task = self.chosen(n)
+        leader = task.process.leader
+        if leader is not task and not leader.teardown.ends:
+            return
         for other in [one for one in task.process.living if one is not task]:
             self.ending(other)
         self.kernel.exec(task, "new")
+        for one in [one for one in self.held or [] if one.task is leader]:
+            assert self.held
+            self.held.remove(one)
+            self.write(one)
 
     # -- cgroups
 
@@ -311,9 +314,10 @@ class Histories(RuleBasedStateMachine):
         assert (record.cgroup_id, record.cgroup) == (one.cgroup.id, one.cgroup.path)
 
     def is_ambiguous(self, one: Exit) -> bool:
-        """Whether it had to wait again, and another task had its pid."""
-        return one.ran_again and any(
-            other.pid == one.pid and other is not one for other in self.exits
+        """Whether it had to wait again, and its end may be another's, or among the lost ones."""
+        return one.ran_again and (
+            any(other.pid == one.pid and other is not one for other in self.exits)
+            or self.ends_lost > 0
         )
 
     def teardown(self) -> None:
