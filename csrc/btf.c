@@ -98,7 +98,7 @@ static uint32_t parts_of(const struct type *type)
 int ts_btf_open(struct ts_btf *btf, const void *data, size_t size)
 {
     struct header header;
-    uint32_t at = 0;
+    uint64_t at = 0;
 
     memset(btf, 0, sizeof(*btf));
     if (size < sizeof(header))
@@ -124,21 +124,17 @@ int ts_btf_open(struct ts_btf *btf, const void *data, size_t size)
     btf->n = 1;
     while (at < btf->types_size) {
         struct type type;
-        uint64_t whole = sizeof(type);
 
         if (btf->types_size - at < sizeof(type))
             break;
         memcpy(&type, btf->types + at, sizeof(type));
         if (kind_of(&type) == 0 || kind_of(&type) >= KINDS)
             break;
-        whole +=
-            sizes[kind_of(&type)].once + (uint64_t)sizes[kind_of(&type)].each * parts_of(&type);
-        if (whole > btf->types_size - at)
-            break;
-        btf->at[btf->n++] = at;
-        at += (uint32_t)whole;
+        btf->at[btf->n++] = (uint32_t)at;
+        at += sizeof(type) + sizes[kind_of(&type)].once +
+              (uint64_t)sizes[kind_of(&type)].each * parts_of(&type);
     }
-    if (at == btf->types_size)
+    if (at == btf->types_size) /* the last one does not reach over the section's end */
         return 0;
     ts_btf_close(btf);
     return -EBADMSG;

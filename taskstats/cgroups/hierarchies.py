@@ -1,6 +1,7 @@
 """The cgroup hierarchies of this machine: the unified one, and those of version 1."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,9 @@ from pathlib import Path
 from taskstats.rows import text_of
 
 _PROC = Path("/proc")
+
+#: A space, a tab, a newline or a backslash in mountinfo (fs/proc_namespace.c:mangle).
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 #: The name of the version 2 hierarchy in `cgroup_hierarchy=`.
 UNIFIED = "unified"
@@ -49,8 +53,9 @@ def hierarchies() -> list[Hierarchy]:
     found = []
     mounts = list(_mounts())
     for number, names, _ in _memberships("self"):
-        controllers = tuple(filter(None, names.split(",")))
-        if number and (not controllers or controllers[0].startswith("name=")):
+        # A hierarchy may have a name as well.
+        controllers = tuple(one for one in names.split(",") if one and not one.startswith("name="))
+        if number and not controllers:
             continue
         # Of several mounts, the one that shows most.
         places = [(root, point) for of, root, point in mounts if of == frozenset(controllers)]
@@ -89,10 +94,10 @@ def _memberships(pid: int | str) -> Iterator[tuple[int, str, str]]:
 def _mounts() -> Iterator[tuple[frozenset[str], str, str]]:
     """Each mount's controllers (none: version 2), what it shows, and where."""
     names = {os.fsdecode(line).split("\t")[0] for line in _controllers()}
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+    for line in (_PROC / "self/mountinfo").read_bytes().splitlines():
         place, _, system = map(os.fsdecode, line.partition(b" - "))
         kind, _, options = system.split(" ", 2)
-        root, point = place.split(" ")[3:5]
+        root, point = (_ESCAPED.sub(_unescaped, one) for one in place.split(" ")[3:5])
         if kind == "cgroup2":
             yield frozenset(), root, point
         elif kind == "cgroup":
@@ -101,8 +106,12 @@ def _mounts() -> Iterator[tuple[frozenset[str], str, str]]:
                 yield controllers, root, point
 
 
+def _unescaped(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 8))
+
+
 def _controllers() -> list[bytes]:
-    return Path("/proc/cgroups").read_bytes().splitlines()[1:]
+    return (_PROC / "cgroups").read_bytes().splitlines()[1:]
 
 
 def choose(name: str | None) -> Hierarchy:

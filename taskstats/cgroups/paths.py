@@ -64,7 +64,8 @@ class CgroupPaths:
     def watch_losses(self, lost: Callable[[], int]) -> None:
         """Ask `lost` how many events have been lost so far.
 
-        After a loss, an unknown id makes the cgroups be listed again.
+        After a loss, an unknown id makes the cgroups be listed again. A rename that was lost (there
+        are none in version 2) is not noticed: the cgroup keeps the path that it had.
         """
         self._lost = lost
 

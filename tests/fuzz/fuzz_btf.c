@@ -19,6 +19,36 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     return 0;
 }
 
+static void set(uint8_t *data, size_t at, uint32_t value)
+{
+    memcpy(data + at, &value, sizeof(value));
+}
+
+/* Last of all types, a tracepoint with about as many arguments as there can be. One of them
+ * may be a pointer to the structure "many". */
+static void make_tracepoint(struct made_btf *made, unsigned seed)
+{
+    uint32_t parameters = 12 + seed % 3;
+    uint32_t number = 1;
+    uint32_t structure = made_type(made, BTF_STRUCT, "many", 0, 8);
+    uint32_t pointer = made_type(made, BTF_PTR, "", 0, structure);
+    uint32_t name = made_type(made, BTF_TYPEDEF, "btf_trace_many", 0, pointer + 2);
+
+    made_type(made, BTF_PTR, "", 0, name + 2);
+    made_type(made, BTF_FUNC_PROTO, "", parameters, 0);
+    for (uint32_t i = 0; i < parameters; i++)
+        made_pair(made, "", i == parameters - 1 && seed / 3 % 2 ? pointer : number);
+}
+
+/* Swaps types and strings: nothing follows the types then. */
+static void swap_sections(uint8_t *data, const uint8_t *bytes, uint32_t types, uint32_t strings)
+{
+    set(data, 8, strings);
+    set(data, 16, 0);
+    memcpy(data + BTF_HEADER, bytes + BTF_HEADER + types, strings);
+    memcpy(data + BTF_HEADER + strings, bytes + BTF_HEADER, types);
+}
+
 /* One of the kernels that there may be. */
 static size_t make(uint8_t *data, size_t most, unsigned seed)
 {
@@ -33,31 +63,55 @@ static size_t make(uint8_t *data, size_t most, unsigned seed)
     uint8_t *bytes;
 
     made_kernel(&made, &kernel);
+    make_tracepoint(&made, seed / 64);
     bytes = made_end(&made, &size);
-    size = size < most ? size : most;
-    memcpy(data, bytes, size);
+    memcpy(data, bytes, size < most ? size : most);
+    if (seed & 32 && size <= most)
+        swap_sections(data, bytes, (uint32_t)made.types_size, (uint32_t)made.strings_size);
     free(bytes);
-    return size;
+    return size < most ? size : most;
 }
 
 /* A header that fits, however long the rest has become: else it is refused for that, and
  * nothing behind it is seen. */
 static void fit_header(uint8_t *data, size_t size)
 {
-    static const uint32_t right = BTF_HEADER;
     uint32_t rest = (uint32_t)size - BTF_HEADER;
     uint32_t types;
 
-    memcpy(data + 4, &right, sizeof(right));
-    memset(data + 8, 0, 4);
+    set(data, 4, BTF_HEADER);
+    set(data, 8, 0);
     memcpy(&types, data + 12, sizeof(types));
     if (types >= rest)
         types = rest / 2 / 4 * 4;
-    memcpy(data + 12, &types, sizeof(types));
-    memcpy(data + 16, &types, sizeof(types));
-    rest -= types;
-    memcpy(data + 20, &rest, sizeof(rest));
+    set(data, 12, types);
+    set(data, 16, types);
+    set(data, 20, rest - types);
     data[size - 1] = 0;
+}
+
+/* The strings come first, and last a type or less, of which a byte may be missing: what is
+ * read too far is behind the end of the data. */
+static void put_types_last(uint8_t *data, size_t size, unsigned seed)
+{
+    uint32_t rest = (uint32_t)size - BTF_HEADER;
+    uint32_t types = 1 + seed % 12;
+
+    if (rest <= types)
+        return;
+    set(data, 8, rest - types);
+    set(data, 12, types + (seed / 16 & 1));
+    set(data, 16, 0);
+    set(data, 20, rest - types);
+    data[BTF_HEADER + rest - types - 1] = 0;
+    if (types > 7)
+        data[size - types + 7] = 2; /* a pointer: nothing follows it */
+}
+
+/* A header whose end is about the end of the data. */
+static void put_all_in_header(uint8_t *data, size_t size, unsigned seed)
+{
+    set(data, 4, (uint32_t)size - 1 + seed % 3);
 }
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed)
@@ -69,5 +123,9 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned
     size = LLVMFuzzerMutate(data, size, most);
     if (seed % 4 && size > BTF_HEADER)
         fit_header(data, size);
+    if (seed % 64 == 2 && size > BTF_HEADER)
+        put_types_last(data, size, seed / 64);
+    if (seed % 64 == 3 && size > BTF_HEADER)
+        put_all_in_header(data, size, seed / 64);
     return size;
 }

@@ -158,9 +158,7 @@ PLANTS = [
         "if (btf->types_size - at < sizeof(type))",
         "if (btf->types_size - at + 4 < sizeof(type))",
     ),
-    Plant(
-        "btf.c", "btf", "if (whole > btf->types_size - at)", "if (whole > btf->types_size - at + 4)"
-    ),
+    Plant("btf.c", "btf", "if (at == btf->types_size)", "if (at >= btf->types_size)"),
     Plant("btf.c", "btf", "id > 0 && id < btf->n", "id > 0 && id <= btf->n"),
     Plant("btf.c", "btf", "name < btf->strings_size", "name <= btf->strings_size"),
     Plant("btf.c", "btf", "[KIND_VAR] = {4, 0}", "[KIND_VAR] = {0, 0}"),

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from support import child, compiled, raw, wire
 from support.descriptors import NETLINK_GENERIC, disconnect, leave_free, netlink_sockets, port_of
-from support.reference import FITS, Key, between, key, losses, roomy, some, streams, waiting
+from support.reference import Key, between, key, losses, roomy, some, streams, waiting
 from support.requirements import lacks, needs_processes
 from support.scale import scaled
 from support.storm import CPUS, Storm, everywhere, exits_in

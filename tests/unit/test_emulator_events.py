@@ -264,7 +264,10 @@ def _exited(kernel: EmulatedKernel) -> Task:
         (lambda k: k.spawn(cgroup=_removed(k)), "the cgroup /gone was removed"),
         (lambda k: k.spawn(maker=_exited(k)), "has exited"),
         (lambda k: k.spawn(group=k.spawn(), maker=k.init), "a thread has its group's parent"),
-        (lambda k: k.exec(k.spawn(group=k.spawn(teardown=Teardown(ends=False))), "x"), "never ends"),
+        (
+            lambda k: k.exec(k.spawn(group=k.spawn(teardown=Teardown(ends=False))), "x"),
+            "never ends",
+        ),
         (lambda k: k.lose_events(kind="record"), "events are of kind end, birth, cgroup"),
     ],
 )
