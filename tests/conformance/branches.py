@@ -180,11 +180,13 @@ _EXIT = [
     ),
 ]
 
-#: What the probe's programs see: kernel/fork.c, kernel/sched/core.c.
+#: What the probe's programs see: kernel/fork.c, kernel/sched/core.c, kernel/cgroup/cgroup.c.
 _PROBE = [
     Branch("kernel_clone", "a process is made"),
     Branch("kernel_clone", "a thread is made"),
     Branch("do_task_dead", "a task's last switch"),
+    Branch("cgroup_mkdir", "a cgroup is made"),
+    Branch("cgroup_rmdir", "a cgroup is removed"),
 ]
 
 BRANCHES = (*_TASKSTATS, *_GENERIC, *_EXIT, *_PROBE)

@@ -181,6 +181,14 @@ class EmulatedWorld(World):
             with _open(Path(folder)) as fd:
                 yield fd
 
+    @contextmanager
+    def probed_cgroup(self, *tasks: Task) -> Iterator[str]:
+        made = self._kernel.make_cgroup("/conformance")
+        for one in tasks:
+            self._kernel.move(_of(one), made)
+        yield made.path
+        self._kernel.remove_cgroup(made)
+
     def fail(self, site: str, after: int = 0) -> None:
         self._kernel.fail_allocation(site, after)  # type: ignore[arg-type]
 

@@ -12,6 +12,8 @@ case = table.case
 _PROCESS = ("kernel_clone", "a process is made")
 _THREAD = ("kernel_clone", "a thread is made")
 _LAST = ("do_task_dead", "a task's last switch")
+_MADE = ("cgroup_mkdir", "a cgroup is made")
+_REMOVED = ("cgroup_rmdir", "a cgroup is removed")
 
 
 @case(
@@ -85,3 +87,49 @@ def zombie(world: World) -> Outcome:
         world.exit_group(child, zombie=True)
         _, records = seen()
     return [record.is_settled for record in records[child.pid]]
+
+
+@case(
+    "a-removed-cgroup-keeps-its-path",
+    _MADE,
+    _REMOVED,
+    _LAST,
+    expects={"birth": True, "ends": [True, True]},
+    needs=("a probe",),
+)
+def cgroup(world: World) -> Outcome:
+    """Of a process that was moved there, and of its child."""
+    with world.complete() as seen:
+        parent = world.spawn()
+        with world.probed_cgroup(parent) as path:
+            child = world.child(parent)
+            world.exit_group(child, zombie=True)
+            world.exit_group(parent)
+        births, records = seen()
+        (birth,) = births[child.pid]
+        ends = [record.cgroup for task in (parent, child) for record in records[task.pid]]
+        return {"birth": birth.cgroup == path, "ends": [one == path for one in ends]}
+
+
+@case(
+    "exec-by-a-thread-keeps-the-start",
+    _LAST,
+    _PROCESS,
+    expects={"births": 1, "records": 2, "other starts": 0},
+    needs=("a probe",),
+)
+def exec_by_a_thread(world: World) -> Outcome:
+    """It takes over the leader's pid and start; of the two ends one may be in doubt."""
+    with world.complete(settle=0.5) as seen:
+        process = world.spawn()
+        thread = world.thread(process)
+        world.exit_group(world.exec(thread))
+        births, records = seen()
+    starts = {birth.start_ns for birth in births[process.pid]}
+    ended = records[process.pid]
+    others = [one for one in ended if one.is_settled and one.start_ns not in starts]
+    return {
+        "births": len(births[process.pid]),
+        "records": len(ended),
+        "other starts": len(others),
+    }

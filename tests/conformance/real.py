@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from support import child, compiled, raw, withheld
+from support import cgroups, child, compiled, raw, withheld
 from support import task as tasks
 from support.descriptors import NETLINK_GENERIC
 from support.requirements import why_no_probe
@@ -262,6 +262,13 @@ class RealWorld(World):
             fd = os.open(path, os.O_RDONLY)
             stack.callback(os.close, fd)
             yield fd
+
+    @contextmanager
+    def probed_cgroup(self, *tasks: Task) -> Iterator[str]:
+        with cgroups.made() as folder:
+            for one in tasks:
+                (folder / "cgroup.procs").write_text(str(one.tgid))
+            yield f"/{folder.name}"
 
 
 class _Other(Task):

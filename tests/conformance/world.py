@@ -283,9 +283,9 @@ class World(ABC):
         """The same kernel, for the package."""
 
     @contextmanager
-    def complete(self) -> Iterator[Callable[[], Complete]]:
+    def complete(self, settle: float = 60) -> Iterator[Callable[[], Complete]]:
         """A listener with a probe. What it yields stops it, and returns all that it has heard."""
-        heard = taskstats.ExitListener(probe="require", settle=60, endpoint=self.endpoint)
+        heard = taskstats.ExitListener(probe="require", settle=settle, endpoint=self.endpoint)
 
         def everything() -> Complete:
             births: Births = defaultdict(list)
@@ -375,6 +375,13 @@ class World(ABC):
     @abstractmethod
     def cgroup(self, version: int, *tasks: Task) -> AbstractContextManager[int]:
         """A descriptor of the directory of a cgroup with these processes."""
+
+    @abstractmethod
+    def probed_cgroup(self, *tasks: Task) -> AbstractContextManager[str]:
+        """The path of a new cgroup with these processes, where the probe looks.
+
+        It is removed in the end; nothing may live in it then.
+        """
 
     # -- what only an emulation can do
 

@@ -67,10 +67,11 @@ class Reader:
         return [End(*row) for part in self._parts for row in part.T.tolist()]
 
     def problem(self) -> str | None:
-        """Why the figures are no measurement; None if they are."""
+        """Why the figures are no measurement; None if they are.
+
+        What a record that is not settled used is missing from the sum, and the bound is for it too.
+        """
         probe = self.stats.probe
         assert probe is not None
         lost = (self.stats.lost, probe.ends_lost, probe.births_lost)
-        if any(lost):
-            return "{} records, {} ends, {} births lost".format(*lost)
-        return f"{probe.unsettled} records are not settled" if probe.unsettled else None
+        return "{} records, {} ends, {} births lost".format(*lost) if any(lost) else None
