@@ -314,11 +314,11 @@ class Histories(RuleBasedStateMachine):
         assert (record.cgroup_id, record.cgroup) == (one.cgroup.id, one.cgroup.path)
 
     def is_ambiguous(self, one: Exit) -> bool:
-        """Whether it had to wait again, and its end may be another's, or among the lost ones."""
-        return one.ran_again and (
-            any(other.pid == one.pid and other is not one for other in self.exits)
-            or self.ends_lost > 0
-        )
+        """Whether its end may be another's of the pid, or another's its, or be among the lost."""
+        others = [other for other in self.exits if other.pid == one.pid and other is not one]
+        if one.ran_again:
+            return bool(others) or self.ends_lost > 0
+        return any(other.ran_again for other in others)
 
     def teardown(self) -> None:
         if not hasattr(self, "kernel"):
