@@ -8,17 +8,18 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from importlib.metadata import version
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from taskstats import host
 from taskstats.cli import tables, texts
 from taskstats.cli.tables import Column
 from taskstats.cli.texts import Row
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 #: The version of what JSON lines and CSV hold. A key may be added without a change of it.
 SCHEMA = 1
@@ -51,13 +52,15 @@ class Format(ABC):
         """A remark for people, under the rows."""
 
 
-def console(file: TextIO | None = None, *, colours: bool = True) -> Console:
+def console(file: TextIO | None = None, *, colours: bool = True) -> "Console":
     """Stdout, or another file, with no interpretation of what is written.
 
     Args:
         file: Another one than stdout.
         colours: Where it is a terminal, or FORCE_COLOR says so.
     """
+    from rich.console import Console  # takes time, and programs need none
+
     made = Console(
         file=file,
         color_system="auto" if colours else None,
@@ -77,6 +80,8 @@ def is_terminal() -> bool:
 
 def about(kind: str, struct_version: int | None) -> dict[str, Any]:
     """What programs need to know of what they read."""
+    from importlib.metadata import version  # takes time, and people need none
+
     made = {
         "kind": kind,
         "schema": SCHEMA,

@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -268,28 +269,37 @@ def test_head_ends_a_storm_at_once() -> None:
     assert errors.startswith("received ")
 
 
-@pytest.mark.parametrize("options", [("--json",), ("--csv",), ()])
-def test_a_loss_is_a_line_and_with_strict_a_status(options: tuple[str, ...]) -> None:
-    cpu = min(os.sched_getaffinity(0))
-    with listening(*options, "--threads", "--cpus", str(cpu), "--strict") as process:
-        overflow(process, cpu)
-        process.send_signal(signal.SIGCONT)
-        output, errors = ended(process)
-    assert process.returncode == 3
-    received, lost = (int(word.split()[1]) for word in errors.splitlines()[-1].split(",")[:2])
-    assert lost > 0
-    assert received + lost >= STORM
-    if options == ("--json",):
+def losses_in(output: str, format_: str) -> list[int]:
+    """How many records each line says are lost."""
+    if format_ == "--json":
         losses = [one for one in objects(output) if one["kind"] == "loss"]
-        told = sum(one["lost"] for one in losses)
-        assert {(one["cpu"], *one) for one in losses} == {(cpu, "kind", "cpu", "lost")}
-    elif options == ("--csv",):
+        assert {(*one,) for one in losses} == {("kind", "cpu", "lost")}
+        return [one["lost"] for one in losses]
+    if format_ == "--csv":
         rows = csv.DictReader(io.StringIO(output))
-        told = sum(int(row["lost"]) for row in rows if row["kind"] == "loss")
-    else:
-        lines = [line.split() for line in output.splitlines() if line.startswith("-- ")]
-        told = sum(int(words[1]) for words in lines)
-    assert told == lost
+        return [int(row["lost"]) for row in rows if row["kind"] == "loss"]
+    return [int(line.split()[1]) for line in output.splitlines() if line.startswith("-- ")]
+
+
+def test_a_loss_is_a_line_and_with_strict_a_status() -> None:
+    cpu = min(os.sched_getaffinity(0))
+    formats = ("--json", "--csv", "")
+    common = ("--threads", "--cpus", str(cpu), "--strict")
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(listening(*filter(None, [format_]), *common)) for format_ in formats
+        ]
+        overflow(cpu, *processes)
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
+        outputs = stack.enter_context(ThreadPoolExecutor()).map(ended, processes)
+        for process, format_, (output, errors) in zip(processes, formats, outputs, strict=True):
+            assert process.returncode == 3
+            words = errors.splitlines()[-1].split(",")[:2]
+            received, lost = (int(word.split()[1]) for word in words)
+            assert lost > 0
+            assert received + lost >= STORM
+            assert sum(losses_in(output, format_)) == lost
 
 
 # ---- query -----------------------------------------------------------------------------------

@@ -354,7 +354,7 @@ def test_a_pid_given_again_at_once_is_two_tasks() -> None:
     if not _LAST_PID.exists():
         skip("this kernel cannot be asked to give a pid again")
     windows: dict[tuple[int, int | None], list[tuple[int, int]]] = defaultdict(list)
-    with ExitListener(probe="require", settle=5) as listener:
+    with ExitListener(probe="require", settle=1) as listener:
         for _ in range(10_000):  # another program may take the pid
             pids = []
             for code in (1, 2):

@@ -174,7 +174,7 @@ def test_an_stderr_that_fails_changes_nothing(
 def test_a_closed_pipe_does_not_hide_a_loss() -> None:
     cpu = min(os.sched_getaffinity(0))
     with listening("--json", "--threads", "--cpus", str(cpu), "--strict") as process:
-        overflow(process, cpu)
+        overflow(cpu, process)
         assert process.stdout is not None
         process.stdout.close()
         process.send_signal(signal.SIGCONT)

@@ -63,9 +63,10 @@ def mine(output: str) -> list[dict[str, Any]]:
 STORM = min(60_000, host.memory_bytes() // 50 // 1_024)
 
 
-def overflow(process: subprocess.Popen[str], cpu: int) -> None:
-    """Stops it, and has more exit on its CPU than it has room for."""
-    process.send_signal(signal.SIGSTOP)
+def overflow(cpu: int, *processes: subprocess.Popen[str]) -> None:
+    """Stops them, and has more exit on their CPU than they have room for."""
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
     with Storm("threads", cpu=cpu, exits=STORM) as storm:
         storm.begin()
         assert storm.finish() == STORM
