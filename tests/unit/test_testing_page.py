@@ -12,7 +12,7 @@ def programs(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
-PROGRAM, TESTS = programs("docs/testing.md")
+PROGRAM, TESTS, COMPLETE = programs("docs/testing.md")
 (README,) = (text for text in programs("README.md") if "taskstats_kernel" in text)
 
 
@@ -39,6 +39,10 @@ def test_its_tests_can_fail(tmp_path: Path) -> None:
     )
     careless = careless.replace("= self._listener.stats().lost == 0", "= True")
     assert "3 failed" in run(tmp_path, careless)
+
+
+def test_those_of_complete_records_pass(tmp_path: Path) -> None:
+    assert "2 passed" in run(tmp_path, "", COMPLETE)
 
 
 def test_the_readmes_test_passes(tmp_path: Path) -> None:
