@@ -1,4 +1,4 @@
-/* Reading the exit stream: wait, let records gather, drain, see what was lost where. */
+/* Reads the exit stream: waits, lets records gather, drains the sockets, counts losses. */
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 /* ns between looks at the queues. */
 #define LOOK_EVERY 20000000
 
-/* Records a latency from which on it is cheaper to look without being woken. */
+/* From so many records a latency on, it is cheaper to look than to be woken. */
 #define FLOWING 8
 
 /* ns between looks into the ring: while rows are held, and while none are. */
@@ -22,8 +22,8 @@
 
 /* ---- counting ---- */
 
-/* Holes in the numbers only tell where the losses were; how many there are, the
- * socket's drops say. With a filter there are holes everywhere: see `tell_later`. */
+/* A gap in the sequence numbers shows where records were lost. How many were lost, the
+ * socket's drop counter says. With a filter there are gaps everywhere: see `tell_later`. */
 static void follow(const struct ts_exits *exits, struct cpu_socket *cpu, uint32_t seq)
 {
     cpu->taken++;
@@ -35,8 +35,8 @@ static void follow(const struct ts_exits *exits, struct cpu_socket *cpu, uint32_
     cpu->stats.unexplained = ts_sequence_unexplained(&cpu->sequence);
 }
 
-/* With a filter, losses are told with the first record that certainly comes after
- * them: what was dropped before the queue was seen empty. */
+/* With a filter, a loss is reported with the first record that certainly comes after it:
+ * with the first one after the queue was seen empty. */
 static void tell_later(const struct ts_exits *exits, struct cpu_socket *cpu)
 {
     ts_exits_count(exits, cpu);
@@ -48,7 +48,7 @@ static void tell_later(const struct ts_exits *exits, struct cpu_socket *cpu)
 
 /* ---- draining ---- */
 
-/* The records that a datagram has brought, from these rows on. */
+/* Completes the rows that a datagram has brought: those from `task` and `group` on. */
 static void finish(struct cpu_socket *cpu, uint64_t now, struct ts_sink *sink, uint32_t task,
                    uint32_t group)
 {
@@ -92,8 +92,8 @@ static void take_message(struct ts_exits *exits, struct cpu_socket *cpu,
         finish(cpu, now, sink, task, group);
 }
 
-/* Counts a datagram that cannot be read. Its number, if it shows one, is not
- * missing. */
+/* Counts a datagram that cannot be read. If its sequence number can be read, it is taken
+ * as seen: this record is refused, not lost. */
 static void refuse(struct ts_exits *exits, struct cpu_socket *cpu, const uint8_t *at,
                    size_t left, enum ts_reason reason)
 {
@@ -107,8 +107,8 @@ static void refuse(struct ts_exits *exits, struct cpu_socket *cpu, const uint8_t
         follow(exits, cpu, header.nlmsg_seq);
 }
 
-/* A datagram of another shape than the last: an error, a damaged one, the first
- * record of all. The next ones are cut as this one could have been. */
+/* Takes a datagram of another shape than the last one: an error, a damaged datagram, the
+ * first record of all. The next system call cuts datagrams into the shape of this one. */
 static void take_whole(struct ts_exits *exits, struct cpu_socket *cpu,
                        const struct ts_datagram *datagram, enum ts_reason reason, uint64_t now,
                        struct ts_sink *sink)
@@ -146,9 +146,9 @@ static void take_datagram(struct ts_exits *exits, struct cpu_socket *cpu, unsign
     }
 }
 
-/* One system call's datagrams. Returns how many, or -errno. Those that were cut
- * stand in the sink's next rows already: so none may bring more tasks than one. (The
- * kernel puts one message into each.) */
+/* Takes the datagrams of one system call. Returns how many, or -errno. Datagrams that were
+ * cut stand in the sink's next rows already, one row each: so no datagram may bring more
+ * than one task. (The kernel puts one message into each.) */
 static int drain_vector(struct ts_exits *exits, struct cpu_socket *cpu, unsigned want,
                         uint64_t now, struct ts_sink *sink)
 {
@@ -201,8 +201,8 @@ static uint64_t realtime(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* Reads those of the sockets that come after, or up to, the one that filled the
- * sink last time: a busy CPU must not keep the others from being read. */
+/* Reads the sockets that come after the one that filled the sink last time, or those up to
+ * it. So a busy CPU does not keep the others from being read. */
 static int drain_events(struct ts_exits *exits, const struct epoll_event *events, int n,
                         int after, uint64_t now, struct ts_sink *sink)
 {
@@ -216,7 +216,7 @@ static int drain_events(struct ts_exits *exits, const struct epoll_event *events
     return rc;
 }
 
-/* Reads the sockets that are ready. After a stop: all, until they are empty. */
+/* Reads the sockets that are ready; after a stop all of them, until they are empty. */
 static int drain_ready(struct ts_exits *exits, struct ts_sink *sink)
 {
     struct epoll_event events[EVENTS];
@@ -248,7 +248,7 @@ static uint32_t held(const struct ts_exits *exits)
     return exits->settler ? ts_settler_held(exits->settler) : 0;
 }
 
-/* Sets the timer, so that the ring is read though no record comes. */
+/* Sets the timer, so that the ring is read even if no record comes. */
 static void look_later(struct ts_exits *exits, int64_t now)
 {
     int64_t wait = held(exits) ? LOOK_WHILE_HELD : LOOK_AT_LEAST_EVERY;
@@ -260,8 +260,8 @@ static void look_later(struct ts_exits *exits, int64_t now)
     timerfd_settime(exits->timer, 0, &time, NULL);
 }
 
-/* Reads the sockets and the ring. The ring is read before too, so that what is held is
- * handed out first, and rows need not be copied behind it. */
+/* Reads the ring, the sockets, and the ring again. The first reading may settle what is
+ * held, which is then handed out before the new rows, and these need not be copied. */
 static int drain_with_probe(struct ts_exits *exits, struct ts_sink *sink, int64_t now)
 {
     struct ts_settler *settler = exits->settler;
@@ -291,7 +291,7 @@ static int drain_with_probe(struct ts_exits *exits, struct ts_sink *sink, int64_
 
 /* ---- waiting ---- */
 
-/* epoll_wait's milliseconds, never short of the deadline, a day at most. */
+/* The timeout for epoll_wait: not before the deadline, and a day at most. */
 static int milliseconds_until(int64_t deadline_ns)
 {
     int64_t left;
@@ -302,8 +302,8 @@ static int milliseconds_until(int64_t deadline_ns)
     return left <= 0 ? 0 : left > 86400000 ? 86400000 : (int)left;
 }
 
-/* Whether it has been stopped, or a queue is over a quarter full: then there is no
- * time to let more records gather. */
+/* Whether the listener has been stopped or closed, or a queue is over a quarter full: then
+ * there is no time to let more records gather. */
 static int is_pressed(struct ts_exits *exits)
 {
     struct epoll_event events[EVENTS];
@@ -324,8 +324,8 @@ static int is_pressed(struct ts_exits *exits)
     return pressed;
 }
 
-/* Lets records gather, on the eventfd alone: the epoll set is ready already. Where
- * that takes long it looks at the queues meanwhile. Returns 0, or -EINTR. */
+/* Lets records gather. Waits on the eventfd alone, since the epoll set is ready already,
+ * and looks at the queues every 20 ms. Returns 0, or -EINTR. */
 static int gather(struct ts_exits *exits, int64_t until_ns)
 {
     struct pollfd wake = {.fd = exits->event, .events = POLLIN};
@@ -349,7 +349,7 @@ static int64_t sooner(int64_t time_ns, int64_t deadline_ns)
     return deadline_ns < 0 || time_ns < deadline_ns ? time_ns : deadline_ns;
 }
 
-/* After a stop only the ends of what is held are waited for. */
+/* After a stop, only the ends of held rows are waited for. */
 static int wait_for_ends(int *interrupted)
 {
     struct timespec time = {.tv_nsec = LOOK_WHILE_HELD / 2};
@@ -358,11 +358,15 @@ static int wait_for_ends(int *interrupted)
     return 1;
 }
 
-/* Returns 1 when there may be something to read, 0 at the deadline, -EAGAIN if it was
- * not to wait and records may gather, -EINPROGRESS if rows are held. A signal while they
- * gather ends that early, and is told if nothing came of it.
+/* Waits. Returns
+ * - 1 when there may be something to read;
+ * - 0 at the deadline;
+ * - -EINTR after a signal. A signal while records gather ends that early and returns 1;
+ *   `interrupted` says so;
+ * - without waiting (deadline 0): -EAGAIN if records may gather, -EINPROGRESS if rows are
+ *   held.
  *
- * A stream that flows needs no waking: it is read once every latency. */
+ * While many records come, nothing has to wake this: it looks once every latency. */
 static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
                           int *interrupted)
 {
@@ -397,7 +401,8 @@ static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t de
     return 1;
 }
 
-/* A refused request is told when no record stands before it. */
+/* What the drain returns. The error of a refused request comes after all records that were
+ * read before it. */
 static int outcome(struct ts_exits *exits, uint32_t rows)
 {
     int failure = exits->failure;
@@ -437,7 +442,7 @@ static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns
             return 0; /* the caller has to make room */
         if (rc == 0 && deadline_ns == 0)
             return held(exits) ? -EINPROGRESS : 0;
-    } while (rc == 0 && !interrupted); /* what was no record is nothing to tell */
+    } while (rc == 0 && !interrupted); /* only records end the wait */
     return rc == 0 ? -EINTR : rc;
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* The probe's BPF programs: tables of instructions, made whole for one kernel. Pure.
  *
  * A program is a table of lines, and a line is one BPF instruction. What differs between
@@ -13,9 +14,8 @@
  * Registers: r1 to r5 are arguments of a call, which destroys them; r0 is its result; r6
  * to r9 stay; r10 is the end of the stack.
  *
- * SPDX-License-Identifier: MIT OR GPL-2.0-only
- * The kernel asks that programs which call some of its functions be under a licence
- * compatible with the GPL: this file may be used under either. */
+ * Two licences, of which you may choose either: the kernel asks that programs which call
+ * some of its functions be under a licence compatible with the GPL. */
 #include "programs.h"
 
 #include <string.h>
