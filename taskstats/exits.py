@@ -82,7 +82,7 @@ class ExitListener:
     Raises:
         AccessDenied: CAP_NET_ADMIN in the initial user namespace is missing.
         Unavailable: No TASKSTATS in the kernel, a PID or network namespace in the way, or no /proc.
-        ValueError: A CPU that does not exist.
+        ValueError: A CPU or a cgroup hierarchy that does not exist.
         TaskstatsError: Too few file descriptors, and whatever else the system refuses.
     """
 
@@ -425,7 +425,8 @@ class ExitListener:
         """A descriptor for select, poll and event loops, readable when there is work.
 
         Read with `batches(timeout=0)` then. A loop that lets records gather first, as `async for`
-        does, stops watching it meanwhile: it stays readable.
+        does, stops watching it meanwhile: it stays readable. With a probe it becomes readable every
+        100 ms at the latest, also where nothing exits, so that births are read.
 
         Raises:
             TaskstatsError: The listener is closed.

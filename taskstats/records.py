@@ -59,7 +59,8 @@ class Delay:
         max_ns: The longest wait; None where the kernel does not keep it (before version 15), for a
             group, and when count is 0.
         min_ns: The shortest, likewise.
-        max_at: When the longest ended; None likewise and before version 17.
+        max_at: When the longest ended; None likewise, and where the struct lacks it: before version
+            17, or of fewer than 688 bytes.
         exceeds_elapsed: The total is longer than the task has lived, so it is not to be believed
             (seen on Linux 6.18 in blkio). None where the record has no elapsed time.
         measured: True if it surely was measured. None if that cannot be told, and 0 may mean
@@ -308,8 +309,8 @@ class Record(KernelFields):
     def peak_rss_bytes(self) -> int:
         """The process's peak resident size (hiwater_rss).
 
-        The kernel reads it off per-CPU counters without adding them up, so it can be short of
-        VmHWM in /proc by some hundred KiB.
+        The kernel does not add up its per-CPU counters for it, so it can be less than VmHWM in
+        /proc: by up to 360 KiB, as far as was seen.
 
         Raises:
             FieldUnavailable: Also where the kernel says 0: for kernel threads, zombies, and
