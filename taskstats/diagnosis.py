@@ -30,7 +30,7 @@ _RECORD_MEMORY = (
 )
 _LEAST_SECONDS = 0.1  # what a listener must be able to sleep through
 
-_PROBE_CHECKS = ("bpf", "btf", "lockdown", "memlock", "seccomp", "probe")
+_PROBE_CHECKS = ("bpf", "btf", "lockdown", "memlock", "seccomp", "probe", "cgroupns")
 _LOCKED_MEMORY_BEFORE = (5, 11)  # such kernels charge BPF maps to RLIMIT_MEMLOCK
 
 _TEST_EXITS = 200
@@ -389,6 +389,14 @@ def _complete_records(listener: ExitListener | None, heard: _Heard) -> Iterator[
     yield from needs
     problem = next((check.what for check in needs if check.state != "ok"), "")
     yield _probe(listener, heard, problem)
+    if host.in_initial_namespace("cgroup") is False:
+        yield _cgroup_namespace()
+
+
+def _cgroup_namespace() -> Check:
+    why = "the paths of cgroups that were made before a listener cannot be found from here"
+    fix = "run in the host's cgroup namespace (docker run --cgroupns=host)"
+    return Check("cgroupns", "warn", "not the initial cgroup namespace", why, fix)
 
 
 def _bpf_rights() -> Check:

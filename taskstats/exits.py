@@ -82,7 +82,8 @@ class ExitListener:
     Raises:
         AccessDenied: CAP_NET_ADMIN in the initial user namespace is missing.
         Unavailable: No TASKSTATS in the kernel, a PID or network namespace in the way, or no /proc.
-        ValueError: A CPU or a cgroup hierarchy that does not exist.
+        ValueError: A CPU or a cgroup hierarchy that does not exist; `cgroup_hierarchy` without a
+            probe.
         TaskstatsError: Too few file descriptors, and whatever else the system refuses.
     """
 
@@ -107,6 +108,8 @@ class ExitListener:
         cgroup_hierarchy: str | None = None,
         endpoint: Endpoint = KERNEL,
     ) -> None:
+        if cgroup_hierarchy is not None and probe == "off":
+            raise ValueError("cgroup_hierarchy is for the probe, and probe is 'off'")
         self._pid = os.getpid()
         possible = endpoint.possible_cpus
         self.cpus = tuple(cpulist.chosen(cpus, possible))

@@ -193,12 +193,15 @@ class Record(KernelFields):
 
     @property
     def is_settled(self) -> bool:
-        """Whether the probe saw the end of the task, so that the next three are known."""
+        """Whether the probe saw the end of the task.
+
+        Then `final_cpu_ns` and `start_ns` are known, and mostly `cgroup_id` and `cgroup`.
+        """
         return bool(self._flags & SETTLED)
 
     def _from_probe(self, name: str) -> int:
         if not self.is_settled:
-            raise field_unavailable(name, "the probe has not seen the end of this task")
+            raise field_unavailable(name, "no probe has seen the end of this task")
         return self._batch.columns.of_probe(name)[self._row]
 
     @property
@@ -597,7 +600,8 @@ class Batch:
         """A structured array over the same memory, read-only, shape (len(self),).
 
         Its members are the header's and the fields that every record carries; a timespec is a
-        pair (tv_sec, tv_nsec). Needs NumPy.
+        pair (tv_sec, tv_nsec). So one record that is not settled leaves out `final_cpu_ns`,
+        `start_ns` and `cgroup_id` for the whole batch; `to_arrow` has nulls. Needs NumPy.
         """
         array: np.ndarray[Any, Any] = _tables().to_numpy(self)
         return array

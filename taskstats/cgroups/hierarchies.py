@@ -130,9 +130,11 @@ def choose(name: str | None) -> Hierarchy:
     for one in known:
         if one.version == 2:
             unified = one
-        elif (name or "cpuacct") in one.controllers:
+        elif ("cpuacct" if name is None else name) in one.controllers:
             return one
     if name is None or name == UNIFIED:
         return unified
+    if name.startswith("name="):
+        raise ValueError(f"the probe cannot read a hierarchy without a controller, as {name!r} is")
     names = ", ".join([UNIFIED, *(each for one in known for each in one.controllers)])
     raise ValueError(f"there is no cgroup hierarchy {name!r} here; there are: {names}")

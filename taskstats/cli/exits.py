@@ -146,8 +146,10 @@ def exits(
     whose end does not come in time is unsettled: CGROUP is -, and CPU has "+" behind it, since the
     task used at least that. The root cgroup is /.
 
-    --cgroup, --unit and --container need the probe. GLOB matches at any depth if it does not start
-    with a slash. NAME may be a glob, and may omit .service. In JSON, final_cpu_ns, start_ns,
+    --cgroup, --unit and --container need the probe, and look in one hierarchy: on a machine with
+    several, --cgroup-hierarchy unified may be the one of systemd. GLOB matches at any depth if it
+    does not start with a slash; it may also be a directory of the hierarchy. NAME may be a glob,
+    and may omit .service. In JSON, final_cpu_ns, start_ns,
     cgroup_id and cgroup are missing without the probe, and null for an unsettled process.
 
     If records were lost, a line says how many and on which CPU. When the command ends, it prints a
@@ -155,8 +157,9 @@ def exits(
     tasks: it can differ by those that end at that moment, and there is none with --cpus); with
     the probe the records settled and unsettled, and what its ring had no room for.
 
-    --strict makes a lost or unreadable record exit status 3. With --probe require, --cgroup, --unit
-    or --container it does so for an unsettled record or an unknown cgroup too.
+    --strict makes a lost or unreadable record exit status 3. With --probe require an unsettled
+    record does so too; with --cgroup, --unit or --container an unsettled record or a process that
+    was left out since its cgroup is not known.
 
     \b
     Exit status: 0 also after Ctrl-C, SIGTERM, and when a pipe's reader is gone;
@@ -164,6 +167,8 @@ def exits(
     3 see --strict.
     """
     _check(fields, threads)
+    if hierarchy and mode == "off":
+        raise click.UsageError("--cgroup-hierarchy needs the probe, and --probe off forbids it")
     place = _Place(cgroup, unit, container, hierarchy)
     if place.option:
         if mode == "off":
@@ -193,6 +198,8 @@ def exits(
         number = len(listener.cpus)
         if listener.probe_error:
             click.echo(_why_no_probe(listener.probe_error), err=True)
+        if probed and host.in_initial_namespace("cgroup") is False:
+            click.echo(_NO_PATHS, err=True)
         click.echo(f"listening on {number} CPU{'s' * (number != 1)}; Ctrl-C ends", err=True)
         if output.left_out:
             click.echo(output.left_out, err=True)
@@ -215,6 +222,12 @@ def exits(
         missing += stats.probe.unsettled + place.unknown
     if strict and missing:
         raise SystemExit(3)
+
+
+_NO_PATHS = (
+    "not the initial cgroup namespace: the paths of cgroups that exist already are unknown; see: "
+    f"{fixes.command()} doctor"
+)
 
 
 def _check(fields: tuple[str, ...], threads: bool) -> None:
@@ -256,6 +269,15 @@ class _Place:
         given = {"--cgroup": cgroup, "--unit": unit, "--container": container}
         self.option = next((name for name, value in given.items() if value is not None), "")
         self.unknown = 0
+        if cgroup is not None and (not cgroup or ".." in cgroup.split("/")):
+            raise click.BadParameter(
+                f"no cgroup matches {cgroup!r}; a GLOB is like '/system.slice/docker-*'",
+                param_hint="--cgroup",
+            )
+        if unit is not None and (not unit or "/" in unit):
+            raise click.BadParameter(
+                f"no unit is called {unit!r}; a NAME is like cron or 'user@*'", param_hint="--unit"
+            )
         self._cgroup = (
             _below_mount(cgroup, hierarchy) if cgroup and host.proc_is_there() else cgroup
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from support import child
-from support.command import ended, listening, mine, objects, run
+from support.command import TASKSTATS, ended, listening, mine, objects, run
 from support.requirements import needs_probe, needs_processes, skip
 
 from taskstats import ExitListener, TaskstatsError
@@ -281,6 +281,19 @@ def test_the_doctor_names_the_capability_that_the_probe_lacks() -> None:
     assert status == 0
     assert "\nwarn  bpf          no CAP_PERFMON: " in found
     assert "\ncomplete records: no, because: no CAP_PERFMON\nready to listen" in found
+
+
+def test_in_a_cgroup_namespace_paths_are_unknown_and_that_is_said() -> None:
+    needs_probe()
+    if subprocess.run(["unshare", "--cgroup", "true"], capture_output=True).returncode:
+        skip("there are no cgroup namespaces")
+    inside = ["unshare", "--cgroup", TASKSTATS]
+    found = subprocess.run([*inside, "doctor"], capture_output=True, text=True).stdout
+    assert "\nwarn  cgroupns     not the initial cgroup namespace: " in found
+    assert "--cgroupns=host" in found
+    assert "\ncomplete records: no, because: not the initial cgroup namespace\n" in found
+    listening = subprocess.run([*inside, "exits", "--for", "0"], capture_output=True, text=True)
+    assert "paths of cgroups that exist already are unknown" in listening.stderr
 
 
 def refuse_bpf() -> None:

@@ -217,10 +217,23 @@ def test_a_pattern_of_another_hierarchy_says_which(monkeypatch: pytest.MonkeyPat
 # ---- wrong usage, strict, losses -------------------------------------------------------------
 
 
-def test_a_filter_without_a_probe_makes_no_sense(kernel: EmulatedKernel) -> None:
-    result = heard(kernel, lambda: None, "--unit", "cron", "--probe", "off")
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--unit", "cron", "--probe", "off"], "--unit needs the probe"),
+        (["--cgroup-hierarchy", "unified", "--probe", "off"], "--cgroup-hierarchy needs the probe"),
+        (["--cgroup", ""], "no cgroup matches ''"),
+        (["--cgroup", "/a/../b"], "no cgroup matches '/a/../b'"),
+        (["--unit", "/system.slice/cron.service"], "no unit is called"),
+        (["--unit", ""], "no unit is called ''"),
+    ],
+)
+def test_what_can_match_nothing_is_wrong_usage(
+    kernel: EmulatedKernel, options: list[str], told: str
+) -> None:
+    result = heard(kernel, lambda: None, *options)
     assert result.exit_code == 2
-    assert "--unit needs the probe, and --probe off forbids it" in result.stderr
+    assert told in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from taskstats.cgroups import hierarchies
-from taskstats.cgroups.hierarchies import Hierarchy, cgroup_of
+from taskstats.cgroups.hierarchies import Hierarchy, cgroup_of, choose
 from taskstats.cgroups.hierarchies import hierarchies as all_hierarchies
 
 LINES = b"""5:cpu,cpuacct:/jobs/a
@@ -61,3 +61,7 @@ def test_of_several_mounts_the_one_that_shows_most_is_taken(proc: Path) -> None:
         Hierarchy(5, ("cpu", "cpuacct"), Path("/two words"), "/"),
         Hierarchy(7, ("memory",), Path("/memory"), "/"),
     ]
+    assert choose("memory").number == 7
+    for name, told in {"": "no cgroup hierarchy ''", "name=s": "without a controller"}.items():
+        with pytest.raises(ValueError, match=told):
+            choose(name)

@@ -540,6 +540,11 @@ def test_a_path_too_long_to_be_told_is_none(kernel: EmulatedKernel) -> None:
             _ = record.cgroup
 
 
+def test_a_hierarchy_without_a_probe_is_wrong() -> None:
+    with pytest.raises(ValueError, match="cgroup_hierarchy is for the probe"):
+        ExitListener(cgroup_hierarchy="unified")
+
+
 # ---- events that the ring had no room for ----------------------------------------------------
 
 
