@@ -80,8 +80,10 @@ class ExitListener:
         probe_error: Why there is no probe, where `probe` is "auto"; else None.
 
     Raises:
-        AccessDenied: CAP_NET_ADMIN in the initial user namespace is missing.
-        Unavailable: No TASKSTATS in the kernel, a PID or network namespace in the way, or no /proc.
+        AccessDenied: CAP_NET_ADMIN in the initial user namespace is missing; where the probe is
+            required, CAP_BPF or CAP_PERFMON.
+        Unavailable: No TASKSTATS in the kernel, a PID or network namespace in the way, or no /proc;
+            where the probe is required, no BTF or no such programs.
         ValueError: A CPU or a cgroup hierarchy that does not exist; `cgroup_hierarchy` without a
             probe.
         TaskstatsError: Too few file descriptors, and whatever else the system refuses.
