@@ -270,6 +270,7 @@ static int drain_with_probe(struct ts_exits *exits, struct ts_sink *sink, int64_
     uint32_t task, group;
     int rc;
 
+    ts_settler_begin(settler, now);
     ts_settler_read(settler, ring, sink);
     ts_settler_release(settler, sink, now);
     task = sink->n_tasks;
@@ -438,8 +439,9 @@ static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns
         if (rc == 0)
             rc = outcome(exits, sink->n_tasks - before);
         pthread_mutex_unlock(&exits->state);
-        if (rc == 0 && exits->settler && ts_settler_is_full(exits->settler))
-            return 0; /* the caller has to make room */
+        if ((rc == 0 || rc == -ESHUTDOWN) && exits->settler &&
+            ts_settler_is_full(exits->settler))
+            return 0; /* the caller has to make room, also at the end */
         if (rc == 0 && deadline_ns == 0)
             return held(exits) ? -EINPROGRESS : 0;
     } while (rc == 0 && !interrupted); /* only records end the wait */

@@ -116,7 +116,7 @@ enum {
 #define CALL(helper) OP(0x85, 0, 0, 0, helper)
 #define JUMP OP(0x05, 0, 0, 0, 0)
 #define IF_EQUAL(one, value) OP(0x15, one, 0, 0, value)
-#define IF_OTHER(one, other) OP(0x5d, one, other, 0, 0)
+#define IF_OTHER(one, other, over) OP(0x5d, one, other, over, 0)
 #define IF_NOT(one, value) OP(0x55, one, 0, 0, value)
 #define IF_ANY_BIT(one, value, over) OP(0x45, one, 0, over, value)
 #define EXIT OP(0x95, 0, 0, 0, 0)
@@ -172,7 +172,11 @@ enum {
 /* ---- the programs ---- */
 
 /* sched_switch (preempt, previous, next, previous state): a CPU goes from one task to
- * another. Runs at every switch, so that a task that is not dead costs five lines. */
+ * another. Runs at every switch, so that a task that is not dead costs five lines.
+ *
+ * When a thread calls exec, it takes the pid of its leader, and the leader that thread's
+ * (fs/exec.c:de_thread): sometimes before the dead leader's last switch. The leader's record
+ * has its own pid. A leader alone started when its leader did: so it is told from threads. */
 static const struct line end_of_task[] = {
     {LOAD8(R2, R1, 0), .fill = SWITCH_STATE, .when = STATE_PASSED},
     {LOAD8(R6, R1, 0), .fill = SWITCH_PREVIOUS},
@@ -181,8 +185,16 @@ static const struct line end_of_task[] = {
     {JUMP, .fill = TO_OUT},
 
     {STORE4_VALUE(R10, IN_END(event), TS_EVENT_END)},
-    COPY4(IN_END(pid), R6, TASK_PID),
-    COPY4(IN_END(tgid), R6, TASK_TGID),
+    READ4(R7, R6, TASK_PID),
+    READ4(R8, R6, TASK_TGID),
+    READ8(R9, R6, TASK_START_TIME),
+    READ8(R1, R6, TASK_GROUP_LEADER),
+    READ8(R1, R1, TASK_START_TIME),
+    {IF_OTHER(R1, R9, 1)},
+    {MOVE(R7, R8)},
+    {STORE4(R10, IN_END(pid), R7)},
+    {STORE4(R10, IN_END(tgid), R8)},
+    {STORE8(R10, IN_END(began_ns), R9)},
     {SET(R1, 0)},
     READ8_WHEN(R1, R6, TASK_RUNS, WITH_RUNS),
     {STORE4(R10, IN_END(runs), R1)},
@@ -190,7 +202,6 @@ static const struct line end_of_task[] = {
     READ8_WHEN(R1, R6, TASK_RUN_DELAY, WITH_RUNS),
     {STORE8(R10, IN_END(waited_ns), R1)},
     COPY8(IN_END(start_ns), R6, TASK_START_BOOTTIME),
-    COPY8(IN_END(began_ns), R6, TASK_START_TIME),
     COPY8(IN_END(cpu_ns), R6, TASK_CPU_TIME),
     COPY_CGROUP(IN_END(cgroup_id), R6),
     {CALL(KTIME_GET_NS)},
@@ -204,7 +215,7 @@ static const struct line birth[] = {
     {LOAD8(R6, R1, 8)},
     READ4(R2, R6, TASK_PID),
     READ4(R3, R6, TASK_TGID),
-    {IF_OTHER(R2, R3), .fill = TO_OUT},
+    {IF_OTHER(R2, R3, 0), .fill = TO_OUT},
 
     {LOAD8(R7, R1, 0)},
     {STORE4_VALUE(R10, IN_BIRTH(event), TS_EVENT_BIRTH)},

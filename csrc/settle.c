@@ -13,10 +13,11 @@
  * records of one queue, the first one was made before the task of the second one ended.
  * Each row that is settled narrows the windows of the rows before and after it.
  *
- * A row is settled at once if exactly one end fits or may fit it, and fits. All others are
- * held. They are settled when one end is left in their window, and this end is in the window
- * of no other row that waits. An end that only may fit is not believed where ends were lost:
- * it can be that of another owner of the pid. */
+ * A row is settled at once if exactly one end fits or may fit it, and fits, and is in the
+ * window of no row that waits. All others are held. They are settled when one end is left in
+ * their window, and this end is in the window of no other row that waits. No end is believed
+ * where the row's own end may be among those that the ring has lost: it can be that of
+ * another owner of the pid. */
 #include "settle.h"
 
 #include <errno.h>
@@ -69,7 +70,7 @@ struct mark {
 
 /* What is known of a CPU's queue. */
 struct queue {
-    uint64_t made_ns;  /* when the latest of its records was made, as far as that is known */
+    uint64_t made_ns;  /* the tasks of records that are read later end after this */
     uint64_t latest;   /* the same of rows that have been passed, */
     uint64_t earliest; /* and when the first of their tasks ended */
 };
@@ -83,6 +84,7 @@ struct ts_settler {
     int is_cut;     /* the last reading of the ring stopped before its end */
     int is_damaged; /* the ring brings nothing any more */
     uint32_t drain;
+    uint64_t began_ns;  /* the drain, by the clock of the events */
     uint64_t ends_lost; /* so many ends found no room in the ring; */
     uint64_t lost_ns;   /* none was lost later than this, by the clock of the events */
 
@@ -133,8 +135,10 @@ static void keep_end(struct ts_settler *settler, const struct ts_end_event *even
     uint32_t at;
 
     if (settler->free == NONE && settler->n_ends == settler->most_ends) {
+        uint64_t ended_ns = settler->ends[settler->oldest].event.ended_ns;
         remove_end(settler, settler->oldest);
-        settler->lost_ns = event->ended_ns;
+        if (settler->lost_ns < ended_ns)
+            settler->lost_ns = ended_ns;
     }
     at = settler->free;
     if (at == NONE)
@@ -336,13 +340,24 @@ static int rows_for(struct ts_settler *settler, const struct ts_end_event *event
     return n;
 }
 
+/* Whether an end that fits a row, or only may, can be believed. The row's own end was not
+ * lost: it came after all that were. And where the end only may fit, no row that it fits
+ * better is in a queue that has not been read. */
+static int is_believed(const struct ts_settler *settler, enum fit how,
+                       const struct window *window, int emptied)
+{
+    return window->after >= settler->lost_ns &&
+           (how == FITS || (how == MAY_FIT && (emptied || window->is_narrow)));
+}
+
 /* Gives an end that was just read to the row that it fits, if no other row and no other end
  * is in question. */
 static int give_to_held(struct ts_settler *settler, const struct ts_end_event *event)
 {
     uint32_t at;
 
-    if (rows_for(settler, event, &at) != 1 || fit_held(settler, at, event) != FITS)
+    if (rows_for(settler, event, &at) != 1 || fit_held(settler, at, event) != FITS ||
+        !is_believed(settler, FITS, &settler->marks[at].window, 0))
         return 0;
     for (uint32_t end = *end_chain(settler, event->pid); end != NONE;
          end = settler->ends[end].next)
@@ -392,13 +407,6 @@ static int has_candidates(struct ts_settler *settler)
     return 0;
 }
 
-/* Whether an end that only may fit a row can be believed: no row that it fits better is in a
- * queue that has not been read, and the row's own end was not lost. */
-static int is_known(const struct ts_settler *settler, const struct window *window, int emptied)
-{
-    return (emptied || window->is_narrow) && window->after >= settler->lost_ns;
-}
-
 /* Settles the rows that wait and have an end to themselves. Returns how many these were. */
 static uint32_t settle_waiting(struct ts_settler *settler, int emptied)
 {
@@ -411,7 +419,7 @@ static uint32_t settle_waiting(struct ts_settler *settler, int emptied)
         enum fit how = only_end(settler, &settler->held[at].task, window, &end);
 
         next = settler->held[at].newer_waiting;
-        if (how == NO_FIT || (how == MAY_FIT && !is_known(settler, window, emptied)) ||
+        if (!is_believed(settler, how, window, emptied) ||
             rows_for(settler, &settler->ends[end].event, &row) != 1)
             continue;
         settle_held(settler, at, &settler->ends[end].event);
@@ -445,6 +453,15 @@ static void forget_ends(struct ts_settler *settler)
     }
 }
 
+/* The queues have been read until they were empty: what is read later was queued since this
+ * drain began, and its task ends after that. */
+static void raise_windows(struct ts_settler *settler)
+{
+    for (uint32_t cpu = 0; cpu < settler->n_cpus; cpu++)
+        if (settler->queues[cpu].made_ns < settler->began_ns)
+            settler->queues[cpu].made_ns = settler->began_ns;
+}
+
 /* ---- taking rows, and handing them out ---- */
 
 /* Removes from the sink the rows from `task` on, and their groups from `group` on. A group
@@ -470,6 +487,11 @@ static uint64_t clock_of(const struct ts_settler *settler, int64_t now)
     return settler->clock ? __atomic_load_n(settler->clock, __ATOMIC_RELAXED) : (uint64_t)now;
 }
 
+void ts_settler_begin(struct ts_settler *settler, int64_t now)
+{
+    settler->began_ns = clock_of(settler, now);
+}
+
 void ts_settler_count_lost(struct ts_settler *settler, uint64_t ends, int64_t now)
 {
     if (ends != settler->ends_lost)
@@ -488,9 +510,11 @@ void ts_settler_take(struct ts_settler *settler, struct ts_sink *sink, uint32_t 
     for (uint32_t at = task; at < sink->n_tasks; at++) {
         struct window window = window_of(settler, &sink->tasks[at], read_ns);
         const struct ts_end_event *event = NULL;
-        uint32_t end;
+        uint32_t end, row;
+        enum fit how = only_end(settler, &sink->tasks[at], &window, &end);
 
-        if (only_end(settler, &sink->tasks[at], &window, &end) == FITS) {
+        if (how == FITS && is_believed(settler, FITS, &window, emptied) &&
+            rows_for(settler, &settler->ends[end].event, &row) == 0) {
             event = &settler->ends[end].event;
             settle(settler, &sink->tasks[at], event);
             remove_end(settler, end); /* it can be read until the next one is kept */
@@ -503,8 +527,10 @@ void ts_settler_take(struct ts_settler *settler, struct ts_sink *sink, uint32_t 
     if (stay != NONE)
         cut(sink, stay, group);
     settle_all(settler, emptied);
-    if (emptied)
+    if (emptied) {
         forget_ends(settler);
+        raise_windows(settler);
+    }
     settler->drain++;
 }
 

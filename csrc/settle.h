@@ -29,6 +29,9 @@ void ts_settler_free(struct ts_settler *settler);
 /* The clock of the events, ns; NULL, as it begins: CLOCK_MONOTONIC, as `now` below. */
 void ts_settler_use_clock(struct ts_settler *settler, const uint64_t *clock);
 
+/* Says that a drain begins: nothing has been read yet. `now` is CLOCK_MONOTONIC in ns. */
+void ts_settler_begin(struct ts_settler *settler, int64_t now);
+
 /* Reads events: ends are kept or given to the rows that wait for them, births and
  * changes of cgroups go to the sink. Stops where the sink has no room for these. */
 void ts_settler_read(struct ts_settler *settler, struct ts_ring *ring, struct ts_sink *sink);

@@ -211,7 +211,10 @@ class ExitListener:
         return Batches(self, None if timeout is None else _nanoseconds("timeout", timeout))
 
     def __iter__(self) -> Iterator[Record]:
-        """Every record, as it comes. A loop that was left is taken up again by the next."""
+        """Every record, as it comes. A loop that was left is taken up again by the next.
+
+        Births come with batches alone.
+        """
         while self._turn() or self._fill(None):
             while self._row < len(self._batch):
                 record = Record(self._batch, self._row)
@@ -236,6 +239,7 @@ class ExitListener:
         """Whether a batch is on the queue, where what iteration has left comes first."""
         if self._row < len(self._batch):
             rest = self._batch[self._row :]
+            rest.births = self._batch.births
             self._queue, self._batch, self._row = (rest, *self._queue), _NOTHING, 0
         if self.closed and not self._queue:
             self._queue, self._tail = self._tail, ()
@@ -246,7 +250,7 @@ class ExitListener:
         me = self._reader()
         try:
             self._busy = me
-            more = not self.closed and self._drain_within(wait)
+            more = not self.closed and (self._drain_within(wait) or self._has_events())
             if more:
                 self._take()
         finally:
@@ -258,7 +262,7 @@ class ExitListener:
         me = self._reader()
         try:
             self._busy = me
-            more = not self.closed and await self._drain_async(wait)
+            more = not self.closed and (await self._drain_async(wait) or self._has_events())
             if more:
                 self._take()
         finally:
@@ -328,6 +332,10 @@ class ExitListener:
                 raise from_errno("listen", -rc)
             return rc
         return int(self._sink.n_tasks)
+
+    def _has_events(self) -> bool:
+        """Whether the last drain has brought births or changes of cgroups, and no record."""
+        return bool(self._sink.n_births or self._sink.n_changes)
 
     def _is_full(self) -> bool:
         """Whether births or changes of cgroups must be taken before more are read."""
@@ -500,13 +508,14 @@ class ExitListener:
         told = False
         while True:
             try:
-                if self._drain(0, -1) == -errno.ESHUTDOWN:
-                    return None
+                ended = self._drain(0, -1) == -errno.ESHUTDOWN
             except TaskstatsError as error:
                 if told:
                     return error
                 told = True  # the refusal of a registration, which nobody has read before
             else:
+                if ended and not self._has_events():
+                    return None
                 made = self._copied()
                 (self._tail, sink.n_tasks, sink.n_groups, sink.n_births, sink.n_changes) = (
                     *((*self._tail, made), 0, 0, 0, 0),

@@ -100,14 +100,15 @@ struct play {
 
 /* ---- the ring ---- */
 
-static void put_event(struct play *play, enum ts_event kind, uint32_t number, const void *event,
-                      uint32_t size)
+/* Returns whether there was room. */
+static int put_event(struct play *play, enum ts_event kind, uint32_t number, const void *event,
+                     uint32_t size)
 {
     uint64_t whole = 8 + (size + 7u) / 8 * 8;
 
     if (play->producer + whole - play->consumer > RING || play->unread.n == 3 * MOST) {
         play->lost += kind == TS_EVENT_END;
-        return;
+        return 0;
     }
     for (uint32_t i = 0; i < 8 + size; i++) {
         uint8_t byte = 0;
@@ -119,6 +120,7 @@ static void put_event(struct play *play, enum ts_event kind, uint32_t number, co
     }
     play->producer += whole;
     play->unread.at[play->unread.n++] = (struct event){.kind = kind, .number = number};
+    return 1;
 }
 
 static void put_birth(struct play *play)
@@ -132,7 +134,8 @@ static void put_birth(struct play *play)
         .cgroup_id = play->n_births * UINT64_C(7),
     };
 
-    put_event(play, TS_EVENT_BIRTH, play->n_births++, &event, sizeof(event));
+    play->n_births +=
+        (uint32_t)put_event(play, TS_EVENT_BIRTH, play->n_births, &event, sizeof(event));
 }
 
 /* Paths of every length, also of one that the kernel has cut. */
@@ -152,7 +155,8 @@ static void put_change(struct play *play)
     };
 
     memset(event.path, 'p', path_length(play->n_changes));
-    put_event(play, TS_EVENT_CGROUP, play->n_changes++, &event, sizeof(event));
+    play->n_changes +=
+        (uint32_t)put_event(play, TS_EVENT_CGROUP, play->n_changes, &event, sizeof(event));
 }
 
 /* ---- tasks ---- */
@@ -343,13 +347,15 @@ static void read_end(struct play *play, uint32_t ended)
     uint32_t row, end;
 
     if (rows_for(play, ended, &row) == 1 && fit(play, &play->rows[row], ended) == FITS &&
-        ends_for(play, &play->rows[row], &end) == 0) {
+        play->rows[row].after >= play->lost_ns && ends_for(play, &play->rows[row], &end) == 0) {
         give(play, &play->rows[row], ended);
         return;
     }
     if (play->ends.n == play->most_ends) {
+        uint64_t oldest = play->tasks[play->ends.at[0].number].ended;
         remove_event(&play->ends, 0);
-        play->lost_ns = play->tasks[ended].ended;
+        if (play->lost_ns < oldest)
+            play->lost_ns = oldest;
     }
     play->ends.at[play->ends.n++] =
         (struct event){.kind = TS_EVENT_END, .number = ended, .drain = play->drain};
@@ -357,12 +363,14 @@ static void read_end(struct play *play, uint32_t ended)
 
 static void take_row(struct play *play, struct row *row, uint64_t now)
 {
-    uint32_t end;
+    uint32_t end, only;
 
     row->after = play->latest[row->cpu];
     row->before = now;
     row->until = (int64_t)now + SETTLE_NS;
-    if (ends_for(play, row, &end) != 1 || fit(play, row, play->ends.at[end].number) != FITS)
+    if (ends_for(play, row, &end) != 1 || fit(play, row, play->ends.at[end].number) != FITS ||
+        row->after < play->lost_ns ||
+        rows_for(play, play->ends.at[end].number, &only) != 1) /* itself */
         return;
     give(play, row, play->ends.at[end].number);
     remove_event(&play->ends, end);
@@ -410,8 +418,9 @@ static void settle_waiting(struct play *play, int emptied)
             if (row->given != NOBODY || ends_for(play, row, &end) != 1 ||
                 rows_for(play, play->ends.at[end].number, &only) != 1)
                 continue;
-            if (fit(play, row, play->ends.at[end].number) == MAY_FIT &&
-                ((!emptied && !row->is_narrow) || row->after < play->lost_ns))
+            if (row->after < play->lost_ns ||
+                (fit(play, row, play->ends.at[end].number) == MAY_FIT && !emptied &&
+                 !row->is_narrow))
                 continue;
             give(play, row, play->ends.at[end].number);
             remove_event(&play->ends, end);
@@ -606,10 +615,12 @@ static void drain(struct play *play, const uint8_t *meanwhile, size_t size, uint
 {
     struct ts_sink *sink = &play->sink;
     uint32_t alone = play->n_alone;
+    uint64_t began = (uint64_t)play->now;
     uint32_t task, group, room;
     int emptied = 1;
 
     sink->capacity = capacity;
+    ts_settler_begin(play->settler, play->now);
     read_ring(play);
     release(play, play->now);
     task = sink->n_tasks;
@@ -641,6 +652,9 @@ static void drain(struct play *play, const uint8_t *meanwhile, size_t size, uint
     settle_waiting(play, emptied);
     if (emptied)
         forget_ends(play);
+    for (uint32_t cpu = 0; emptied && cpu < CPUS; cpu++)
+        if (play->latest[cpu] < began)
+            play->latest[cpu] = began;
     play->drain++;
     /* Rows that the model has not released yet stand in the sink where none was held. */
     while (sink->n_tasks > task) {

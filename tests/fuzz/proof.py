@@ -233,6 +233,24 @@ PLANTS = [
         "sink->n_births == sink->room_births + 1",
     ),
     Plant("settle.c", "settle", "settler->drain++;", ";"),
+    Plant(
+        "settle.c",
+        "settle",
+        "rows_for(settler, &settler->ends[end].event, &row) == 0)",
+        "rows_for(settler, &settler->ends[end].event, &row) >= 0)",
+    ),
+    Plant(
+        "settle.c",
+        "settle",
+        "window->after >= settler->lost_ns",
+        "window->after + 1000000 >= settler->lost_ns",
+    ),
+    Plant(
+        "settle.c",
+        "settle",
+        ".made_ns < settler->began_ns)",
+        ".made_ns + 1000000 < settler->began_ns)",
+    ),
 ]
 
 

@@ -6,6 +6,7 @@ import mmap
 import os
 import platform
 import struct
+import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import child
+from support import child, compiled
 from support.requirements import needs_probe, needs_processes, skip
 from support.scale import scaled
 from support.storm import CPUS, Storm, everywhere
@@ -324,6 +325,26 @@ def test_all_threads_of_a_process_are_settled() -> None:
         microseconds = round((usage.ru_utime + usage.ru_stime) * 1e6)
         assert sum(one.final_cpu_ns for one in own) // 1000 >= microseconds
         assert sum(one.cpu_run_virtual_total for one in own) // 1000 <= microseconds
+
+
+@pytest.mark.skipif(len(CPUS) < 2, reason="there is one CPU")
+@pytest.mark.parametrize("cpus", [None, CPUS[:1]])
+def test_the_leader_of_before_an_exec_gets_no_end_of_the_new_program(
+    cpus: list[int] | None,
+) -> None:
+    """The leader's last switch may come after its pid has gone to the thread that calls exec."""
+    command = [compiled.program("exec_by_thread"), *map(str, CPUS[:2])]
+    pids = []
+    with ExitListener(cpus, probe="require", settle=0.5) as listener:
+        for _ in range(scaled(60, 5)):
+            with subprocess.Popen(command) as process:
+                pids.append(process.pid)
+        records, _ = rest_of(listener)
+    leaders = [one for one in records if one.id in pids and one.comm == "exec_by_thread"]
+    assert len(leaders) >= len(pids) - listener.stats().lost
+    used = [one.final_cpu_ns for one in leaders if one.is_settled]
+    assert len(used) > len(pids) // 4
+    assert max(used) < 20_000_000
 
 
 def test_exec_by_another_thread_is_right_or_counted() -> None:
