@@ -24,7 +24,7 @@ class Costs:
     Attributes:
         words: The command.
         pid: Its process.
-        ended: How it ended, and what wait4 told.
+        ended: How it ended, and what wait4 reported.
         waited: Its process's delays before it was let go, by name, as a copy of ours.
         usage: What the records told.
         cgroup_ns: CPU time of the cgroup that it had alone; None if it had none.

@@ -54,7 +54,7 @@ def doubts(costs: Costs) -> Iterator[Text]:
     """What must be known of wait4's figures, where they stand alone."""
     yield from _missing(costs)
     if costs.source == "records":
-        yield Text(f"wait4 has seen {seconds(costs.wait4_ns)} CPU of {seconds(costs.cpu_ns)}")
+        yield Text(f"wait4 reports {seconds(costs.wait4_ns)} CPU of {seconds(costs.cpu_ns)}")
 
 
 def seconds(ns: int) -> str:
@@ -111,15 +111,15 @@ def _missing(costs: Costs) -> Iterator[Text]:
     usage = costs.usage
     lacking = (
         (usage.lost, "lost, the command's or others'"),
-        (usage.unattributed, "not counted, of orphans of its or of others"),
+        (usage.unattributed, "not counted: orphans of this command or of others"),
         (usage.ambiguous, "with a parent whose pid had two owners"),
-        (usage.evicted, "whose parent was never heard of"),
+        (usage.evicted, "whose parent is unknown"),
     )
     for number, which in lacking:
         if number:
             yield _incomplete(f"{number} record{'s' * (number != 1)} {which}")
     if not costs.settled:
-        yield _incomplete("the parents of some processes had not been heard of at the end")
+        yield _incomplete("the parents of some processes were still unknown at the end")
 
 
 def _incomplete(why: str) -> Text:
@@ -129,12 +129,12 @@ def _incomplete(why: str) -> Text:
 def _remarks(costs: Costs) -> Iterator[str]:
     if costs.source == "records" and costs.cgroup_ns is None:
         yield (
-            f"CPU is the records' sum: wait4 told {seconds(costs.told_ns)}, and does not see a "
+            f"CPU is the records' sum: wait4 reports {seconds(costs.told_ns)}, and does not see a "
             "process whose parent ignores SIGCHLD or lives on"
         )
     elif costs.source == "records":
         yield (
-            f"CPU is the records' sum: its cgroup told {seconds(costs.told_ns)}, and does not see "
+            f"CPU is the records' sum: its cgroup reports {seconds(costs.told_ns)}, and does not see "
             "what has moved to another"
         )
     if costs.source == "cgroup":
@@ -175,7 +175,7 @@ def _row(costs: Costs, comm: str, totals: Row) -> Row:
 
 def _teardown(costs: Costs) -> Row:
     own = costs.teardown_ns
-    note = "not told" if own is None else _why_left(costs.usage.total)
+    note = "unknown" if own is None else _why_left(costs.usage.total)
     percent = None if own is None else 100 * own / max(costs.cpu_ns, 1)
     return {"comm": _TEARDOWN, "cpu_ns": own, "cpu_percent": percent, "note": note}
 
@@ -324,7 +324,7 @@ def _tree(costs: Costs) -> Iterator[Text]:
     for label, cpu, age in rows:
         yield Text(f"{label}{' ' * (width - cell_len(label))}  {cpu:>{figures}}  {age}")
     if costs.usage.forgotten:
-        yield Text(f"{costs.usage.forgotten} processes more are not in the tree", style="red")
+        yield Text(f"{costs.usage.forgotten} more processes are not in the tree", style="red")
 
 
 def _branches(roots: list[tree.Node]) -> Iterator[tuple[str, str, str]]:

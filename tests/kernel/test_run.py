@@ -596,7 +596,7 @@ def test_gnu_times_format(tmp_path: Path) -> None:
 
 def test_what_wait4_has_not_seen_is_told_beside_its_figures(tmp_path: Path) -> None:
     run = Run(tmp_path, sys.executable, "-S", "-c", BLIND, options=("--format", "%x"))
-    assert re.fullmatch(r"0\nwait4 has seen \d+\.\d+ s CPU of \d+\.\d+ s\n", run.errors)
+    assert re.fullmatch(r"0\nwait4 reports \d+\.\d+ s CPU of \d+\.\d+ s\n", run.errors)
 
 
 def test_a_file_has_no_colours_whatever_the_terminal_is_to_have(tmp_path: Path) -> None:

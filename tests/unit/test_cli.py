@@ -217,9 +217,9 @@ def test_what_strict_counts(counts: dict[str, int], status: int) -> None:
 
 def test_threads_of_which_no_process_was_heard_are_told() -> None:
     result = heard(exits=[ending(ac_pid=n, ac_tgid=4, ac_flag=0) for n in (5, 6)])
-    assert "; records of no process yet: 2 held, 0 given up" in result.stderr
+    assert "; records that wait for other threads: 2, given up: 0" in result.stderr
     again = [ending(ac_pid=5, ac_tgid=4, ac_flag=0), ending(ac_pid=4)]
-    assert "; records of no process yet: 0 held, 1 given up" in heard(exits=again).stderr
+    assert "; records that wait for other threads: 0, given up: 1" in heard(exits=again).stderr
 
 
 def test_numbers_that_are_missing_beyond_the_lost_are_told() -> None:

@@ -87,8 +87,8 @@ def test_who_is_believed(
 
 
 def test_where_the_records_win_it_is_told_who_knew_less() -> None:
-    assert "wait4 told 0.500 s" in text(costs(wait4_ns=S // 2))
-    assert "its cgroup told 0.490 s" in text(costs(cgroup_ns=S // 2))
+    assert "wait4 reports 0.500 s" in text(costs(wait4_ns=S // 2))
+    assert "its cgroup reports 0.490 s" in text(costs(cgroup_ns=S // 2))
     assert "wait4" not in text(costs(cgroup_ns=S // 2))
 
 
@@ -124,10 +124,10 @@ def test_how_it_ended(status: int, told: str) -> None:
     ("changed", "told"),
     [
         ({"lost": 7}, "incomplete: 7 records lost, the command's or"),
-        ({"unattributed": 7}, "7 records not counted, of orphans of its or of others"),
+        ({"unattributed": 7}, "7 records not counted: orphans of this command or of others"),
         ({"ambiguous": 7}, "7 records with a parent whose pid had two owners"),
-        ({"evicted": 1}, "1 record whose parent was never heard of"),
-        ({"settled": False}, "had not been heard of at the end"),
+        ({"evicted": 1}, "1 record whose parent is unknown"),
+        ({"settled": False}, "were still unknown at the end"),
     ],
 )
 def test_what_is_missing_is_told(changed: dict[str, int], told: str) -> None:
@@ -262,7 +262,7 @@ def test_the_tree_has_chains_on_one_line() -> None:
     assert tree[0].split() == ["make", "10", "1.990", "s", "1.00", "ms"]
     assert tree[1].startswith("├─ gcc ─ collect2 ─ ld  1.000 s")
     assert tree[2].split() == ["└─", "sh", "x2", "0.667", "s", "max", "1.00", "ms"]
-    assert tree[3] == "2 processes more are not in the tree"
+    assert tree[3] == "2 more processes are not in the tree"
 
 
 def test_a_deep_tree_and_a_long_chain_are_cut_with_a_mark() -> None:
