@@ -498,7 +498,9 @@ def _totals(stats: ExitStats, fold: ProcessFold | None, unknown: int) -> str:
     if fold:
         fold.flush()  # ended, and not asked for
         if fold.held or fold.forgotten:
-            made.append(f"records that wait for other threads: {fold.held}, given up: {fold.forgotten}")
+            made.append(
+                f"records that wait for other threads: {fold.held}, given up: {fold.forgotten}"
+            )
     if refused := stats.foreign + stats.truncated + stats.malformed:
         made.append(f"datagrams refused: {refused}")
     if stats.probe:

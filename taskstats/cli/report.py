@@ -134,8 +134,8 @@ def _remarks(costs: Costs) -> Iterator[str]:
         )
     elif costs.source == "records":
         yield (
-            f"CPU is the records' sum: its cgroup reports {seconds(costs.told_ns)}, and does not see "
-            "what has moved to another"
+            f"CPU is the records' sum: its cgroup reports {seconds(costs.told_ns)}, and does not "
+            "see what has moved to another"
         )
     if costs.source == "cgroup":
         yield "CPU is its cgroup's"
