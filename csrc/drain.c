@@ -20,6 +20,9 @@
 #define LOOK_WHILE_HELD 1000000
 #define LOOK_AT_LEAST_EVERY 100000000
 
+/* Milliseconds of one wait at most. */
+#define LONGEST_WAIT 1000
+
 /* ---- counting ---- */
 
 /* A gap in the sequence numbers shows where records were lost. How many were lost, the
@@ -292,15 +295,15 @@ static int drain_with_probe(struct ts_exits *exits, struct ts_sink *sink, int64_
 
 /* ---- waiting ---- */
 
-/* The timeout for epoll_wait: not before the deadline, and a day at most. */
+/* The timeout for epoll_wait: not before the deadline, but LONGEST_WAIT at most. */
 static int milliseconds_until(int64_t deadline_ns)
 {
     int64_t left;
 
     if (deadline_ns < 0)
-        return -1;
+        return LONGEST_WAIT;
     left = (deadline_ns - ts_now() + 999999) / 1000000;
-    return left <= 0 ? 0 : left > 86400000 ? 86400000 : (int)left;
+    return left <= 0 ? 0 : left > LONGEST_WAIT ? LONGEST_WAIT : (int)left;
 }
 
 /* Whether the listener has been stopped or closed, or a queue is over a quarter full: then
@@ -325,9 +328,9 @@ static int is_pressed(struct ts_exits *exits)
     return pressed;
 }
 
-/* Lets records gather. Waits on the eventfd alone, since the epoll set is ready already,
- * and looks at the queues every 20 ms. Returns 0, or -EINTR. */
-static int gather(struct ts_exits *exits, int64_t until_ns)
+/* Lets records gather, until then, or a signal, or there is no time for it. Waits on the
+ * eventfd alone, since the epoll set is ready already, and looks at the queues every 20 ms. */
+static void gather(struct ts_exits *exits, int64_t until_ns)
 {
     struct pollfd wake = {.fd = exits->event, .events = POLLIN};
     int64_t left;
@@ -337,12 +340,9 @@ static int gather(struct ts_exits *exits, int64_t until_ns)
         struct timespec time = {.tv_sec = nap / 1000000000, .tv_nsec = nap % 1000000000};
         int n = ppoll(&wake, 1, &time, NULL);
 
-        if (n < 0)
-            return -errno;
-        if (n > 0 || (left > nap && is_pressed(exits)))
-            return 0;
+        if (n != 0 || (left > nap && is_pressed(exits)))
+            return;
     }
-    return 0;
 }
 
 static int64_t sooner(int64_t time_ns, int64_t deadline_ns)
@@ -351,25 +351,24 @@ static int64_t sooner(int64_t time_ns, int64_t deadline_ns)
 }
 
 /* After a stop, only the ends of held rows are waited for. */
-static int wait_for_ends(int *interrupted)
+static int wait_for_ends(void)
 {
     struct timespec time = {.tv_nsec = LOOK_WHILE_HELD / 2};
 
-    *interrupted = nanosleep(&time, NULL) < 0;
+    nanosleep(&time, NULL);
     return 1;
 }
 
 /* Waits. Returns
  * - 1 when there may be something to read;
  * - 0 at the deadline;
- * - -EINTR after a signal. A signal while records gather ends that early and returns 1;
- *   `interrupted` says so;
+ * - -EINTR after a signal, or LONGEST_WAIT. A signal while records gather ends that early
+ *   and returns 1;
  * - without waiting (deadline 0): -EAGAIN if records may gather, -EINPROGRESS if rows are
  *   held.
  *
  * While many records come, nothing has to wake this: it looks once every latency. */
-static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
-                          int *interrupted)
+static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns)
 {
     int64_t until = exits->drained_ns + latency_ns;
     int64_t end = deadline_ns; /* of waiting: not before what is held is handed out */
@@ -379,15 +378,15 @@ static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t de
     if (exits->hurry || exits->failure)
         return 1;
     if (exits->stopped)
-        return held(exits) && deadline_ns ? wait_for_ends(interrupted) : 1;
+        return held(exits) && deadline_ns ? wait_for_ends() : 1;
     if (held(exits) && deadline_ns > 0 && end < ts_settler_due(exits->settler))
         end = ts_settler_due(exits->settler);
     if (!exits->flowing || latency_ns == 0 || deadline_ns == 0) {
-        do
-            n = epoll_wait(exits->epoll, events, 2, milliseconds_until(end));
-        while (n == 0 && (end < 0 || ts_now() < end));
+        n = epoll_wait(exits->epoll, events, 2, milliseconds_until(end));
         if (n < 0)
             return -errno;
+        if (n == 0 && (end < 0 || ts_now() < end))
+            return -EINTR;
         if (n == 0)
             return held(exits) ? deadline_ns ? 1 : -EINPROGRESS : 0;
         if (n == 1 && events[0].data.u32 == LOOK)
@@ -398,7 +397,7 @@ static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t de
             return -EAGAIN;
         until = ts_now() + latency_ns;
     }
-    *interrupted = gather(exits, sooner(until, deadline_ns)) == -EINTR;
+    gather(exits, sooner(until, deadline_ns));
     return 1;
 }
 
@@ -414,37 +413,35 @@ static int outcome(struct ts_exits *exits, uint32_t rows)
     return failure ? failure : exits->stopped && !held(exits) ? -ESHUTDOWN : 0;
 }
 
+/* Waits once, and reads once. If that brought nothing it returns -EINTR, so that the caller
+ * can handle a signal that came while this did not wait. */
 static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
                  struct ts_sink *sink)
 {
     uint32_t before = sink->n_tasks;
-    int interrupted = 0;
     int rc;
 
     if (before == sink->capacity)
         return -ENOSPC;
-    do {
-        rc = wait_for_exits(exits, latency_ns, deadline_ns, &interrupted);
-        if (rc <= 0)
-            return rc;
-        pthread_mutex_lock(&exits->state);
-        exits->drained_ns = ts_now();
-        if (exits->closed)
-            rc = -EBADF;
-        else if (exits->probe)
-            rc = drain_with_probe(exits, sink, exits->drained_ns);
-        else
-            rc = drain_ready(exits, sink);
-        exits->flowing = sink->n_tasks - before >= FLOWING;
-        if (rc == 0)
-            rc = outcome(exits, sink->n_tasks - before);
-        pthread_mutex_unlock(&exits->state);
-        if ((rc == 0 || rc == -ESHUTDOWN) && exits->settler &&
-            ts_settler_is_full(exits->settler))
-            return 0; /* the caller has to make room, also at the end */
-        if (rc == 0 && deadline_ns == 0)
-            return held(exits) ? -EINPROGRESS : 0;
-    } while (rc == 0 && !interrupted); /* only records end the wait */
+    rc = wait_for_exits(exits, latency_ns, deadline_ns);
+    if (rc <= 0)
+        return rc;
+    pthread_mutex_lock(&exits->state);
+    exits->drained_ns = ts_now();
+    if (exits->closed)
+        rc = -EBADF;
+    else if (exits->probe)
+        rc = drain_with_probe(exits, sink, exits->drained_ns);
+    else
+        rc = drain_ready(exits, sink);
+    exits->flowing = sink->n_tasks - before >= FLOWING;
+    if (rc == 0)
+        rc = outcome(exits, sink->n_tasks - before);
+    pthread_mutex_unlock(&exits->state);
+    if ((rc == 0 || rc == -ESHUTDOWN) && exits->settler && ts_settler_is_full(exits->settler))
+        return 0; /* the caller has to make room, also at the end */
+    if (rc == 0 && deadline_ns == 0)
+        return held(exits) ? -EINPROGRESS : 0;
     return rc == 0 ? -EINTR : rc;
 }
 

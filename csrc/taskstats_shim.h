@@ -384,9 +384,11 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wa
                   struct ts_exits **exits, struct ts_opened *opened);
 /* Waits for exits until `deadline_ns` (CLOCK_MONOTONIC; < 0: for ever), lets
  * them gather for `latency_ns` but not past the deadline, appends what is
- * queued. Returns the rows added, 0 at the deadline, -EINTR, -EBUSY while
- * another thread drains, -ESHUTDOWN when stopped and empty. With a deadline of 0
- * it does not wait: -EAGAIN if there are records that may gather.
+ * queued. Returns the rows added, 0 at the deadline, -EBUSY while another thread
+ * drains, -ESHUTDOWN when stopped and empty, -EINTR after a signal, and also without
+ * one: once a second at least, so that a signal that came between two waits is not
+ * noticed late. Then call it again. With a deadline of 0 it does not wait: -EAGAIN if
+ * there are records that may gather.
  *
  * With a probe, rows are held until their end was seen, and all that came after them:
  * the order stays. Births and changes of cgroups come as well, and 0 is returned also

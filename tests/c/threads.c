@@ -19,6 +19,7 @@
 #include "check.h"
 #include "events.h"
 #include "netlink.h"
+#include "socket.h"
 #include "wire.h"
 
 #define ROUNDS 10
@@ -141,12 +142,14 @@ static void put_figures(struct wire *wire, uint32_t pid)
 /* Its end, and now and then a birth. One end of eight never comes. */
 static void end_task(uint32_t pid)
 {
+    uint64_t now = (uint64_t)ts_now();
     struct ts_end_event end = {
         .event = TS_EVENT_END,
         .pid = pid,
         .tgid = pid,
         .runs = 1,
-        .ended_ns = 1000,
+        .began_ns = now - 1000000,
+        .ended_ns = now,
         .cpu_ns = 5000 + pid,
         .waited_ns = pid,
     };
@@ -363,10 +366,11 @@ static void *drain(void *unused)
         int n = ts_exits_drain(exits, 1000000, -1, &sink);
         if (n == -ESHUTDOWN || n == -EBADF)
             break;
-        CHECK(n > 0 || n == -EBUSY || (n == 0 && sink.n_births + sink.n_changes));
+        CHECK(n > 0 || n == -EBUSY || n == -EINTR ||
+              (n == 0 && sink.n_births + sink.n_changes));
         if (n >= 0)
             atomic_fetch_add(&heard, (unsigned)n);
-        else
+        else if (n == -EBUSY)
             atomic_fetch_add(&busy, 1);
         for (int i = 0; i < n; i++)
             if (!with_kernel && rows[i].flags & TS_SETTLED)
