@@ -86,7 +86,7 @@ struct ts_settler {
     uint32_t drain;
     uint64_t began_ns;  /* the drain, by the clock of the events */
     uint64_t ends_lost; /* so many ends found no room in the ring; */
-    uint64_t lost_ns;   /* none was lost later than this, by the clock of the events */
+    uint64_t lost_ns;   /* all of them before this, by the clock of the events */
 
     struct end *ends;
     uint32_t most_ends;
@@ -137,8 +137,8 @@ static void keep_end(struct ts_settler *settler, const struct ts_end_event *even
     if (settler->free == NONE && settler->n_ends == settler->most_ends) {
         uint64_t ended_ns = settler->ends[settler->oldest].event.ended_ns;
         remove_end(settler, settler->oldest);
-        if (settler->lost_ns < ended_ns)
-            settler->lost_ns = ended_ns;
+        if (settler->lost_ns <= ended_ns)
+            settler->lost_ns = ended_ns + 1;
     }
     at = settler->free;
     if (at == NONE)
@@ -495,7 +495,7 @@ void ts_settler_begin(struct ts_settler *settler, int64_t now)
 void ts_settler_count_lost(struct ts_settler *settler, uint64_t ends, int64_t now)
 {
     if (ends != settler->ends_lost)
-        settler->lost_ns = clock_of(settler, now);
+        settler->lost_ns = clock_of(settler, now) + 1;
     settler->ends_lost = ends;
 }
 

@@ -354,8 +354,8 @@ static void read_end(struct play *play, uint32_t ended)
     if (play->ends.n == play->most_ends) {
         uint64_t oldest = play->tasks[play->ends.at[0].number].ended;
         remove_event(&play->ends, 0);
-        if (play->lost_ns < oldest)
-            play->lost_ns = oldest;
+        if (play->lost_ns <= oldest)
+            play->lost_ns = oldest + 1;
     }
     play->ends.at[play->ends.n++] =
         (struct event){.kind = TS_EVENT_END, .number = ended, .drain = play->drain};
@@ -643,7 +643,7 @@ static void drain(struct play *play, const uint8_t *meanwhile, size_t size, uint
     act_all(play, meanwhile, size);
     read_ring(play);
     if (play->lost != play->lost_seen)
-        play->lost_ns = (uint64_t)play->now;
+        play->lost_ns = (uint64_t)play->now + 1;
     play->lost_seen = play->lost;
     ts_settler_count_lost(play->settler, play->lost, play->now);
     ts_settler_take(play->settler, sink, task, group, emptied, play->now);

@@ -435,7 +435,7 @@ static void check_most_ends(void)
     for (uint32_t pid = 1; pid <= MOST_ENDS; pid++)
         put_end(end_of(pid));
     put_end(last);
-    ts_settler_begin(settler, 9100 - 1);
+    ts_settler_begin(settler, 9100);
     ts_settler_take(settler, &sink, 0, 0, 1, 20000);
     record(1);
     record(MOST_ENDS + 1);
@@ -444,7 +444,7 @@ static void check_most_ends(void)
     ts_settler_release(settler, &sink, 20000 + SETTLE_NS);
     sink.n_tasks = 0;
     put_end(last);
-    ts_settler_begin(settler, 9100);
+    ts_settler_begin(settler, 9101);
     ts_settler_take(settler, &sink, 0, 0, 1, 20000);
     record(MOST_ENDS + 1);
     ts_settler_take(settler, &sink, 0, 0, 0, 20000);

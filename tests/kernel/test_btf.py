@@ -178,7 +178,7 @@ def test_programs_load_from_the_offsets_that_bpftool_tells(version: int) -> None
     if chosen is None:
         skip(f"no cgroup hierarchy of version {version} is mounted")
     controller = chosen.controllers[0] if version == 1 else None
-    names = ("pid", "tgid", "start_boottime", "start_time", "se.sum_exec_runtime")
+    names = ("pid", "tgid", "start_boottime", "start_time", "group_leader", "se.sum_exec_runtime")
     task = {name: types().offset(f"task_struct.{name}") for name in names}
     runs = [types().offset(f"task_struct.sched_info.{name}") for name in ("pcount", "run_delay")]
     arguments = [8 * types().argument("sched_switch", name) for name in ("prev_state", "prev")]
@@ -188,9 +188,11 @@ def test_programs_load_from_the_offsets_that_bpftool_tells(version: int) -> None
             *arguments,
             task["pid"],
             task["tgid"],
+            task["start_time"],
+            task["group_leader"],
+            task["start_time"],  # the leader's
             *runs,
             task["start_boottime"],
-            task["start_time"],
             task["se.sum_exec_runtime"],
             *way,
         ]

@@ -29,7 +29,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets facts about the machine."""
 
     def set_facts(**facts: Any) -> None:
-        namespaces = {kind: facts.pop(kind, True) for kind in ("user", "pid")}
+        namespaces = {kind: facts.pop(kind, True) for kind in ("user", "pid", "cgroup")}
         monkeypatch.setattr(host, "in_initial_namespace", namespaces.__getitem__)
         for name, value in facts.items():
             monkeypatch.setattr(host, name, lambda *_, value=value: value)

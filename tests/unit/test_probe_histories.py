@@ -316,9 +316,8 @@ class Histories(RuleBasedStateMachine):
     def is_ambiguous(self, one: Exit) -> bool:
         """Whether its end may be another's of the pid, or another's its, or be among the lost."""
         others = [other for other in self.exits if other.pid == one.pid and other is not one]
-        if one.ran_again:
-            return bool(others) or self.ends_lost > 0
-        return any(other.ran_again for other in others)
+        again = any(other.ran_again for other in [one, *others])
+        return bool(others and again) or self.ends_lost > 0
 
     def teardown(self) -> None:
         if not hasattr(self, "kernel"):
