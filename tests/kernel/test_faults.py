@@ -175,7 +175,7 @@ def test_ctrl_c_again_and_again_in_a_storm_loses_and_doubles_nothing(
 ) -> None:
     needs_processes()
     received: list[Any] = []
-    interrupts, interrupted = scaled(5_000, least=1_000), 0
+    interrupts, interrupted = scaled(2_500, least=1_000), 0
     chance = random.Random(1)
     with (
         roomy([CPU], max_latency) as listener,

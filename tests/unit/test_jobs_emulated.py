@@ -73,7 +73,7 @@ def answered(batch: Batch) -> tuple[list[list[object]], dict[int, int]]:
 
 
 @given(plan=any_plans)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_it_says_what_the_model_says(plan: Plan) -> None:
     """Of each that exits, and of all that are there or are not there any more."""
     with plan.begin() as history:
@@ -98,7 +98,7 @@ def check_owners(played: Played) -> None:
 
 @pytest.mark.parametrize("asks", [True, False])
 @given(plan=late_plans)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_no_process_is_given_to_a_job_that_it_is_not_of(asks: bool, plan: Plan) -> None:
     with plan.begin() as history:
         played = Played(history, asks=asks)
@@ -107,7 +107,7 @@ def test_no_process_is_given_to_a_job_that_it_is_not_of(asks: bool, plan: Plan) 
 
 
 @given(plan=lossy_plans)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_not_even_after_a_loss_is_a_process_given_to_another_job(plan: Plan) -> None:
     """Unless pids are used again, and the records of those who had them before are lost."""
     with plan.begin() as history:
@@ -128,7 +128,7 @@ MAKER_LOST = Plan(
 
 @given(plan=late_lossy_plans)
 @example(plan=MAKER_LOST)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_after_a_loss_no_job_that_is_said_to_be_complete_has_anothers(plan: Plan) -> None:
     with plan.begin() as history:
         played = Played(history, asks=True)
@@ -138,7 +138,7 @@ def test_after_a_loss_no_job_that_is_said_to_be_complete_has_anothers(plan: Plan
 
 
 @given(plan=late_plans)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_the_living_are_told_apart(plan: Plan) -> None:
     with plan.begin() as history:
         played = Played(history, asks=True)
@@ -152,7 +152,7 @@ def test_the_living_are_told_apart(plan: Plan) -> None:
 
 
 @given(plan=late_plans | late_lossy_plans | lossy_plans)
-@settings(max_examples=120)
+@settings(max_examples=60)
 def test_of_a_job_that_is_said_to_be_complete_nothing_is_missing(plan: Plan) -> None:
     with plan.begin() as history:
         played = Played(history, asks=True)
@@ -163,7 +163,7 @@ def test_of_a_job_that_is_said_to_be_complete_nothing_is_missing(plan: Plan) -> 
 
 
 @given(plan=late_plans)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_what_has_ended_waits_for_nothing_in_the_end(plan: Plan) -> None:
     """Whoever is not heard of lives, and can be asked for.
 
@@ -175,7 +175,7 @@ def test_what_has_ended_waits_for_nothing_in_the_end(plan: Plan) -> None:
 
 
 @given(plan=any_plans)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_each_record_is_counted_once_and_each_loss_is_told(plan: Plan) -> None:
     """However soon pids are used again."""
     with plan.begin() as history:

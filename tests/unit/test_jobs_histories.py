@@ -24,7 +24,7 @@ late_histories = st.builds(
 
 @pytest.mark.parametrize("asks", [True, False])
 @given(history=late_histories)
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_no_process_is_given_to_a_job_that_it_is_not_of(asks: bool, history: History) -> None:
     played = Played(history, asks=asks)
     if not history.lost:
@@ -33,7 +33,7 @@ def test_no_process_is_given_to_a_job_that_it_is_not_of(asks: bool, history: His
 
 
 @given(history=late_histories)
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_where_nothing_is_said_to_be_missing_nothing_is(history: History) -> None:
     played = Played(history, asks=True)
     if not history.lost and played.is_certain():
@@ -42,7 +42,7 @@ def test_where_nothing_is_said_to_be_missing_nothing_is(history: History) -> Non
 
 
 @given(history=late_histories)
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_without_losses_nothing_is_uncertain(history: History) -> None:
     """Each parent's end is heard, and no subreaper is named; but a pid may have two owners.
 
@@ -59,13 +59,13 @@ def test_without_losses_nothing_is_uncertain(history: History) -> None:
 
 
 @given(history=histories())
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_each_record_is_counted_once_however_soon_pids_are_used_again(history: History) -> None:
     Played(history, asks=True)
 
 
 @given(history=late_histories)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_a_loss_while_a_job_ran_is_told(history: History) -> None:
     played = Played(history, asks=True)
     for job in played.jobs:
