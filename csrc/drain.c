@@ -20,7 +20,7 @@
 #define LOOK_WHILE_HELD 1000000
 #define LOOK_AT_LEAST_EVERY 100000000
 
-/* Milliseconds of one wait at most. */
+/* The longest that one epoll_wait takes, in milliseconds. */
 #define LONGEST_WAIT 1000
 
 /* ---- counting ---- */
@@ -149,9 +149,9 @@ static void take_datagram(struct ts_exits *exits, struct cpu_socket *cpu, unsign
     }
 }
 
-/* Takes the datagrams of one system call. Returns how many, or -errno. Datagrams that were
- * cut stand in the sink's next rows already, one row each: so no datagram may bring more
- * than one task. (The kernel puts one message into each.) */
+/* Takes the datagrams of one system call. Returns how many there were, or -errno. recvmmsg
+ * has already written datagrams of the known shape to the sink's next rows, one row each:
+ * so a datagram may bring one task at most. (The kernel puts one message into each.) */
 static int drain_vector(struct ts_exits *exits, struct cpu_socket *cpu, unsigned want,
                         uint64_t now, struct ts_sink *sink)
 {
@@ -351,12 +351,11 @@ static int64_t sooner(int64_t time_ns, int64_t deadline_ns)
 }
 
 /* After a stop, only the ends of held rows are waited for. */
-static int wait_for_ends(void)
+static void wait_for_ends(void)
 {
     struct timespec time = {.tv_nsec = LOOK_WHILE_HELD / 2};
 
     nanosleep(&time, NULL);
-    return 1;
 }
 
 /* Waits. Returns
@@ -377,8 +376,11 @@ static int wait_for_exits(struct ts_exits *exits, int64_t latency_ns, int64_t de
 
     if (exits->hurry || exits->failure)
         return 1;
-    if (exits->stopped)
-        return held(exits) && deadline_ns ? wait_for_ends() : 1;
+    if (exits->stopped) {
+        if (held(exits) && deadline_ns)
+            wait_for_ends();
+        return 1;
+    }
     if (held(exits) && deadline_ns > 0 && end < ts_settler_due(exits->settler))
         end = ts_settler_due(exits->settler);
     if (!exits->flowing || latency_ns == 0 || deadline_ns == 0) {

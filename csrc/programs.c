@@ -14,8 +14,8 @@
  * Registers: r1 to r5 are arguments of a call, which destroys them; r0 is its result; r6
  * to r9 stay; r10 is the end of the stack.
  *
- * Two licences, of which you may choose either: the kernel asks that programs which call
- * some of its functions be under a licence compatible with the GPL. */
+ * This file may be used under either licence. The kernel asks that programs which call some
+ * of its functions be under a licence compatible with the GPL. */
 #include "programs.h"
 
 #include <string.h>
@@ -174,9 +174,10 @@ enum {
 /* sched_switch (preempt, previous, next, previous state): a CPU goes from one task to
  * another. Runs at every switch, so that a task that is not dead costs five lines.
  *
- * When a thread calls exec, it takes the pid of its leader, and the leader that thread's
- * (fs/exec.c:de_thread): sometimes before the dead leader's last switch. The leader's record
- * has its own pid. A leader alone started when its leader did: so it is told from threads. */
+ * When a thread calls exec, it swaps pids with its leader, which is dead by then
+ * (fs/exec.c:de_thread). The leader's last switch may come after that, but its record has
+ * the pid of before. So the event gets the pid of before too. Of all tasks that do not lead
+ * their group, only such a leader has the start time of its group's leader. */
 static const struct line end_of_task[] = {
     {LOAD8(R2, R1, 0), .fill = SWITCH_STATE, .when = STATE_PASSED},
     {LOAD8(R6, R1, 0), .fill = SWITCH_PREVIOUS},

@@ -15,9 +15,9 @@
  *
  * A row is settled at once if exactly one end fits or may fit it, and fits, and is in the
  * window of no row that waits. All others are held. They are settled when one end is left in
- * their window, and this end is in the window of no other row that waits. No end is believed
- * where the row's own end may be among those that the ring has lost: it can be that of
- * another owner of the pid. */
+ * their window, and this end is in the window of no other row that waits. If the ring may
+ * have lost the row's own end, the row gets none: an end that fits can be that of another
+ * owner of the pid. */
 #include "settle.h"
 
 #include <errno.h>
@@ -340,14 +340,11 @@ static int rows_for(struct ts_settler *settler, const struct ts_end_event *event
     return n;
 }
 
-/* Whether an end that fits a row, or only may, can be believed. The row's own end was not
- * lost: it came after all that were. And where the end only may fit, no row that it fits
- * better is in a queue that has not been read. */
-static int is_believed(const struct ts_settler *settler, enum fit how,
-                       const struct window *window, int emptied)
+/* Whether the end of a row with this window was certainly not lost: it came after all ends
+ * that were. */
+static int is_after_losses(const struct ts_settler *settler, const struct window *window)
 {
-    return window->after >= settler->lost_ns &&
-           (how == FITS || (how == MAY_FIT && (emptied || window->is_narrow)));
+    return window->after >= settler->lost_ns;
 }
 
 /* Gives an end that was just read to the row that it fits, if no other row and no other end
@@ -357,7 +354,7 @@ static int give_to_held(struct ts_settler *settler, const struct ts_end_event *e
     uint32_t at;
 
     if (rows_for(settler, event, &at) != 1 || fit_held(settler, at, event) != FITS ||
-        !is_believed(settler, FITS, &settler->marks[at].window, 0))
+        !is_after_losses(settler, &settler->marks[at].window))
         return 0;
     for (uint32_t end = *end_chain(settler, event->pid); end != NONE;
          end = settler->ends[end].next)
@@ -419,8 +416,12 @@ static uint32_t settle_waiting(struct ts_settler *settler, int emptied)
         enum fit how = only_end(settler, &settler->held[at].task, window, &end);
 
         next = settler->held[at].newer_waiting;
-        if (!is_believed(settler, how, window, emptied) ||
-            rows_for(settler, &settler->ends[end].event, &row) != 1)
+        if (how == NO_FIT || !is_after_losses(settler, window))
+            continue;
+        /* A row that the end fits better may be in a queue that has not been read. */
+        if (how == MAY_FIT && !emptied && !window->is_narrow)
+            continue;
+        if (rows_for(settler, &settler->ends[end].event, &row) != 1)
             continue;
         settle_held(settler, at, &settler->ends[end].event);
         remove_end(settler, end);
@@ -513,7 +514,7 @@ void ts_settler_take(struct ts_settler *settler, struct ts_sink *sink, uint32_t 
         uint32_t end, row;
         enum fit how = only_end(settler, &sink->tasks[at], &window, &end);
 
-        if (how == FITS && is_believed(settler, FITS, &window, emptied) &&
+        if (how == FITS && is_after_losses(settler, &window) &&
             rows_for(settler, &settler->ends[end].event, &row) == 0) {
             event = &settler->ends[end].event;
             settle(settler, &sink->tasks[at], event);

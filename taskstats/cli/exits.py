@@ -149,8 +149,8 @@ def exits(
     --cgroup, --unit and --container need the probe, and look in one hierarchy: on a machine with
     several, --cgroup-hierarchy unified may be the one of systemd. GLOB matches at any depth if it
     does not start with a slash; it may also be a directory of the hierarchy. NAME may be a glob,
-    and may omit .service. In JSON, final_cpu_ns, start_ns,
-    cgroup_id and cgroup are missing without the probe, and null for an unsettled process.
+    and may omit .service. In JSON, final_cpu_ns, start_ns, cgroup_id and cgroup are missing without
+    the probe, and null for an unsettled process.
 
     If records were lost, a line says how many and on which CPU. When the command ends, it prints a
     line of totals to stderr: records received and lost; the kernel's own count of exits (of all
@@ -197,9 +197,11 @@ def exits(
         fold = None if threads else ProcessFold()
         number = len(listener.cpus)
         if listener.probe_error:
-            click.echo(_why_no_probe(listener.probe_error), err=True)
+            without = f"without final CPU times and cgroups: {listener.probe_error.what}"
+            click.echo(_see_doctor(without), err=True)
         if probed and host.in_initial_namespace("cgroup") is False:
-            click.echo(_NO_PATHS, err=True)
+            unknown = "the paths of cgroups that exist already are unknown"
+            click.echo(_see_doctor(f"not the initial cgroup namespace: {unknown}"), err=True)
         click.echo(f"listening on {number} CPU{'s' * (number != 1)}; Ctrl-C ends", err=True)
         if output.left_out:
             click.echo(output.left_out, err=True)
@@ -222,12 +224,6 @@ def exits(
         missing += stats.probe.unsettled + place.unknown
     if strict and missing:
         raise SystemExit(3)
-
-
-_NO_PATHS = (
-    "not the initial cgroup namespace: the paths of cgroups that exist already are unknown; see: "
-    f"{fixes.command()} doctor"
-)
 
 
 def _check(fields: tuple[str, ...], threads: bool) -> None:
@@ -364,8 +360,8 @@ def _listener(
         raise
 
 
-def _why_no_probe(error: TaskstatsError) -> str:
-    text = f"without final CPU times and cgroups: {error.what}; see: {fixes.command()} doctor"
+def _see_doctor(remark: str) -> str:
+    text = f"{remark}; see: {fixes.command()} doctor"
     return formats.wrapped(text) if sys.stderr.isatty() else text
 
 

@@ -292,8 +292,8 @@ static void check_lost(void)
     }
 }
 
-/* Two rows wait for the two ends that fit both. Of a third one, whose own end has not come,
- * only one of these is in the window. */
+/* Two rows wait, and two ends fit both. The end of a third row has not come, and of the two
+ * ends only one fits it: it must not get that one. */
 static void check_end_of_one_that_waits(void)
 {
     struct ts_end_event end = end_of(1);

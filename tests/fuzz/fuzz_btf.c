@@ -40,11 +40,19 @@ static void make_tracepoint(struct made_btf *made, unsigned seed)
         made_pair(made, "", i == parameters - 1 && seed / 3 % 2 ? pointer : number);
 }
 
-/* Swaps types and strings: nothing follows the types then. */
-static void swap_sections(uint8_t *data, const uint8_t *bytes, uint32_t types, uint32_t strings)
+/* A header by which the strings come first: nothing follows the types then. */
+static void put_strings_first(uint8_t *data, uint32_t strings, uint32_t types)
 {
     set(data, 8, strings);
+    set(data, 12, types);
     set(data, 16, 0);
+    set(data, 20, strings);
+}
+
+/* Writes the strings first, and then the types. */
+static void swap_sections(uint8_t *data, const uint8_t *bytes, uint32_t types, uint32_t strings)
+{
+    put_strings_first(data, strings, types);
     memcpy(data + BTF_HEADER, bytes + BTF_HEADER + types, strings);
     memcpy(data + BTF_HEADER + strings, bytes + BTF_HEADER, types);
 }
@@ -90,8 +98,8 @@ static void fit_header(uint8_t *data, size_t size)
     data[size - 1] = 0;
 }
 
-/* The strings come first, and last a type or less, of which a byte may be missing: what is
- * read too far is behind the end of the data. */
+/* The types section is the end of the data, and holds one type at most. It may be a byte
+ * longer than the data. So whatever is read too far lies outside of the data. */
 static void put_types_last(uint8_t *data, size_t size, unsigned seed)
 {
     uint32_t rest = (uint32_t)size - BTF_HEADER;
@@ -99,16 +107,13 @@ static void put_types_last(uint8_t *data, size_t size, unsigned seed)
 
     if (rest <= types)
         return;
-    set(data, 8, rest - types);
-    set(data, 12, types + (seed / 16 & 1));
-    set(data, 16, 0);
-    set(data, 20, rest - types);
+    put_strings_first(data, rest - types, types + (seed / 16 & 1));
     data[BTF_HEADER + rest - types - 1] = 0;
     if (types > 7)
         data[size - types + 7] = 2; /* a pointer: nothing follows it */
 }
 
-/* A header whose end is about the end of the data. */
+/* A header that says that it is as long as the data, or a byte more or less. */
 static void put_all_in_header(uint8_t *data, size_t size, unsigned seed)
 {
     set(data, 4, (uint32_t)size - 1 + seed % 3);

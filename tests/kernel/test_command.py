@@ -269,11 +269,11 @@ def test_head_ends_a_storm_at_once() -> None:
     assert errors.startswith("received ")
 
 
-def losses_in(output: str, format_: str) -> list[int]:
-    """How many records each line says are lost."""
+def losses_in(output: str, format_: str, cpu: int) -> list[int]:
+    """How many records each line says are lost, on this CPU."""
     if format_ == "--json":
         losses = [one for one in objects(output) if one["kind"] == "loss"]
-        assert {(*one,) for one in losses} == {("kind", "cpu", "lost")}
+        assert {(one["cpu"], *one) for one in losses} == {(cpu, "kind", "cpu", "lost")}
         return [one["lost"] for one in losses]
     if format_ == "--csv":
         rows = csv.DictReader(io.StringIO(output))
@@ -299,7 +299,7 @@ def test_a_loss_is_a_line_and_with_strict_a_status() -> None:
             received, lost = (int(word.split()[1]) for word in words)
             assert lost > 0
             assert received + lost >= STORM
-            assert sum(losses_in(output, format_)) == lost
+            assert sum(losses_in(output, format_, cpu)) == lost
 
 
 # ---- query -----------------------------------------------------------------------------------

@@ -220,8 +220,14 @@ def test_a_pattern_of_another_hierarchy_says_which(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--unit", "cron", "--probe", "off"], "--unit needs the probe"),
-        (["--cgroup-hierarchy", "unified", "--probe", "off"], "--cgroup-hierarchy needs the probe"),
+        (
+            ["--unit", "cron", "--probe", "off"],
+            "--unit needs the probe, and --probe off forbids it",
+        ),
+        (
+            ["--cgroup-hierarchy", "unified", "--probe", "off"],
+            "--cgroup-hierarchy needs the probe, and --probe off forbids it",
+        ),
         (["--cgroup", ""], "no cgroup matches ''"),
         (["--cgroup", "/a/../b"], "no cgroup matches '/a/../b'"),
         (["--unit", "/system.slice/cron.service"], "no unit is called"),

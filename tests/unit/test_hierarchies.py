@@ -6,7 +6,6 @@ import pytest
 
 from taskstats.cgroups import hierarchies
 from taskstats.cgroups.hierarchies import Hierarchy, cgroup_of, choose
-from taskstats.cgroups.hierarchies import hierarchies as all_hierarchies
 
 LINES = b"""5:cpu,cpuacct:/jobs/a
 1:name=systemd:/system.slice
@@ -56,7 +55,7 @@ def test_of_several_mounts_the_one_that_shows_most_is_taken(proc: Path) -> None:
         b"34 1 0:29 / /named rw - cgroup cgroup rw,name=s\n"
         b"35 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
     )
-    assert all_hierarchies() == [
+    assert hierarchies.hierarchies() == [
         Hierarchy(0, (), Path("/unified"), "/docker/1"),
         Hierarchy(5, ("cpu", "cpuacct"), Path("/two words"), "/"),
         Hierarchy(7, ("memory",), Path("/memory"), "/"),
