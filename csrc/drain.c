@@ -285,6 +285,7 @@ static int drain_with_probe(struct ts_exits *exits, struct ts_sink *sink, int64_
     ts_settler_read(settler, ring, sink);
     now = ts_now(); /* no row was read later */
     ts_settler_count_lost(settler, ts_probe_lost(exits->probe, TS_EVENT_END), now);
+    sink->births_lost = ts_probe_lost(exits->probe, TS_EVENT_BIRTH);
     ts_settler_take(settler, sink, task, group, rc == 0 && !exits->hurry, now);
     ts_settler_release(settler, sink, now);
     if (ts_settler_is_full(settler))
@@ -415,6 +416,15 @@ static int outcome(struct ts_exits *exits, uint32_t rows)
     return failure ? failure : exits->stopped && !held(exits) ? -ESHUTDOWN : 0;
 }
 
+/* The time now if no socket has anything to read, else 0. */
+static int64_t look_empty(const struct ts_exits *exits)
+{
+    int64_t now = ts_now();
+    struct epoll_event event;
+
+    return epoll_wait(exits->epoll, &event, 1, 0) == 0 ? now : 0;
+}
+
 /* Waits once, and reads once. If that brought nothing it returns -EINTR, so that the caller
  * can handle a signal that came while this did not wait. */
 static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
@@ -425,7 +435,10 @@ static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns
 
     if (before == sink->capacity)
         return -ENOSPC;
+    sink->emptied_ns = 0;
     rc = wait_for_exits(exits, latency_ns, deadline_ns);
+    if (rc == 0)
+        sink->emptied_ns = look_empty(exits);
     if (rc <= 0)
         return rc;
     pthread_mutex_lock(&exits->state);
@@ -437,6 +450,7 @@ static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns
     else
         rc = drain_ready(exits, sink);
     exits->flowing = sink->n_tasks - before >= FLOWING;
+    sink->emptied_ns = rc == 0 && !exits->hurry && !held(exits) ? exits->drained_ns : 0;
     if (rc == 0)
         rc = outcome(exits, sink->n_tasks - before);
     pthread_mutex_unlock(&exits->state);

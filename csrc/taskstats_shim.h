@@ -193,6 +193,9 @@ struct ts_sink {
     uint32_t room_changes;
     uint32_t n_changes;
     uint32_t reserved;
+    uint64_t births_lost; /* births that the ring had no room for, so far */
+    int64_t emptied_ns;   /* 0, or CLOCK_MONOTONIC when the drain began that left nothing: no
+                             record that was queued before is still to come */
 };
 
 /* What a process that plays the kernel has sent to one port. A full queue refuses

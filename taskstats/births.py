@@ -37,6 +37,7 @@ class Births:
     Attributes:
         data: The births, 32 bytes each: a read-only memoryview.
         path_of: From the id of a cgroup to its path.
+        lost: How many births the ring has lost since the listener opened, as of this batch.
     """
 
     #: Bytes of a birth (csrc/taskstats_shim.h, struct ts_birth).
@@ -53,12 +54,16 @@ class Births:
     )
 
     def __init__(
-        self, data: Any = b"", path_of: Callable[[int], str | None] = lambda _: None
+        self,
+        data: Any = b"",
+        path_of: Callable[[int], str | None] = lambda _: None,
+        lost: int = 0,
     ) -> None:
         self.data = memoryview(data).toreadonly()
         if len(self.data) % self.ROW:
             raise ValueError(f"births are rows of {self.ROW} bytes, not {len(self.data)} bytes")
         self.path_of = path_of
+        self.lost = lost
 
     def __len__(self) -> int:
         return len(self.data) // self.ROW
@@ -79,7 +84,7 @@ class Births:
         if isinstance(rows, int):
             return self._birth(rows)
         chosen = b"".join(self.data[row * self.ROW : (row + 1) * self.ROW] for row in rows)
-        return Births(chosen, self.path_of)
+        return Births(chosen, self.path_of, self.lost)
 
     def __iter__(self) -> Iterator[Birth]:
         return map(self._birth, range(len(self)))

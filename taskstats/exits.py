@@ -239,7 +239,7 @@ class ExitListener:
         """Whether a batch is on the queue, where what iteration has left comes first."""
         if self._row < len(self._batch):
             rest = self._batch[self._row :]
-            rest.births = self._batch.births
+            rest.births, rest.emptied_ns = self._batch.births, self._batch.emptied_ns
             self._queue, self._batch, self._row = (rest, *self._queue), _NOTHING, 0
         if self.closed and not self._queue:
             self._queue, self._tail = self._tail, ()
@@ -380,13 +380,21 @@ class ExitListener:
         """A batch of rows, with the births that the sink holds."""
         group_batch = Batch(groups, kind="group") if groups else None
         probe, sink = self._probe, self._sink
+        emptied_ns = sink.emptied_ns or None
         if probe is None:
-            return Batch(tasks, group_batch)
+            return Batch(tasks, group_batch, emptied_ns=emptied_ns)
         for change in self._changes[0 : sink.n_changes]:  # to take one twice does no harm
             path = text_of(ffi.buffer(change.path, change.length)[:])
             probe.paths.apply(change.change, change.id, path)
         births = ffi.buffer(self._births, sink.n_births * Births.ROW)[:]
-        return Batch(tasks, group_batch, births=births, path_of=probe.paths.get)
+        return Batch(
+            tasks,
+            group_batch,
+            births=births,
+            path_of=probe.paths.get,
+            births_lost=sink.births_lost,
+            emptied_ns=emptied_ns,
+        )
 
     # -- counting
 

@@ -470,6 +470,9 @@ class Batch:
         errors: For a query: id -> errno of the ids that have no record here.
         births: The processes that were made, from a listener with a probe: each is here, or in an
             earlier batch, before a record of the process or of its children. A slice has none.
+        emptied_ns: Where the drain that brought these records has left none in the queues:
+            CLOCK_MONOTONIC at its beginning. Every record that the kernel queued before that
+            moment is in this batch or in an earlier one. Else None.
     """
 
     #: Columns that records have read, by Field.index: a list of its own once there is one.
@@ -483,6 +486,8 @@ class Batch:
         kind: Kind = "task",
         births: Any = b"",
         path_of: PathOf = _UNKNOWN.get,
+        births_lost: int = 0,
+        emptied_ns: int | None = None,
     ) -> None:
         view = memoryview(data).toreadonly()
         self.data = view if view.format == "B" else view.cast("B")
@@ -490,7 +495,8 @@ class Batch:
             raise ValueError(f"a batch is rows of {ROW} bytes, not {len(self.data)} bytes")
         self.kind = kind
         self.errors = errors or {}
-        self.births = Births(births, path_of)
+        self.births = Births(births, path_of, births_lost)
+        self.emptied_ns = emptied_ns
         self.path_of = path_of
         self._groups = groups
         self.columns = Columns(self.data, kind)
@@ -575,7 +581,8 @@ class Batch:
     def __reduce__(self) -> tuple[Any, ...]:
         births, path_of = bytes(self.births.data), self._known_paths().get
         rows, errors = bytes(self.data), dict(self.errors)
-        return Batch, (rows, self._groups, errors, self.kind, births, path_of)
+        more = births, path_of, self.births.lost, self.emptied_ns
+        return Batch, (rows, self._groups, errors, self.kind, *more)
 
     def _known_paths(self) -> dict[int, str]:
         """The paths of its cgroups, as far as they are known now."""
