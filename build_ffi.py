@@ -34,6 +34,9 @@ SOURCES = [
     "csrc/ring.c",
     "csrc/probe.c",
     "csrc/settle.c",
+    "csrc/tally.c",
+    "csrc/kin.c",
+    "csrc/jobs.c",
     "csrc/exits.c",
     "csrc/drain.c",
 ]

@@ -342,9 +342,117 @@ struct ts_probe_stats {
     uint64_t damaged; /* the ring cannot be right, and is read no more */
 };
 
+enum { TS_SUMS = 56, TS_MOST_COMMANDS = 1024 };
+
+/* What processes that have ended add up to. */
+struct ts_totals {
+    uint64_t processes;
+    uint64_t threads;
+    uint64_t unsettled; /* threads without a final CPU time */
+    uint64_t exceeding; /* processes with a delay that is longer than they have lived */
+    uint64_t cpu_ns;
+    uint64_t longest_us;
+    uint64_t sums[TS_SUMS]; /* fields in the order of the struct, final_cpu_ns the last */
+    uint64_t statuses[256]; /* processes by exit status */
+    uint64_t signals[128];  /* processes by the signal that ended them */
+};
+
+struct ts_command {
+    char comm[32];
+    uint64_t exe_dev;
+    uint64_t exe_inode;
+    struct ts_totals totals;
+};
+
+/* A process that has ended. */
+struct ts_ended {
+    uint64_t received_ns; /* CLOCK_REALTIME: when its last record was read */
+    uint64_t start_ns;    /* CLOCK_BOOTTIME; 0: not known, and so in what follows */
+    uint64_t maker_start_ns;
+    uint64_t cpu_ns;
+    uint64_t elapsed_us;
+    uint64_t exe_dev;
+    uint64_t exe_inode;
+    uint32_t pid;
+    uint32_t ppid; /* when it ended */
+    uint32_t maker_pid;
+    uint32_t status; /* as wait(2) gives it */
+    char comm[32];
+};
+
+/* What the records of one process add up to. */
+struct ts_sums {
+    uint64_t values[TS_SUMS];
+    uint64_t unsettled_cpu_ns; /* by the records of threads without a final CPU time */
+    uint32_t threads;
+    uint32_t unsettled; /* of the threads */
+    uint32_t exceeding; /* whether a delay is longer than its thread has lived */
+    uint32_t reserved;
+};
+
+/* What a job is. */
+struct ts_job_wanted {
+    uint32_t root;     /* the pid; 0: a job by cgroup */
+    uint32_t outer;    /* of a job by cgroup: the one that it is within; TS_NO_JOB */
+    uint64_t start_ns; /* the root started in this range of CLOCK_BOOTTIME */
+    uint64_t start_end_ns;
+    uint64_t remember; /* ended processes to remember, at most */
+};
+
+/* What a job has, but for the totals; `lost` and what follows are records. */
+struct ts_job_counts {
+    uint32_t n_commands; /* of the job alone: not those of jobs within it */
+    uint32_t outer;      /* the job that it is within; TS_NO_JOB */
+    uint64_t remembered;
+    uint64_t forgotten;
+    uint64_t living; /* processes */
+    uint64_t lost;
+    uint64_t undecided;
+    uint64_t evicted;
+    uint64_t births_lost; /* whether births were lost that may be its */
+};
+
+enum { TS_NO_JOB = 0xffffffff, TS_UNDECIDED = 0xfffffffe };
+
+/* What a batch brings to the jobs. */
+struct ts_feed {
+    const struct ts_record *tasks;
+    const struct ts_record *groups;
+    const struct ts_birth *births;
+    uint32_t n_tasks;
+    uint32_t n_groups;
+    uint32_t n_births;
+    uint32_t emptied; /* whether all records that the kernel had queued are read */
+    uint64_t births_lost;
+    uint64_t boot_ns; /* CLOCK_REALTIME of the boot: less CLOCK_BOOTTIME */
+};
+
+struct ts_jobs_counts {
+    uint64_t attributed; /* records */
+    uint64_t outside;
+    uint64_t undecided;
+    uint64_t evicted;
+    uint64_t waiting;
+    uint64_t lost;
+    uint64_t
+        waiting_since;  /* CLOCK_REALTIME: when the oldest ended process that waits was read */
+    uint64_t processes; /* known to live, or whose end was not heard */
+    uint64_t bytes;     /* of memory for these */
+};
+
+/* A living process of a job. */
+struct ts_member {
+    uint64_t start_ns;
+    uint64_t start_end_ns;
+    uint64_t cpu_ns; /* of its threads that have ended */
+    uint32_t pid;
+    uint32_t job;
+};
+
 struct ts_client;
 struct ts_exits;
 struct ts_probe;
+struct ts_jobs;
 
 /* Memory for records, not cleared; also frees a closed client or listener. */
 void *ts_alloc(size_t size);
@@ -405,6 +513,54 @@ int ts_exits_probe_stats(struct ts_exits *exits, struct ts_probe_stats *stats);
 /* Deregisters; a drain that waits is woken. What is queued can still be drained. */
 int ts_exits_stop(struct ts_exits *exits);
 int ts_exits_close(struct ts_exits *exits);
+
+/* Jobs: whose each process is, by births, and what they have used. No system calls. One
+ * thread at a time may use them. At most `capacity` processes are known at once. All births
+ * since `since_ns` (CLOCK_BOOTTIME) are to come. */
+int ts_jobs_new(uint32_t capacity, uint64_t since_ns, struct ts_jobs **jobs);
+void ts_jobs_free(struct ts_jobs *jobs);
+/* Returns the job's number. -EEXIST: that process is the root of a job. */
+int ts_jobs_start(struct ts_jobs *jobs, const struct ts_job_wanted *wanted, uint32_t *job);
+/* A living process is the job's, if it was of what the job is within before. */
+int ts_jobs_join(struct ts_jobs *jobs, uint32_t job, uint32_t pid, uint64_t start_ns,
+                 uint64_t start_end_ns);
+/* What of it ends later is of the job that it is within, or of none. The number may be given
+ * to another job from now on: read what it has before. */
+int ts_jobs_close(struct ts_jobs *jobs, uint32_t job);
+/* The cgroups of records that nobody has placed yet; returns how many. */
+int ts_jobs_new_cgroups(struct ts_jobs *jobs, const struct ts_record *tasks, uint32_t n,
+                        uint64_t *ids, uint32_t room);
+/* Says which job ends in a cgroup belong to: TS_NO_JOB, TS_UNDECIDED. */
+int ts_jobs_place_cgroup(struct ts_jobs *jobs, uint64_t id, uint32_t job);
+void ts_jobs_forget_cgroups(struct ts_jobs *jobs);
+/* Takes a batch: its births, then its records. -ENOMEM: it has been taken, and jobs are marked
+ * as ones that may lack something. */
+int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed);
+void ts_jobs_flush(struct ts_jobs *jobs);
+/* Records were lost that no other record tells of. */
+void ts_jobs_lose(struct ts_jobs *jobs, uint64_t records);
+/* Puts a job within another one, or within none: TS_NO_JOB. */
+int ts_jobs_put_within(struct ts_jobs *jobs, uint32_t job, uint32_t outer);
+/* Adds processes that the caller has attributed: some that never had a second thread, whose
+ * records these are; one of several threads. */
+int ts_jobs_add_records(struct ts_jobs *jobs, uint32_t job, const struct ts_record *tasks,
+                        uint32_t n);
+int ts_jobs_add_process(struct ts_jobs *jobs, uint32_t job, const struct ts_sums *sums,
+                        const struct ts_ended *ended);
+void ts_jobs_count(const struct ts_jobs *jobs, struct ts_jobs_counts *counts);
+int ts_job_count(const struct ts_jobs *jobs, uint32_t job, struct ts_job_counts *counts);
+/* Copies what a job alone has: commands, remembered processes. Returns how many. */
+int ts_job_commands(const struct ts_jobs *jobs, uint32_t job, struct ts_command *commands,
+                    uint32_t room);
+int ts_job_ended(const struct ts_jobs *jobs, uint32_t job, struct ts_ended *ended,
+                 uint32_t room);
+void ts_totals_add_totals(struct ts_totals *totals, const struct ts_totals *other);
+/* The job that a process is of, which started in this range: TS_NO_JOB; TS_UNDECIDED if a
+ * birth was lost. */
+uint32_t ts_jobs_of(struct ts_jobs *jobs, uint32_t pid, uint64_t start_ns,
+                    uint64_t start_end_ns);
+/* The living processes of all jobs; returns how many there are. */
+int ts_jobs_members(const struct ts_jobs *jobs, struct ts_member *members, uint32_t room);
 
 /* cffi: end */
 

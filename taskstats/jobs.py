@@ -1,125 +1,121 @@
-"""JobTracker: the records of exits, attributed to the jobs that they are of. No I/O."""
+"""JobTracker: the records of exits, assigned to jobs. No I/O but what is injected."""
 
-from collections import defaultdict, deque
-from collections.abc import Hashable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
-from taskstats import sums
-from taskstats.accounts import OTHERS, Account, EndedProcess, LivingProcess, Usage
-from taskstats.ancestry import (
-    DISORDER_NS,
-    UNHEARD,
-    WAITS,
-    Ancestry,
-    End,
-    Query,
-    Unclear,
-    Waits,
-)
+from taskstats import alive
+from taskstats.accounts import OTHERS, EndedProcess, LivingProcess, Usage
+from taskstats.alive import Alive, Look
+from taskstats.engine import NO_JOB, UNDECIDED, Command, Engine, Member, added
 from taskstats.fields import FIELDS
-from taskstats.presence import LAST, LOST_BEFORE, PAIRED
-from taskstats.processes import Process, ProcessFold, check_exits
-from taskstats.records import Batch, Record
-from taskstats.rows import Picker
-from taskstats.sums import TOTALS
+from taskstats.processes import check_exits
+from taskstats.records import Batch, PathOf, Record
+from taskstats.totals import totals_of
 
 __all__ = ["OTHERS", "EndedProcess", "JobTracker", "LivingProcess", "Usage"]
 
-_CPU_TOTAL = TOTALS.index("cpu_run_virtual_total")
+T = TypeVar("T")
 
-# What is fed is taken with what comes after it: where a stream wakes its reader often, each time
-# with little, Python runs cold, and a record costs half as much again.
-_GATHER_NS = 50_000_000
-_MOST_UNTAKEN = 1024  # records
+#: Asks for tasks by their ids, as `Client.pids` does.
+Query: TypeAlias = Callable[[Sequence[int]], Batch]
 
-_ALONE = LAST | PAIRED
-_PICKER = Picker(("flags", "ac_ppid", "ac_tgid", "ac_tgetime"))
 
-#: What is kept of it in `about`: a Reading, or of several threads a Process; nothing as long as
-#: its batch is kept.
-_End = End[Account]
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A job that is followed.
+
+    Attributes:
+        number: The engine's.
+        root: The pid of its root; None of a job by cgroup.
+        cgroup: The path or the id of the cgroup.
+    """
+
+    id: Hashable
+    number: int
+    root: int | None
+    attached: bool
+    cgroup: str | int | None = None
 
 
 class JobTracker:
-    """Attributes the records of exits to jobs.
+    """Assigns the records of exits to jobs.
 
-    A job is a process, its root, and everything that descends from it. The records themselves name
-    each process's parent when it ended; who that was is known by its own record, which comes later,
-    or by asking for it. The kernel gives a child of a process that has ended to the nearest living
-    ancestor that is a child subreaper (prctl(2)), or to init. So a job that is to be known whole
-    has a subreaper of its own that outlives the rest of it: its root, or one that is named.
+    A job is a process, its root, and everything that descends from it; or everything that ends in
+    a cgroup. Any thread may call any method: calls wait for each other.
 
-    Records of different CPUs come in any order. So what is fed waits for 0.1 s of the stream's
-    time, or up to 0.15 s where batches come often, or for an empty batch, which says that nothing
-    was on its way.
-    `ExitListener.batches(timeout=0.1)` gives what it needs. The stream must be of all CPUs, and
-    unfiltered.
-
-    Each record fed is attributed to a job, or of none, or counted as one of which that cannot be
-    told; and it is waiting until then. It takes some 1 KB while it waits for its parent, with
-    delays 2.
+    With births, from a listener with a probe, a process belongs to what its maker belonged to. The
+    probe reports a process before anything that it does, so a job is known whole: whoever inherits
+    its orphans, however late and in which order its records are read, and whatever process had or
+    gets the same pid. The stream must be of all CPUs, and unfiltered; every batch since the tracker
+    was made must be fed.
 
     Args:
-        query: Asks for tasks by their ids: `Client.pids`. Without, a process whose parent lives
-            and is no root waits until that ends; and of no job is known that it is within another.
-        remember: The most ended processes of each job to remember, for its tree.
-        capacity: The most records that gather, that wait for 0.1 s, and that wait for their
-            parents; and the most living processes that are remembered.
-        patience: Seconds of the stream's time that a record waits for its parent.
+        query: Asks for tasks by their ids, for the figures of living processes: `Client.pids`.
+        look: Looks up who lives: `alive.look`.
+        births: Whether the stream has births.
+        remember: The most ended processes of each job to remember, for its tree; 170 bytes each.
+        capacity: The most processes to know at once; 80 bytes each. With more, jobs that may lack
+            a process are marked.
+        clock: Returns CLOCK_BOOTTIME and CLOCK_REALTIME in ns, for replayed streams.
 
     Attributes:
-        attributed: Records of jobs.
-        outside: Records that are of none.
-        unattributed: Records of orphans that were inherited for several jobs.
-        ambiguous: Records whose parent's pid had two owners within 0.1 s.
-        evicted: Records given up: for capacity or for patience, their parent was never heard of; or
-            their process's end was, and they came too late.
+        births: Whether the stream has births.
     """
 
     def __init__(
         self,
         query: Query | None = None,
+        look: Look = alive.look,
         *,
+        births: bool = False,
         remember: int = 0,
-        capacity: int = 65_536,
-        patience: float = 1.0,
+        capacity: int = 1_048_576,
+        clock: Callable[[], tuple[int, int]] = alive.clock,
     ) -> None:
         if capacity < 1:
-            raise ValueError(f"capacity is a number of records from 1, not {capacity}")
-        self.attributed = 0
-        self.outside = 0
-        self.unattributed = 0
-        self.ambiguous = 0
-        self.evicted = 0
+            raise ValueError(f"capacity is a number of processes from 1, not {capacity}")
+        self.births = births
         self._query = query
+        self._look = look
         self._remember = remember
-        self._capacity = capacity
-        self._patience_ns = int(patience * 1e9)
-        self._ancestry: Ancestry[Account] = Ancestry(query, capacity)
-        self._fold = ProcessFold()
-        self._forgotten = 0  # by the fold
-        self._jobs: dict[Hashable, Account] = {}
-        self._begun = 0  # jobs, those that were closed too
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._engine = Engine(capacity, clock()[0])
+        self._jobs: dict[Hashable, _Job] = {}
         self._fields = frozenset(FIELDS)
-        self._now = 0
-        self._last_ns = 0  # when it was settled last
-        self._lost = 0
-        self._untaken: list[tuple[int, Batch]] = []
-        self._in_untaken = 0
-        self._folded: list[Process] = []  # by the fold, and not yet settled
-        # Not yet due: when it was read, how many jobs had begun then, and what it was.
-        self._line: deque[tuple[int, int, Batch, list[int], list[_End]]] = deque()
-        self._late: deque[tuple[int, list[_End]]] = deque()  # children's records may be on the way
-        self._in_late = 0
-        self._in_line = 0
-        self._several: defaultdict[int, deque[_End]] = defaultdict(deque)  # by pid; in the fold
-        self._held: dict[int, list[_End]] = {}  # by the pid of the parent they need
-        self._in_hold = 0
+
+    # -- counts
+
+    @property
+    def attributed(self) -> int:
+        """Records of jobs."""
+        return self._count("attributed")
+
+    @property
+    def outside(self) -> int:
+        """Records that are of no job."""
+        return self._count("outside")
+
+    @property
+    def undecided(self) -> int:
+        """Records that may be of a job, or of none: they are in no sum."""
+        return self._count("undecided")
+
+    @property
+    def evicted(self) -> int:
+        """Records of jobs for which there was no room: they are in no sum."""
+        return self._count("evicted")
 
     @property
     def waiting(self) -> int:
-        """Records that are not attributed yet; those of threads wait until their process ends."""
-        folded = self._fold.held + sum(process.threads for process in self._folded)
-        return self._in_untaken + self._in_line + folded + self._in_hold
+        """Records of threads of jobs whose process has not ended, or waits for other threads."""
+        return self._count("waiting")
+
+    def _count(self, name: str) -> int:
+        with self._lock:
+            return int(getattr(self._engine.counts, name))
 
     @property
     def settled_until(self) -> int | None:
@@ -127,72 +123,93 @@ class JobTracker:
 
         None if none waits. What is asked of a job is all that ended before then.
         """
-        since = [received for received, _ in self._untaken]
-        since += [end.received for process in self._folded for end in self._several[process.pid]]
-        since += [received for received, *_, ends in self._line if ends]
-        since += [end.received for ends in self._held.values() for end in ends]
-        if (several := self._fold.waiting_since) is not None:
-            since.append(several)
-        return min(since, default=None)
+        return self._count("waiting_since") or None
 
     # -- jobs
 
-    def start(self, root: int, id: Hashable, *, subreaper: int | None = None) -> None:  # noqa: A002
-        """A job begins. Call it before its root has children.
+    def start(self, root: int, id: Hashable) -> None:  # noqa: A002
+        """Begin a job. Call it before its root has children.
 
         Args:
             root: The pid of the process that it descends from; its own record is the job's too.
             id: What it is called here.
-            subreaper: The process, no part of the job, that inherits its orphans, and has no other
-                children than roots of jobs. Those of several jobs, even one after the other,
-                cannot be told apart. None if that is the root, or nobody.
 
         Raises:
-            ValueError: There is such a job, or one with this root, whose end has not been heard of;
-                or the root of one would be the subreaper of another.
+            ValueError: There is such a job, or one with this root; or no such process.
         """
-        self._begin(root, id, subreaper, attached=False)
+        with self._lock:
+            self._begin(id, self._alive(root), attached=False)
 
-    def attach(self, root: int, id: Hashable, *, subreaper: int | None = None) -> None:  # noqa: A002
-        """Follows a job that runs already: as `start`, but what ended before is unknown.
+    def attach(self, root: int, id: Hashable) -> None:  # noqa: A002
+        """Follow a job that runs already: as `start`, but what ended before is unknown.
 
-        Jobs that are followed already are not within it.
+        Its living descendants are its own. Those whose parent has ended before are not known.
         """
-        self._begin(root, id, subreaper, attached=True)
+        with self._lock:
+            job = self._begin(id, self._alive(root), attached=True)
+            for one in _descendants(root, self._look(None)):
+                self._engine.join(job.number, one.pid, (one.start_ns, one.start_end_ns))
 
-    def _begin(self, root: int, id: Hashable, subreaper: int | None, *, attached: bool) -> None:  # noqa: A002
-        self._take()
+    def _alive(self, pid: int) -> Alive:
+        found = self._look([pid])
+        if not found:
+            raise ValueError(f"there is no process {pid}")
+        return found[0]
+
+    def _begin(self, id: Hashable, root: Alive, *, attached: bool) -> _Job:  # noqa: A002
         if id in self._jobs:
             raise ValueError(f"there is a job {id!r} already")
-        if self._ancestry.is_root(root):
-            raise ValueError(f"process {root} is the root of a job, and has not ended yet")
-        heirs = {job.subreaper for job in self._jobs.values()}
-        if root in heirs or (subreaper is not None and self._ancestry.is_root(subreaper)):
-            raise ValueError("the root of one job cannot inherit the orphans of another")
-        job = Account(id, root, subreaper, attached, self._begun, self._remember)
-        outer = self._ancestry.own(root, job, subreaper)
-        job.put_within(outer if isinstance(outer, Account) else None)
-        self._jobs[id] = job
-        self._begun += 1
+        try:
+            number = self._engine.start(
+                root.pid, (root.start_ns, root.start_end_ns), self._remember
+            )
+        except FileExistsError:
+            raise ValueError(f"process {root.pid} is the root of a job already") from None
+        job = self._jobs[id] = _Job(id, number, root.pid, attached)
+        return job
+
+    def start_cgroup(self, cgroup: str | int, id: Hashable) -> None:  # noqa: A002
+        """Begin a job of all that ends in a cgroup, or in one below it.
+
+        Args:
+            cgroup: The path, as records give it, or the id. With an id, the cgroups below it are
+                those below the path that it has when they are first heard of.
+            id: What the job is called here.
+
+        Raises:
+            ValueError: There is such a job, or one with this cgroup; or the stream has no births.
+        """
+        with self._lock:
+            if not self.births:
+                raise ValueError("a job by cgroup needs a stream with births, from a probe")
+            if id in self._jobs or any(one.cgroup == cgroup for one in self._jobs.values()):
+                raise ValueError(f"there is a job {id!r} already, or one of the cgroup {cgroup!r}")
+            number = self._engine.start(0, (0, 0), self._remember)
+            if isinstance(cgroup, str):
+                cgroup = cgroup.rstrip("/") or "/"
+            self._jobs[id] = _Job(id, number, None, attached=False, cgroup=cgroup)
+            self._engine.forget_cgroups()
+            self._nest(lambda _: None)
 
     def usage(self, id: Hashable, tasks: Iterable[int] = ()) -> Usage:  # noqa: A002
         """What a running job has used so far.
 
         Args:
             id: The job's.
-            tasks: Ids of tasks among which are all that live of the job, for instance those in
+            tasks: Ids of tasks among which are all living ones of the job, for instance those in
                 /proc: they are asked for. A process that has ended is not in `living`, even if
                 nobody has waited for it.
 
         Raises:
             KeyError: No such job.
             ValueError: There are tasks, and no query.
+            TaskstatsError: What the query raises.
         """
-        self._take()
-        return self._usage(self._jobs[id], tasks)
+        with self._lock:
+            return self._usage(self._jobs[id], tasks)
 
     def close(self, id: Hashable) -> Usage:  # noqa: A002
-        """Ends a job: what of it ends later is of none, or of the job that it is within.
+        """End a job: what of it ends later is of the job that it is within, or of none.
 
         Feed everything before, until `settled_until` is later than its end: what waits is not in
         what is returned.
@@ -200,267 +217,119 @@ class JobTracker:
         Raises:
             KeyError: No such job.
         """
-        self._take()
-        job = self._jobs[id]
-        usage = self._usage(job, ())
-        del self._jobs[id]
-        job.close()
-        self._ancestry.disown(job.root, job, job.subreaper)
-        return usage
+        with self._lock:
+            usage = self._usage(self._jobs[id], ())
+            self._engine.close(self._jobs.pop(id).number)
+            return usage
 
-    def _usage(self, job: Account, tasks: Iterable[int]) -> Usage:
-        living, unclear = self._living(job, tasks)
-        return job.usage(self._fields, tuple(living), unclear, self.settled_until)
+    def _usage(self, job: _Job, tasks: Iterable[int]) -> Usage:
+        engine = self._engine
+        numbers = [one.number for one in self._jobs.values() if job.number in self._lineage(one)]
+        commands = [command for number in numbers for command in engine.commands(number)]
+        fields = self._fields
+        living, unclear = self._living(numbers, tasks)
+        processes = tuple(one for number in numbers for one in engine.ended(number))
+        counts = engine.job(job.number)
+        return Usage(
+            id=job.id,
+            root=job.root,
+            attached=job.attached,
+            total=totals_of(added(one.totals for one in commands), fields),
+            commands={
+                comm: totals_of(added(those), fields)
+                for comm, those in _by(lambda one: one.comm, commands).items()
+            },
+            executables={
+                file: totals_of(added(those), fields)
+                for file, those in _by(lambda one: one.executable, commands).items()
+            },
+            living=tuple(living),
+            unclear=unclear,
+            processes=processes,
+            forgotten=sum(engine.job(number).forgotten for number in numbers),
+            lost=counts.lost,
+            undecided=counts.undecided,
+            evicted=counts.evicted,
+            births_lost=bool(counts.births_lost),
+            settled_until=self.settled_until,
+        )
+
+    def _lineage(self, job: _Job) -> Iterator[int]:
+        """The number of a job, and those of the jobs that it is within."""
+        number = job.number
+        while number != NO_JOB:
+            yield number
+            number = self._engine.job(number).outer
 
     # -- the stream
 
     def feed(self, batch: Batch) -> None:
-        """Takes a batch of the stream.
+        """Take a batch of the stream.
 
         Args:
-            batch: Task records of exits; an empty one is a `flush`.
+            batch: Task records of exits, and births; an empty one without births is a `flush`.
 
         Raises:
             FieldUnavailable: The kernel's struct is older than version 12.
             ValueError: The batch is of groups, or of a query's answers.
             TaskstatsError: What the query raises; the batch has been taken then.
         """
-        if not batch:
-            self.flush()
-            return
-        check_exits(batch)
-        self._now = batch.columns["received_ns"][0]
-        self._untaken.append((self._now, batch))
-        self._in_untaken += len(batch)
-        # A clock that was set back lets nothing gather.
-        gathers = 0 <= self._now - self._last_ns < _GATHER_NS
-        if not gathers or self._in_untaken >= min(_MOST_UNTAKEN, self._capacity):
-            self._take()
-            self._settle(self._now)
+        with self._lock:
+            if batch:
+                check_exits(batch)
+                self._fields &= batch.fields
+            if any(job.cgroup is not None for job in self._jobs.values()):
+                self._place_cgroups(batch)
+            boot, real = self._clock()
+            self._engine.feed(batch, real - boot)
+            if not batch and not batch.births:
+                self._engine.flush()
 
     def flush(self) -> None:
-        """Attributes what waits for records that may have been on their way: they were not.
-
-        Raises:
-            TaskstatsError: What the query raises.
-        """
-        self._take()
-        self._folded += self._fold.flush()
-        self._settle(self._now + DISORDER_NS)
+        """Add the processes that wait for records of other threads: nothing is on its way."""
+        with self._lock:
+            self._engine.flush()
 
     def note_lost(self, total: int) -> None:
-        """Tells of losses after which no record came on the same CPU.
+        """Tell of losses after which no record came on the same CPU.
 
         Args:
             total: What the stream has lost since it began: `ExitStats.lost`. What the records have
                 told of that is not counted twice.
         """
-        self._take()
-        self._lose(max(0, total - self._lost))
+        with self._lock:
+            self._engine.lose(max(0, total - self._engine.counts.lost))
 
-    def _lose(self, count: int) -> None:
-        if count:
-            self._lost += count
-            for job in self._jobs.values():
-                job.lost += count
-            self._ancestry.doubt()
+    # -- cgroups
 
-    def _take(self) -> None:
-        """Takes what was fed: whose it is waits, and is told by what comes later."""
-        for received, batch in self._untaken:
-            self._fields &= batch.fields
-            ended: list[_End] = []
-            alone: list[int] = []  # rows of processes that never had a second thread
-            ends: list[_End] = []  # theirs
-            others: list[int] = []
-            marks = 0
-            holding = self._fold.holding
-            for row, (flags, ppid, tgid, lived) in enumerate(_PICKER.rows(batch.data)):
-                marks |= flags
-                if flags & _ALONE == LAST and tgid not in holding:
-                    end: _End = End(tgid, ppid, lived, received)
-                    ended.append(end)
-                    ends.append(end)
-                    alone.append(row)
-                    continue
-                others.append(row)
-                if flags & LAST:
-                    end = End(tgid, ppid, lived, received)
-                    ended.append(end)
-                    end.begun = self._begun
-                    self._several[tgid].append(end)
-            self._ancestry.add(ended)
-            self._line.append((received, self._begun, batch, alone, ends))
-            self._in_line += len(ends)
-            self._folded += self._fold.feed(batch, others)
-            if self._fold.forgotten > self._forgotten:
-                self._give_up(self._fold.forgotten - self._forgotten, self._begun)
-                self._forgotten = self._fold.forgotten
-            if marks & LOST_BEFORE:
-                self._lose(sum(batch.columns["lost_before"]))
-        self._untaken.clear()
-        self._in_untaken = 0
+    def _place_cgroups(self, batch: Batch) -> None:
+        """Say of each cgroup that is new in a batch which job it is of."""
+        new = self._engine.new_cgroups(batch)
+        while new:
+            jobs = self._nest(batch.path_of)
+            for id_ in new:
+                self._engine.place_cgroup(id_, _placed(id_, batch.path_of(id_), jobs))
+            new = self._engine.new_cgroups(batch)
 
-    # -- settling
-
-    def _settle(self, now: int) -> None:
-        """Attributes what has waited long enough."""
-        self._last_ns = now
-        due = list(self._due(now))
-        several = [self._end_of(process) for process in self._folded]
-        self._folded = []
-        settled = [end for *_, ends in due for end in ends] + several
-        overdue = list(self._overdue(now))
-        try:
-            self._ancestry.learn(self._ancestry.unknown_parents(settled).union(overdue))
-        finally:
-            for one in due:
-                self._attribute(*one)
-            self._attribute_all(several)
-            for pid in overdue:
-                self._last_try(pid)
-            if settled:
-                self._late.append((now, settled))
-                self._in_late += len(settled)
-            self._forget_late(now)
-
-    def _forget_late(self, now: int) -> None:
-        """Forgets those that ended so long ago that no child of theirs waits."""
-        longest = self._patience_ns + 2 * DISORDER_NS
-        # A clock that was set back keeps nothing.
-        while self._late and (
-            abs(now - self._late[0][0]) > longest or self._in_late > self._capacity
-        ):
-            _, ends = self._late.popleft()
-            self._in_late -= len(ends)
-            self._ancestry.remove(ends)
-
-    def _end_of(self, process: Process) -> _End:
-        """The end of a process of several threads, now that these are known."""
-        ends = self._several[process.pid]
-        end = ends.popleft()
-        if not ends:
-            del self._several[process.pid]
-        end.about = process
-        return end
-
-    def _due(self, now: int) -> Iterator[tuple[int, Batch, list[int], list[_End]]]:
-        while self._line:
-            received, begun, batch, rows, ends = self._line[0]
-            # A clock that was set back does not keep it waiting.
-            if 0 <= now - received < DISORDER_NS and self._in_line <= self._capacity:
-                return
-            self._line.popleft()
-            self._in_line -= len(ends)
-            yield begun, batch, rows, ends
-
-    def _attribute(self, begun: int, batch: Batch, rows: list[int], ends: list[_End]) -> None:
-        """Attributes processes of a batch that never had a second thread."""
-        by_owner: defaultdict[Account | Unclear[Account] | Waits | None, list[int]]
-        by_owner = defaultdict(list)
-        for at, owner in enumerate(self._ancestry.settle(ends)):
-            by_owner[owner].append(at)
-        readings = sums.read(batch.data) if by_owner.keys() - {None} else []
-        for owner, places in by_owner.items():
-            if owner is WAITS:
-                for at in places:
-                    ends[at].about, ends[at].begun = readings[rows[at]], begun
-                    self._hold(ends[at])
-            elif _began_after(owner, begun):
-                for at in places:
-                    self._ancestry.give_up(ends[at])
-                self._give_up(len(places), begun)
-            elif isinstance(owner, Account) and (job := owner.open):
-                self.attributed += len(places)
-                job.add_rows([readings[rows[at]] for at in places], ends[0].received)
-            else:
-                self._count(owner, len(places), begun)
-        if self._held:
-            for end in ends:
-                if end.pid in self._held and end.owner is not WAITS:
-                    self._attribute_all(self._released(end.pid))
-
-    def _attribute_all(self, ends: list[_End], *, late: bool = False) -> None:
-        """Attributes processes, and those that have waited for them, or holds them."""
-        left = ends[::-1]
-        while left:
-            end = left.pop()
-            (owner,) = self._ancestry.settle([end], late=late)
-            if owner is WAITS:
-                self._hold(end)
-                continue
-            if _began_after(owner, end.begun):
-                self._ancestry.give_up(end)
-                self._give_up(_records(end), end.begun)
-            elif isinstance(owner, Account) and (job := owner.open):
-                self.attributed += _records(end)
-                if isinstance(end.about, Process):
-                    job.add_process(end.about, end.received)
-                else:
-                    job.add_rows([end.about], end.received)
-            else:
-                self._count(owner, _records(end), end.begun)
-            end.about = None
-            if end.pid in self._held:
-                left += self._released(end.pid)
-
-    # -- holding
-
-    def _hold(self, end: _End) -> None:
-        """Lets it wait for its parent."""
-        self._held.setdefault(end.parent, []).append(end)
-        self._in_hold += _records(end)
-
-    def _released(self, parent: int) -> list[_End]:
-        """Those that have waited for a process, which are held no more."""
-        ends = self._held.pop(parent, [])
-        self._in_hold -= sum(map(_records, ends))
-        return ends
-
-    def _overdue(self, now: int) -> Iterator[int]:
-        """The parents that have been waited for too long, or for whom there is no more room."""
-        excess = self._in_hold - self._capacity
-        for parent, ends in self._held.items():  # the oldest first
-            if excess <= 0 and 0 <= now - ends[0].received < self._patience_ns:
-                return
-            excess -= sum(map(_records, ends))
-            yield parent
-
-    def _last_try(self, parent: int) -> None:
-        """Attributes those that have waited for a process for long, or gives them up."""
-        self._attribute_all(self._released(parent), late=True)
-        for end in self._released(parent):
-            self._ancestry.give_up(end)
-            self._give_up(_records(end), end.begun)
-            self._attribute_all(self._released(end.pid))
-
-    def _give_up(self, records: int, begun: int) -> None:
-        self.evicted += records
-        for job in self._jobs.values():
-            job.evicted += records * _may_be_of(job, begun)
-
-    def _count(self, owner: Account | Unclear[Account] | None, records: int, begun: int) -> None:
-        """Counts records that are of no job, or of which that cannot be told."""
-        if not isinstance(owner, Unclear):
-            self.outside += records
-            return
-        if owner is UNHEARD:
-            self._give_up(records, begun)
-            return
-        those = {one for job in owner.owners if _may_be_of(job, begun) for one in job.lineage()}
-        if owner.reused:
-            self.ambiguous += records
-            for job in those:
-                job.ambiguous += records
-        else:
-            self.unattributed += records
-            for job in those:
-                job.unattributed += records
+    def _nest(self, path_of: PathOf) -> "list[tuple[_Job, str | None]]":
+        """The jobs by cgroup with their paths, each put within the nearest one above it."""
+        jobs = [
+            (job, path_of(job.cgroup) if isinstance(job.cgroup, int) else job.cgroup)
+            for job in self._jobs.values()
+            if job.cgroup is not None
+        ]
+        for job, path in jobs:
+            above = [(one, its) for one, its in jobs if one is not job]
+            outer = NO_JOB if path is None else _nearest(path, above)
+            self._engine.put_within(job.number, outer)
+        return jobs
 
     # -- the living
 
-    def _living(self, job: Account, tasks: Iterable[int]) -> tuple[list[LivingProcess], int]:
-        """The living processes of a job, and of those within it; and how many more may be."""
+    def _living(
+        self, numbers: Sequence[int], tasks: Iterable[int]
+    ) -> tuple[list[LivingProcess], int]:
+        """The living processes of some jobs among these tasks; and how many more may be."""
         ids = sorted(set(tasks))
         if not ids:
             return [], 0
@@ -470,49 +339,67 @@ class JobTracker:
         for record in self._query(ids):
             if record.hiwater_vm:  # of a user's process, not ended
                 threads.setdefault(record.ac_tgid, []).append(record)
-        self._ancestry.learn(threads)
-        heirs = {one.subreaper for one in self._jobs.values()}  # no part of them
+        ended = {member.pid: member for member in self._engine.members()}
         found, unclear = [], 0
-        for tgid in threads.keys() - heirs:
-            owner = self._ancestry.of_living(tgid)
-            if isinstance(owner, Unclear):
-                unclear += job in owner.owners
-            elif isinstance(owner, Account) and job in owner.lineage():
-                found.append(self._process(tgid, threads[tgid]))
-        return sorted(found, key=lambda one: one.pid), unclear
-
-    def _process(self, tgid: int, records: list[Record]) -> LivingProcess:
-        first = min(records, key=lambda record: record.ac_pid != tgid)
-        heard = self._fold.heard_of(tgid)
-        cpu = heard[_CPU_TOTAL] if heard else 0
-        return LivingProcess(
-            pid=tgid,
-            ppid=first.ac_ppid,
-            comm=first.comm,
-            threads=len(records),
-            cpu_ns=cpu + sum(record.cpu_run_virtual_total for record in records),
-            elapsed_us=first.ac_tgetime,
-            peak_rss_bytes=max(record.hiwater_rss for record in records) * 1024 or None,
-        )
+        for one in self._look(sorted(threads)):
+            owner = self._engine.owner(one.pid, (one.start_ns, one.start_end_ns))
+            unclear += owner == UNDECIDED
+            if owner in numbers:
+                found.append(_living_process(one, threads[one.pid], ended.get(one.pid)))
+        return found, unclear
 
 
-def _records(end: _End) -> int:
-    """How many records it is of."""
-    return end.about.threads if isinstance(end.about, Process) else 1
+def _living_process(one: Alive, records: list[Record], member: Member | None) -> LivingProcess:
+    first = min(records, key=lambda record: record.ac_pid != one.pid)
+    cpu_ns = member.cpu_ns if member else 0
+    exact = member is not None and member.start[0] == member.start[1]
+    return LivingProcess(
+        pid=one.pid,
+        ppid=first.ac_ppid,
+        comm=first.comm,
+        threads=len(records),
+        cpu_ns=cpu_ns + sum(record.cpu_run_virtual_total for record in records),
+        elapsed_us=first.ac_tgetime,
+        peak_rss_bytes=max(record.hiwater_rss for record in records) * 1024 or None,
+        start_ns=member.start[0] if member and exact else None,
+    )
 
 
-def _may_be_of(job: Account, begun: int) -> bool:
-    """Whether a record may be a job's that was taken after so many had begun.
+def _descendants(root: int, living: Iterable[Alive]) -> Iterator[Alive]:
+    """The living processes whose parents lead to one of them."""
+    children: dict[int, list[Alive]] = {}
+    for one in living:
+        children.setdefault(one.ppid, []).append(one)
+    left = [root]
+    while left:
+        for one in children.pop(left.pop(), ()):
+            yield one
+            left.append(one.pid)
 
-    What is attached to has children already.
-    """
-    return job.number < begun or job.attached
+
+def _nearest(path: str, jobs: "Iterable[tuple[_Job, str | None]]") -> int:
+    """The number of the job with the cgroup that a path is, or is nearest below; else NO_JOB."""
+    around = [
+        (len(its), job.number)
+        for job, its in jobs
+        if its is not None and (its in ("/", path) or path.startswith(f"{its}/"))
+    ]
+    return max(around, default=(0, NO_JOB))[1]
 
 
-def _began_after(owner: Account | Unclear[Account] | None, begun: int) -> bool:
-    """Whether it is a job's that began after the record was taken, after so many others.
+def _placed(id_: int, path: str | None, jobs: "list[tuple[_Job, str | None]]") -> int:
+    """The number of the job that the exits in a cgroup are of."""
+    for job, _ in jobs:
+        if job.cgroup == id_:
+            return job.number
+    if path is None or any(its is None for _, its in jobs):
+        return UNDECIDED
+    return _nearest(path, jobs)
 
-    It is not that one's then: the parent was another process with that pid, whose end was not
-    heard, or it had children before it was a job's.
-    """
-    return isinstance(owner, Account) and not _may_be_of(owner, begun)
+
+def _by(key: Callable[[Command], T], commands: Iterable[Command]) -> dict[T, list[Any]]:
+    """The totals of commands, those with the same key together."""
+    made: dict[T, list[Any]] = {}
+    for command in commands:
+        made.setdefault(key(command), []).append(command.totals)
+    return made

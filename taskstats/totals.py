@@ -1,15 +1,13 @@
 """What processes that have ended add up to: of a job, of a command name, of an executable."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from taskstats._native import ffi
 from taskstats.fields import DELAY_FIELDS, DELAYS
-from taskstats.presence import DELAY_EXCEEDS, SETTLED
-from taskstats.processes import Process
-from taskstats.sums import FINAL_CPU, TOTALS, Layout, Sums
+from taskstats.sums import TOTALS
 
 _OTHER_COUNTS = tuple(TOTALS.index(f"{name}_count") for name in DELAYS[1:])
 
@@ -140,82 +138,27 @@ class Totals:
         return {**own, **texts, **self.sums}
 
 
-class Tally(Sums):
-    """Totals that grow.
+def totals_of(native: Any, fields: Iterable[str]) -> Totals:
+    """The totals that the shim has added up (struct ts_totals), of records with these fields."""
+    values = ffi.unpack(native.sums, len(TOTALS))
+    measured = any(values[at] for at in _OTHER_COUNTS)
+    kept = {
+        name: value
+        for name, value in zip(TOTALS, values, strict=True)
+        if name in fields and (measured or name not in DELAY_FIELDS)
+    }
+    return Totals(
+        processes=native.processes,
+        threads=native.threads,
+        unsettled=native.unsettled,
+        cpu_ns=native.cpu_ns,
+        statuses=_counted(native.statuses),
+        signals=_counted(native.signals),
+        longest_seconds=native.longest_us / 1e6,
+        delay_exceeds_elapsed=native.exceeding,
+        sums=kept,
+    )
 
-    What is added, a reading each, is the record of a process that never had a second thread.
-    """
 
-    __slots__ = ("_cpu", "_exceeding", "_longest", "_more_threads", "_unsettled", "_words")
-
-    def __init__(self) -> None:
-        super().__init__(gather=64)
-        self._words: Counter[int] = Counter()  # a status as wait(2) gives it -> processes
-        self._more_threads = 0  # than processes
-        self._longest = 0  # us
-        self._exceeding = 0
-        self._unsettled = 0  # threads
-        self._cpu = 0  # ns
-
-    def _take(self, layout: Layout, columns: Sequence[Sequence[int]]) -> None:
-        super()._take(layout, columns)
-        self._words.update(columns[layout.at["ac_exitcode"]])
-        self._longest = max(self._longest, *columns[layout.at["ac_tgetime"]])
-        flags = columns[layout.at["flags"]]
-        self._exceeding += sum(map(DELAY_EXCEEDS.__and__, flags)) // DELAY_EXCEEDS
-        settled = sum(map(SETTLED.__and__, flags)) // SETTLED
-        self._unsettled += len(flags) - settled
-        recorded, final = columns[layout.at["cpu_run_virtual_total"]], columns[layout.at[FINAL_CPU]]
-        if settled < len(flags):  # a task that has ended has used some time
-            final = [last or record for record, last in zip(recorded, final, strict=True)]
-        self._cpu += sum(final)
-
-    def add_process(self, process: Process) -> None:
-        """Adds a process of several threads."""
-        record, totals = process.record, process.totals
-        self._words[record.ac_exitcode] += 1
-        self._more_threads += process.threads - 1
-        self._longest = max(self._longest, record.ac_tgetime)
-        self._exceeding += process.delay_exceeds_elapsed
-        self._unsettled += process.unsettled
-        self._cpu += process.cpu_ns
-        self.add_values([totals.get(name, 0) for name in TOTALS])
-
-    def add_tally(self, other: "Tally") -> None:
-        """Adds what another has counted."""
-        self.add_values(other.values)
-        self._words.update(other._words)
-        self._more_threads += other._more_threads
-        self._longest = max(self._longest, other._longest)
-        self._exceeding += other._exceeding
-        self._unsettled += other._unsettled
-        self._cpu += other._cpu
-
-    def totals(self, fields: Iterable[str]) -> Totals:
-        """What has been counted so far, of the fields that these records carry."""
-        values = self.values
-        measured = any(values[at] for at in _OTHER_COUNTS)
-        kept = {
-            name: value
-            for name, value in zip(TOTALS, values, strict=True)
-            if name in fields and (measured or name not in DELAY_FIELDS)
-        }
-        processes = sum(self._words.values())
-        statuses: Counter[int] = Counter()
-        signals: Counter[int] = Counter()
-        for word, number in self._words.items():
-            if word & 0x7F:
-                signals[word & 0x7F] += number
-            else:
-                statuses[word >> 8 & 0xFF] += number
-        return Totals(
-            processes=processes,
-            threads=processes + self._more_threads,
-            unsettled=self._unsettled,
-            cpu_ns=self._cpu,
-            statuses=dict(sorted(statuses.items())),
-            signals=dict(sorted(signals.items())),
-            longest_seconds=self._longest / 1e6,
-            delay_exceeds_elapsed=self._exceeding,
-            sums=kept,
-        )
+def _counted(numbers: Any) -> dict[int, int]:
+    return {at: number for at, number in enumerate(ffi.unpack(numbers, len(numbers))) if number}

@@ -1,0 +1,1063 @@
+/* Jobs: whose each process is, by births, and what they have used. Pure.
+ *
+ * A process belongs to what its maker belonged to at its birth. The probe's ring keeps the
+ * order of cause and effect: a birth comes before everything else about the process. A
+ * record names its process by pid and start. So it makes no difference how late, and in
+ * which order, records are read. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kin.h"
+
+/* Processes whose last record was read that are kept for records of other threads. */
+#define MOST_ENDED 4096u
+
+/* The clocks may be set by so much, ns, between an exit and its reading. */
+#define CLOCK_SLACK 20000000u
+
+#define MOST_PLACES 65536u /* cgroups that are remembered */
+
+struct job {
+    int used;
+    int open;
+    int by_cgroup;
+    uint32_t outer;  /* the job that it is within, which may be closed; TS_NO_JOB */
+    int outer_known; /* the root's birth was read, or what it belonged to before */
+    uint32_t uses;   /* processes and jobs that refer to it: the number is not free */
+    uint32_t root;
+    uint64_t start_ns, start_end_ns;
+    uint64_t living; /* processes that have not ended */
+    int unsure;      /* an end without identity was taken for one of its processes' */
+    int births_lost;
+    uint64_t lost, undecided, evicted;
+    uint64_t stamp; /* of the record that was last counted as undecided */
+    struct ts_commands commands;
+    struct ts_ended *ended;
+    uint64_t n_ended, room_ended, remember, forgotten;
+};
+
+struct place {
+    uint64_t cgroup; /* 0: free */
+    uint32_t job;
+};
+
+struct ts_jobs {
+    struct ts_kinship kin;
+    uint64_t since_ns;
+    struct job *all;
+    uint32_t n;
+    uint32_t n_by_cgroup; /* open ones */
+    uint32_t n_marked;    /* open ones that lack births */
+    uint64_t births_lost;
+    uint64_t boot_ns;
+    uint64_t stamp;
+    uint32_t *ending; /* ended processes whose threads' records are not all there */
+    uint32_t n_ending, room_ending;
+    struct place *places; /* a hash table */
+    uint32_t n_places;
+    struct ts_jobs_counts counts;
+};
+
+static int is_job(uint32_t owner)
+{
+    return owner < TS_UNDECIDED;
+}
+
+/* ---- opening ---- */
+
+int ts_jobs_new(uint32_t capacity, uint64_t since_ns, struct ts_jobs **jobs)
+{
+    struct ts_jobs *made = calloc(1, sizeof(*made));
+    int rc;
+
+    if (!made)
+        return -ENOMEM;
+    made->since_ns = since_ns;
+    made->places = calloc(2 * (size_t)MOST_PLACES, sizeof(*made->places));
+    rc = made->places ? ts_kinship_open(&made->kin, capacity) : -ENOMEM;
+    if (rc < 0)
+        ts_jobs_free(made);
+    else
+        *jobs = made;
+    return rc;
+}
+
+static void empty_job(struct job *job)
+{
+    ts_commands_free(&job->commands);
+    free(job->ended);
+    job->ended = NULL;
+    job->n_ended = job->room_ended = 0;
+}
+
+void ts_jobs_free(struct ts_jobs *jobs)
+{
+    if (!jobs)
+        return;
+    for (uint32_t i = 0; i < jobs->n; i++)
+        empty_job(&jobs->all[i]);
+    ts_kinship_close(&jobs->kin);
+    free(jobs->all);
+    free(jobs->ending);
+    free(jobs->places);
+    free(jobs);
+}
+
+/* ---- who refers to a job ---- */
+
+static void use(struct ts_jobs *jobs, uint32_t owner)
+{
+    if (is_job(owner))
+        jobs->all[owner].uses++;
+}
+
+/* Gives the number back when nothing refers to a closed job any more. */
+static void unuse(struct ts_jobs *jobs, uint32_t owner)
+{
+    while (is_job(owner)) {
+        struct job *job = &jobs->all[owner];
+        if (--job->uses || job->open)
+            return;
+        owner = job->outer;
+        memset(job, 0, sizeof(*job));
+    }
+}
+
+/* Returns the job, or the nearest one around it, that has not been closed. */
+static uint32_t nearest_open(const struct ts_jobs *jobs, uint32_t owner)
+{
+    while (is_job(owner) && !jobs->all[owner].open)
+        owner = jobs->all[owner].outer;
+    return owner;
+}
+
+static void set_owner(struct ts_jobs *jobs, struct ts_kin *one, uint32_t owner)
+{
+    uint32_t before = one->owner;
+
+    if (before == owner)
+        return;
+    use(jobs, owner);
+    if (is_job(owner) && one->line != TS_ENDED)
+        jobs->all[owner].living++;
+    one->owner = owner;
+    if (is_job(before) && one->line != TS_ENDED)
+        jobs->all[before].living--;
+    unuse(jobs, before);
+}
+
+/* What a process belongs to now: its job may have been closed. */
+static uint32_t owner_of(struct ts_jobs *jobs, uint32_t one)
+{
+    struct ts_kin *process = &jobs->kin.all[one];
+
+    set_owner(jobs, process, nearest_open(jobs, process->owner));
+    return process->owner;
+}
+
+/* ---- what is not certain ---- */
+
+static void mark(struct ts_jobs *jobs, uint32_t owner)
+{
+    for (owner = nearest_open(jobs, owner); is_job(owner);
+         owner = nearest_open(jobs, jobs->all[owner].outer)) {
+        struct job *job = &jobs->all[owner];
+        if (!job->births_lost)
+            jobs->n_marked++;
+        job->births_lost = 1;
+    }
+}
+
+/* A birth was lost: it was of a process of any job that had some. */
+static void lose_births(struct ts_jobs *jobs)
+{
+    for (uint32_t i = 0; i < jobs->n; i++)
+        if (jobs->all[i].used && (jobs->all[i].living || jobs->all[i].unsure))
+            mark(jobs, i);
+}
+
+/* Whether a process that started then can be a job's whose births are not all known. */
+static int may_be_of(const struct job *job, uint64_t start_ns)
+{
+    return job->open && job->births_lost && job->start_ns <= start_ns;
+}
+
+/* What a process belongs to that no birth has told of. */
+static uint32_t unknown_owner(const struct ts_jobs *jobs, uint64_t start_ns)
+{
+    if (jobs->n_marked)
+        for (uint32_t i = 0; i < jobs->n; i++)
+            if (may_be_of(&jobs->all[i], start_ns))
+                return TS_UNDECIDED;
+    return TS_NO_JOB;
+}
+
+/* Counts a record as one that may be of a job, and of those around it: each once. */
+static void doubt(struct ts_jobs *jobs, uint32_t owner)
+{
+    for (owner = nearest_open(jobs, owner); is_job(owner);
+         owner = nearest_open(jobs, jobs->all[owner].outer)) {
+        struct job *job = &jobs->all[owner];
+        if (job->stamp != jobs->stamp)
+            job->undecided++;
+        job->stamp = jobs->stamp;
+    }
+}
+
+static void doubt_marked(struct ts_jobs *jobs, uint64_t start_ns)
+{
+    for (uint32_t i = 0; i < jobs->n; i++)
+        if (may_be_of(&jobs->all[i], start_ns))
+            doubt(jobs, i);
+}
+
+static void doubt_by_cgroup(struct ts_jobs *jobs)
+{
+    for (uint32_t i = 0; i < jobs->n; i++)
+        if (jobs->all[i].open && jobs->all[i].by_cgroup)
+            doubt(jobs, i);
+}
+
+static void give_up(struct ts_jobs *jobs, uint32_t owner, uint64_t records)
+{
+    jobs->counts.evicted += records;
+    for (owner = nearest_open(jobs, owner); is_job(owner);
+         owner = nearest_open(jobs, jobs->all[owner].outer))
+        jobs->all[owner].evicted += records;
+}
+
+void ts_jobs_lose(struct ts_jobs *jobs, uint64_t records)
+{
+    jobs->counts.lost += records;
+    for (uint32_t i = 0; i < jobs->n; i++)
+        if (jobs->all[i].open)
+            jobs->all[i].lost += records;
+}
+
+/* ---- sums ---- */
+
+static int remember(struct job *job, const struct ts_ended *ended)
+{
+    if (job->n_ended == job->remember) {
+        job->forgotten++;
+        return 0;
+    }
+    if (job->n_ended == job->room_ended) {
+        uint64_t room = job->room_ended ? 2 * job->room_ended : 64;
+        struct ts_ended *grown = realloc(job->ended, room * sizeof(*grown));
+        if (!grown) {
+            job->forgotten++;
+            return -ENOMEM;
+        }
+        job->ended = grown;
+        job->room_ended = room;
+    }
+    job->ended[job->n_ended++] = *ended;
+    return 0;
+}
+
+static void describe(struct ts_ended *ended, const struct ts_record *record)
+{
+    const struct ts_stats *stats = &record->stats;
+
+    memset(ended, 0, sizeof(*ended));
+    ended->received_ns = record->received_ns;
+    ended->elapsed_us = stats->ac_tgetime;
+    ended->exe_dev = stats->ac_exe_dev;
+    ended->exe_inode = stats->ac_exe_inode;
+    ended->pid = stats->ac_tgid;
+    ended->ppid = stats->ac_ppid;
+    ended->status = stats->ac_exitcode;
+    memcpy(ended->comm, stats->ac_comm, sizeof(ended->comm));
+}
+
+static void describe_birth(struct ts_ended *ended, const struct ts_kin *process)
+{
+    ended->start_ns = process->start_ns == process->start_end_ns ? process->start_ns : 0;
+    ended->maker_pid = process->maker_pid;
+    ended->maker_start_ns = process->maker_start_ns;
+}
+
+/* Adds a process that never had a second thread. */
+static int add_record(struct job *job, const struct ts_record *record,
+                      const struct ts_kin *process)
+{
+    const struct ts_stats *stats = &record->stats;
+    struct ts_totals *totals = ts_commands_find(&job->commands, stats->ac_comm,
+                                                stats->ac_exe_dev, stats->ac_exe_inode);
+    struct ts_ended ended;
+
+    if (!totals)
+        return -ENOMEM;
+    ts_totals_add_record(totals, record);
+    if (job->n_ended == job->remember) {
+        job->forgotten++;
+        return 0;
+    }
+    describe(&ended, record);
+    ended.cpu_ns =
+        record->flags & TS_SETTLED ? record->final_cpu_ns : stats->cpu_run_virtual_total;
+    if (process)
+        describe_birth(&ended, process);
+    return remember(job, &ended);
+}
+
+static int add_process(struct job *job, const struct ts_sums *sums,
+                       const struct ts_ended *ended)
+{
+    struct ts_totals *totals =
+        ts_commands_find(&job->commands, ended->comm, ended->exe_dev, ended->exe_inode);
+
+    if (!totals)
+        return -ENOMEM;
+    ts_totals_add(totals, sums, ended);
+    return remember(job, ended);
+}
+
+int ts_jobs_add_records(struct ts_jobs *jobs, uint32_t job, const struct ts_record *tasks,
+                        uint32_t n)
+{
+    int rc = 0;
+
+    job = nearest_open(jobs, job);
+    for (uint32_t i = 0; is_job(job) && i < n; i++)
+        if (add_record(&jobs->all[job], &tasks[i], NULL) < 0)
+            rc = -ENOMEM;
+    return rc;
+}
+
+int ts_jobs_add_process(struct ts_jobs *jobs, uint32_t job, const struct ts_sums *sums,
+                        const struct ts_ended *ended)
+{
+    job = nearest_open(jobs, job);
+    return is_job(job) ? add_process(&jobs->all[job], sums, ended) : 0;
+}
+
+/* ---- jobs ---- */
+
+static int new_number(struct ts_jobs *jobs, uint32_t *number)
+{
+    struct job *grown;
+    uint32_t i = 0;
+
+    while (i < jobs->n && jobs->all[i].used)
+        i++;
+    if (i == jobs->n) {
+        grown = realloc(jobs->all, (jobs->n + 1) * sizeof(*grown));
+        if (!grown)
+            return -ENOMEM;
+        jobs->all = grown;
+        memset(&grown[jobs->n++], 0, sizeof(*grown));
+    }
+    *number = i;
+    return 0;
+}
+
+/* Returns the process that has this pid and started in this range; 0 if none is known. */
+static uint32_t find_in(const struct ts_kinship *kin, uint32_t pid, uint64_t start_ns,
+                        uint64_t start_end_ns)
+{
+    uint32_t one = ts_kinship_at(kin, pid, start_end_ns);
+
+    while (one && kin->all[one].start_end_ns < start_ns)
+        one = ts_kinship_next(kin, one);
+    return one;
+}
+
+/* Whether the process is the root of a job that is open. */
+static uint32_t job_of_root(const struct ts_jobs *jobs, const struct ts_kin *process)
+{
+    for (uint32_t i = nearest_open(jobs, process->owner); is_job(i);
+         i = nearest_open(jobs, jobs->all[i].outer)) {
+        const struct job *job = &jobs->all[i];
+        if (job->root == process->pid && job->start_ns <= process->start_end_ns &&
+            process->start_ns <= job->start_end_ns)
+            return i;
+    }
+    return TS_NO_JOB;
+}
+
+static void set_outer(struct ts_jobs *jobs, uint32_t number, uint32_t outer)
+{
+    uint32_t before = jobs->all[number].outer;
+
+    if (!is_job(outer))
+        outer = TS_NO_JOB;
+    use(jobs, outer);
+    jobs->all[number].outer = outer;
+    unuse(jobs, before);
+}
+
+int ts_jobs_put_within(struct ts_jobs *jobs, uint32_t job, uint32_t outer)
+{
+    set_outer(jobs, job, outer);
+    return 0;
+}
+
+/* Makes room by forgetting the dead process that has been so for longest. */
+static int make_room(struct ts_jobs *jobs);
+
+int ts_jobs_start(struct ts_jobs *jobs, const struct ts_job_wanted *wanted, uint32_t *number)
+{
+    struct job *job;
+    uint32_t one = 0;
+    int rc;
+
+    if (wanted->root) {
+        one = find_in(&jobs->kin, wanted->root, wanted->start_ns, wanted->start_end_ns);
+        if (one && job_of_root(jobs, &jobs->kin.all[one]) != TS_NO_JOB)
+            return -EEXIST;
+    }
+    rc = new_number(jobs, number);
+    if (rc < 0)
+        return rc;
+    if (wanted->root && !one) {
+        if (make_room(jobs) < 0)
+            return -ENOSPC;
+        one = ts_kinship_add(&jobs->kin, wanted->root, wanted->start_ns, wanted->start_end_ns);
+        if (!one)
+            return -ENOMEM;
+        jobs->kin.all[one].owner = TS_NO_JOB;
+    }
+    job = &jobs->all[*number];
+    job->used = job->open = 1;
+    job->outer = TS_NO_JOB;
+    job->root = wanted->root;
+    job->start_ns = wanted->start_ns;
+    job->start_end_ns = wanted->start_end_ns;
+    job->remember = wanted->remember;
+    if (wanted->root) {
+        job->outer_known = jobs->kin.all[one].maker_pid != 0;
+        set_outer(jobs, *number, owner_of(jobs, one));
+        set_owner(jobs, &jobs->kin.all[one], *number);
+    } else {
+        job->by_cgroup = 1;
+        jobs->n_by_cgroup++;
+        set_outer(jobs, *number, wanted->outer);
+    }
+    return 0;
+}
+
+int ts_jobs_join(struct ts_jobs *jobs, uint32_t job, uint32_t pid, uint64_t start_ns,
+                 uint64_t start_end_ns)
+{
+    uint32_t around = nearest_open(jobs, jobs->all[job].outer);
+    uint32_t one = find_in(&jobs->kin, pid, start_ns, start_end_ns);
+    uint32_t owner, inner;
+
+    if (!one) {
+        if (make_room(jobs) < 0)
+            return -ENOSPC;
+        one = ts_kinship_add(&jobs->kin, pid, start_ns, start_end_ns);
+        if (!one)
+            return -ENOMEM;
+        jobs->kin.all[one].owner = TS_NO_JOB;
+    }
+    owner = owner_of(jobs, one);
+    inner = job_of_root(jobs, &jobs->kin.all[one]);
+    if (inner != TS_NO_JOB && inner != job &&
+        nearest_open(jobs, jobs->all[inner].outer) == around)
+        set_outer(jobs, inner, job);
+    else if (owner == around || !is_job(owner))
+        set_owner(jobs, &jobs->kin.all[one], job);
+    return 0;
+}
+
+/* Gives what a job has to the one that it is within. */
+static int hand_over(struct job *from, struct job *to)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0; i < from->commands.n; i++) {
+        const struct ts_command *command = from->commands.found[i];
+        struct ts_totals *totals = ts_commands_find(&to->commands, command->comm,
+                                                    command->exe_dev, command->exe_inode);
+        if (totals)
+            ts_totals_add_totals(totals, &command->totals);
+        else
+            rc = -ENOMEM;
+    }
+    for (uint64_t i = 0; i < from->n_ended; i++)
+        if (remember(to, &from->ended[i]) < 0)
+            rc = -ENOMEM;
+    to->forgotten += from->forgotten;
+    return rc;
+}
+
+int ts_jobs_close(struct ts_jobs *jobs, uint32_t number)
+{
+    struct job *job = &jobs->all[number];
+    uint32_t outer;
+    int rc = 0;
+
+    if (job->births_lost)
+        jobs->n_marked--;
+    if (job->by_cgroup) {
+        jobs->n_by_cgroup--;
+        ts_jobs_forget_cgroups(jobs);
+    }
+    job->open = 0;
+    outer = nearest_open(jobs, job->outer);
+    if (is_job(outer))
+        rc = hand_over(job, &jobs->all[outer]);
+    empty_job(job);
+    job->uses++; /* once more, so that it is freed by what frees others */
+    unuse(jobs, number);
+    return rc;
+}
+
+/* ---- cgroups ---- */
+
+static struct place *find_place(const struct ts_jobs *jobs, uint64_t cgroup)
+{
+    uint32_t mask = 2 * MOST_PLACES - 1;
+    uint32_t at = (uint32_t)(cgroup * 0x9e3779b97f4a7c15u >> 40) & mask;
+
+    while (jobs->places[at].cgroup && jobs->places[at].cgroup != cgroup)
+        at = (at + 1) & mask;
+    return &jobs->places[at];
+}
+
+void ts_jobs_forget_cgroups(struct ts_jobs *jobs)
+{
+    memset(jobs->places, 0, 2 * (size_t)MOST_PLACES * sizeof(*jobs->places));
+    jobs->n_places = 0;
+}
+
+int ts_jobs_place_cgroup(struct ts_jobs *jobs, uint64_t id, uint32_t job)
+{
+    struct place *place;
+
+    if (jobs->n_places >= MOST_PLACES)
+        ts_jobs_forget_cgroups(jobs);
+    place = find_place(jobs, id);
+    jobs->n_places += !place->cgroup;
+    place->cgroup = id;
+    place->job = job;
+    return 0;
+}
+
+int ts_jobs_new_cgroups(struct ts_jobs *jobs, const struct ts_record *tasks, uint32_t n,
+                        uint64_t *ids, uint32_t room)
+{
+    uint32_t found = 0;
+    uint64_t latest = 0;
+
+    for (uint32_t i = 0; jobs->n_by_cgroup && i < n && found < room; i++) {
+        uint64_t id = tasks[i].cgroup_id;
+        if (!(tasks[i].flags & TS_SETTLED) || !id || id == latest ||
+            find_place(jobs, id)->cgroup)
+            continue;
+        latest = ids[found++] = id;
+    }
+    return (int)found;
+}
+
+/* Which job by cgroup a record is of. */
+static uint32_t job_by_cgroup(const struct ts_jobs *jobs, const struct ts_record *record)
+{
+    const struct place *place;
+
+    if (!jobs->n_by_cgroup)
+        return TS_NO_JOB;
+    if (!(record->flags & TS_SETTLED) || !record->cgroup_id)
+        return TS_UNDECIDED;
+    place = find_place(jobs, record->cgroup_id);
+    return place->cgroup ? place->job : TS_UNDECIDED;
+}
+
+/* ---- processes ---- */
+
+/* A process that nobody can say anything about any more: what of it was heard is given up. */
+static void forget(struct ts_jobs *jobs, uint32_t one)
+{
+    struct ts_kin *process = &jobs->kin.all[one];
+    uint32_t owner = owner_of(jobs, one);
+
+    if (process->threads && !process->threads->done) {
+        jobs->counts.waiting -= process->threads->sums.threads;
+        give_up(jobs, owner, process->threads->sums.threads);
+    }
+    set_owner(jobs, process, TS_NO_JOB);
+    ts_kinship_remove(&jobs->kin, one);
+}
+
+static int make_room(struct ts_jobs *jobs)
+{
+    struct ts_kinship *kin = &jobs->kin;
+
+    if (kin->n < kin->capacity)
+        return 0;
+    if (kin->oldest[TS_ENDED]) {
+        ts_jobs_flush(jobs);
+        forget(jobs, kin->oldest[TS_ENDED]);
+        return 0;
+    }
+    if (!kin->oldest[TS_REPLACED])
+        return -ENOSPC;
+    mark(jobs, owner_of(jobs, kin->oldest[TS_REPLACED])); /* its record will be nobody's */
+    forget(jobs, kin->oldest[TS_REPLACED]);
+    return 0;
+}
+
+static void take_birth(struct ts_jobs *jobs, const struct ts_birth *birth)
+{
+    struct ts_kinship *kin = &jobs->kin;
+    uint32_t maker = ts_kinship_find(kin, birth->maker_pid, birth->maker_start_ns);
+    uint32_t owner = maker ? owner_of(jobs, maker) : unknown_owner(jobs, birth->maker_start_ns);
+    uint32_t one = ts_kinship_find(kin, birth->pid, birth->start_ns);
+    struct ts_kin *process;
+
+    if (!one) {
+        if (make_room(jobs) == 0)
+            one = ts_kinship_add(kin, birth->pid, birth->start_ns, birth->start_ns);
+        if (!one) {
+            mark(jobs, owner);
+            return;
+        }
+        kin->all[one].owner = TS_NO_JOB;
+        set_owner(jobs, &kin->all[one], owner);
+    } else { /* the root of a job, or one that was alive when a job was attached to */
+        uint32_t rooted = job_of_root(jobs, &kin->all[one]);
+        if (rooted != TS_NO_JOB && !jobs->all[rooted].outer_known) {
+            jobs->all[rooted].outer_known = 1;
+            if (!is_job(nearest_open(jobs, jobs->all[rooted].outer)) && owner != rooted)
+                set_outer(jobs, rooted, owner);
+        }
+    }
+    process = &kin->all[one];
+    process->start_ns = process->start_end_ns = birth->start_ns;
+    process->maker_pid = birth->maker_pid;
+    process->maker_start_ns = birth->maker_start_ns;
+}
+
+/* ---- which process a record is of ---- */
+
+/* Where a record can belong. */
+struct found {
+    uint32_t process; /* 0: none that is known */
+    uint32_t owner;   /* TS_UNDECIDED: it is counted as undecided already */
+};
+
+static int is_last(const struct ts_record *record)
+{
+    return record->flags & TS_LAST;
+}
+
+static int is_alone(const struct ts_record *record)
+{
+    return (record->flags & (TS_LAST | TS_PAIRED)) == TS_LAST;
+}
+
+static int is_leader(const struct ts_record *record)
+{
+    return record->stats.ac_pid == record->stats.ac_tgid;
+}
+
+static struct found find_settled(struct ts_jobs *jobs, const struct ts_record *record)
+{
+    uint32_t tgid = record->stats.ac_tgid;
+    struct found found;
+
+    found.process = is_leader(record) ? ts_kinship_find(&jobs->kin, tgid, record->start_ns)
+                                      : ts_kinship_at(&jobs->kin, tgid, record->start_ns);
+    if (!found.process)
+        found.owner = unknown_owner(jobs, record->start_ns);
+    else
+        found.owner = owner_of(jobs, found.process);
+    if (found.owner == TS_UNDECIDED)
+        doubt_marked(jobs, record->start_ns);
+    return found;
+}
+
+/* When its process has started, by the record alone: the kernel counts the exit's second as
+ * ac_btime64 + ac_etime (kernel/tsacct.c:bacct_add_tsk), and the process's age. */
+static void start_of(const struct ts_jobs *jobs, const struct ts_record *record, int64_t *from,
+                     int64_t *to)
+{
+    const struct ts_stats *stats = &record->stats;
+    int64_t second = (int64_t)(stats->ac_btime64 + stats->ac_etime / 1000000);
+    int64_t age = (int64_t)(stats->ac_tgetime * 1000);
+    int64_t boot = (int64_t)jobs->boot_ns;
+
+    *from = second * 1000000000 - age - 1000 - boot - CLOCK_SLACK;
+    *to = (second + 1) * 1000000000 - age - boot + CLOCK_SLACK;
+}
+
+/* A record without identity: it is that of the one process which it can be of, if that is
+ * certain. */
+static struct found find_unsettled(struct ts_jobs *jobs, const struct ts_record *record)
+{
+    struct ts_kinship *kin = &jobs->kin;
+    struct found found = {0, TS_NO_JOB};
+    int64_t from, to;
+    int fits = 0, known = 0, old, certain;
+
+    start_of(jobs, record, &from, &to);
+    old = from < (int64_t)jobs->since_ns; /* it may be a process that no birth has told of */
+    for (uint32_t one = ts_kinship_first(kin, record->stats.ac_tgid); one;
+         one = ts_kinship_next(kin, one)) {
+        const struct ts_kin *process = &kin->all[one];
+        known += is_job(owner_of(jobs, one));
+        if (is_last(record) && process->line == TS_ENDED)
+            continue;
+        if ((int64_t)process->start_end_ns < from || (int64_t)process->start_ns > to)
+            continue;
+        fits++;
+        if (process->start_ns < jobs->since_ns)
+            old = 0; /* this is that process */
+        found.process = one;
+    }
+    certain = fits == 1 && !old && !jobs->n_marked;
+    if (certain || (!known && !jobs->n_marked)) {
+        found.process = certain ? found.process : 0;
+        found.owner = certain ? owner_of(jobs, found.process) : TS_NO_JOB;
+        if (found.owner == TS_UNDECIDED)
+            doubt_marked(jobs, to < 0 ? 0 : (uint64_t)to);
+        return found;
+    }
+    for (uint32_t one = ts_kinship_first(kin, record->stats.ac_tgid); one;
+         one = ts_kinship_next(kin, one))
+        doubt(jobs, owner_of(jobs, one));
+    doubt_marked(jobs, to < 0 ? 0 : (uint64_t)to);
+    found.process = 0;
+    found.owner = TS_UNDECIDED;
+    return found;
+}
+
+/* ---- records ---- */
+
+/* Counts what was found, and adds it to the jobs. */
+static int attribute(struct ts_jobs *jobs, uint32_t owner, uint32_t by_cgroup,
+                     const struct ts_record *record, const struct ts_threads *threads,
+                     const struct ts_kin *process)
+{
+    uint32_t those[2] = {owner, nearest_open(jobs, by_cgroup)};
+    uint64_t records = threads ? threads->sums.threads : 1;
+    int added = 0;
+    int rc = 0;
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct job *job;
+        if (!is_job(those[i]))
+            continue;
+        job = &jobs->all[those[i]];
+        added = 1;
+        if ((threads ? add_process(job, &threads->sums, &threads->ended)
+                     : add_record(job, record, process)) < 0) {
+            job->evicted += records;
+            rc = -ENOMEM;
+        }
+    }
+    if (by_cgroup == TS_UNDECIDED)
+        doubt_by_cgroup(jobs);
+    if (added)
+        jobs->counts.attributed += records;
+    else if (owner == TS_UNDECIDED || by_cgroup == TS_UNDECIDED)
+        jobs->counts.undecided += records;
+    else
+        jobs->counts.outside += records;
+    return rc;
+}
+
+/* Its last thread's record was read. */
+static void end(struct ts_jobs *jobs, uint32_t one, int settled)
+{
+    struct ts_kin *process = &jobs->kin.all[one];
+
+    if (process->line == TS_ENDED)
+        return;
+    if (is_job(process->owner)) {
+        jobs->all[process->owner].living--;
+        if (!settled)
+            jobs->all[process->owner].unsure = 1;
+    }
+    ts_kinship_line_up(&jobs->kin, one, TS_ENDED);
+    if (jobs->kin.n_in[TS_ENDED] <= MOST_ENDED)
+        return;
+    ts_jobs_flush(jobs);
+    forget(jobs, jobs->kin.oldest[TS_ENDED]);
+}
+
+/* Whether all its threads were heard, and no other process's. */
+static int is_whole(const struct ts_threads *threads)
+{
+    return threads->has_group && ts_sums_match(&threads->sums, &threads->group);
+}
+
+/* Adds a process of several threads to its job: no more is expected of it. */
+static int finish(struct ts_jobs *jobs, uint32_t one)
+{
+    struct ts_kin *process = &jobs->kin.all[one];
+    struct ts_threads *threads = process->threads;
+
+    threads->done = 1;
+    jobs->counts.waiting -= threads->sums.threads;
+    jobs->stamp++;
+    if (jobs->n_marked && !is_whole(threads)) { /* perhaps a thread is another process's */
+        doubt(jobs, owner_of(jobs, one));
+        doubt_marked(jobs, process->start_ns);
+        jobs->counts.undecided += threads->sums.threads;
+        return 0;
+    }
+    if (threads->has_group)
+        ts_sums_raise(&threads->sums, &threads->group);
+    threads->ended.cpu_ns = ts_sums_cpu_ns(&threads->sums);
+    if (threads->has_leader)
+        memcpy(threads->ended.comm, threads->leader, sizeof(threads->leader));
+    describe_birth(&threads->ended, process);
+    return attribute(jobs, owner_of(jobs, one), threads->by_cgroup, NULL, threads, process);
+}
+
+void ts_jobs_flush(struct ts_jobs *jobs)
+{
+    for (uint32_t i = 0; i < jobs->n_ending; i++)
+        finish(jobs, jobs->ending[i]);
+    jobs->n_ending = 0;
+}
+
+static int wait_for_threads(struct ts_jobs *jobs, uint32_t one)
+{
+    if (jobs->n_ending == jobs->room_ending) {
+        uint32_t room = jobs->room_ending ? 2 * jobs->room_ending : 64;
+        uint32_t *grown = realloc(jobs->ending, room * sizeof(*grown));
+        if (!grown)
+            return finish(jobs, one);
+        jobs->ending = grown;
+        jobs->room_ending = room;
+    }
+    jobs->ending[jobs->n_ending++] = one;
+    return 0;
+}
+
+/* A thread whose record comes after its process was added. */
+static int add_late(struct ts_jobs *jobs, uint32_t one, const struct ts_record *record)
+{
+    struct ts_kin *process = &jobs->kin.all[one];
+    struct ts_threads late = {.ended = process->threads->ended};
+    struct ts_totals *totals;
+    uint32_t owner = owner_of(jobs, one);
+    int added = 0;
+
+    if (jobs->n_marked) { /* perhaps another process has its pid */
+        doubt(jobs, owner);
+        doubt_marked(jobs, record->start_ns);
+        jobs->counts.undecided++;
+        return 0;
+    }
+    ts_sums_add(&late.sums, record);
+    for (unsigned i = 0; i < 2; i++) {
+        uint32_t job = i ? nearest_open(jobs, job_by_cgroup(jobs, record)) : owner;
+        if (!is_job(job))
+            continue;
+        totals = ts_commands_find(&jobs->all[job].commands, late.ended.comm, late.ended.exe_dev,
+                                  late.ended.exe_inode);
+        if (!totals)
+            return -ENOMEM;
+        ts_totals_add_thread(totals, &late.sums);
+        added = 1;
+    }
+    *(added ? &jobs->counts.attributed : &jobs->counts.outside) += 1;
+    return 0;
+}
+
+/* Folds a thread's record into its process. */
+static int fold(struct ts_jobs *jobs, uint32_t one, const struct ts_record *record,
+                const struct ts_record *group)
+{
+    struct ts_kin *process = &jobs->kin.all[one];
+    struct ts_threads *threads = process->threads;
+
+    if (threads && threads->done)
+        return add_late(jobs, one, record);
+    if (!threads)
+        threads = process->threads = calloc(1, sizeof(*threads));
+    if (!threads) {
+        give_up(jobs, owner_of(jobs, one), 1);
+        return -ENOMEM;
+    }
+    ts_sums_add(&threads->sums, record);
+    jobs->counts.waiting++;
+    if (is_leader(record)) {
+        threads->has_leader = 1;
+        memcpy(threads->leader, record->stats.ac_comm, sizeof(threads->leader));
+    }
+    if (is_last(record)) {
+        describe(&threads->ended, record);
+        threads->by_cgroup = job_by_cgroup(jobs, record);
+        threads->has_group = group != NULL;
+        if (group)
+            threads->group = *group;
+    } else if (process->line != TS_ENDED) {
+        return 0;
+    }
+    if (is_whole(threads)) {
+        for (uint32_t i = 0; i < jobs->n_ending; i++)
+            if (jobs->ending[i] == one)
+                jobs->ending[i] = jobs->ending[--jobs->n_ending];
+        return finish(jobs, one);
+    }
+    return is_last(record) ? wait_for_threads(jobs, one) : 0;
+}
+
+/* A process that was there before the first birth, of which a thread has ended. */
+static uint32_t add_old(struct ts_jobs *jobs, const struct ts_record *record)
+{
+    uint32_t one = 0;
+
+    if (record->flags & TS_SETTLED && make_room(jobs) == 0)
+        one = ts_kinship_add(&jobs->kin, record->stats.ac_tgid, 0, record->start_ns);
+    if (one)
+        jobs->kin.all[one].owner = TS_NO_JOB;
+    return one;
+}
+
+static int take_record(struct ts_jobs *jobs, const struct ts_record *record,
+                       const struct ts_record *group)
+{
+    int settled = record->flags & TS_SETTLED;
+    struct found found;
+    int several, rc;
+
+    jobs->stamp++;
+    found = settled ? find_settled(jobs, record) : find_unsettled(jobs, record);
+    if (found.process && jobs->kin.all[found.process].threads == NULL && is_alone(record)) {
+        rc = attribute(jobs, found.owner, job_by_cgroup(jobs, record), record, NULL,
+                       &jobs->kin.all[found.process]);
+        if (settled)
+            forget(jobs, found.process);
+        else
+            end(jobs, found.process, 0);
+        return rc;
+    }
+    several = found.process || (!is_alone(record) && jobs->n_by_cgroup);
+    if (several && (is_job(found.owner) || (found.owner == TS_NO_JOB && jobs->n_by_cgroup))) {
+        if (!found.process)
+            found.process = add_old(jobs, record);
+        if (found.process) {
+            if (is_last(record))
+                end(jobs, found.process, settled);
+            return fold(jobs, found.process, record, group);
+        }
+    }
+    rc = attribute(jobs, found.owner, job_by_cgroup(jobs, record), record, NULL, NULL);
+    if (found.process && is_last(record))
+        end(jobs, found.process, settled);
+    return rc;
+}
+
+/* The group's record that came with a task's; NULL if there is none. */
+static const struct ts_record *group_of(const struct ts_feed *feed,
+                                        const struct ts_record *task)
+{
+    if (!(task->flags & TS_PAIRED) || task->row >= feed->n_groups)
+        return NULL;
+    return &feed->groups[task->row];
+}
+
+int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed)
+{
+    int rc = 0;
+
+    jobs->boot_ns = feed->boot_ns;
+    if (feed->births_lost != jobs->births_lost) /* before the first of these, perhaps */
+        lose_births(jobs);
+    jobs->births_lost = feed->births_lost;
+    for (uint32_t i = 0; i < feed->n_births; i++)
+        take_birth(jobs, &feed->births[i]);
+    for (uint32_t i = 0; i < feed->n_tasks; i++) {
+        const struct ts_record *task = &feed->tasks[i];
+        if (task->lost_before)
+            ts_jobs_lose(jobs, task->lost_before);
+        if (take_record(jobs, task, group_of(feed, task)) < 0)
+            rc = -ENOMEM;
+    }
+    if (feed->emptied)
+        ts_jobs_flush(jobs);
+    return rc;
+}
+
+/* ---- reading ---- */
+
+void ts_jobs_count(const struct ts_jobs *jobs, struct ts_jobs_counts *counts)
+{
+    const struct ts_kinship *kin = &jobs->kin;
+
+    *counts = jobs->counts;
+    counts->processes = kin->n;
+    counts->bytes = kin->size * (sizeof(*kin->all) + sizeof(*kin->buckets));
+    for (uint32_t i = 0; i < jobs->n_ending; i++) {
+        uint64_t since = kin->all[jobs->ending[i]].threads->ended.received_ns;
+        if (!counts->waiting_since || since < counts->waiting_since)
+            counts->waiting_since = since;
+    }
+}
+
+int ts_job_count(const struct ts_jobs *jobs, uint32_t number, struct ts_job_counts *counts)
+{
+    const struct job *job = &jobs->all[number];
+
+    counts->n_commands = job->commands.n;
+    counts->outer = nearest_open(jobs, job->outer);
+    counts->remembered = job->n_ended;
+    counts->forgotten = job->forgotten;
+    counts->living = job->living;
+    counts->lost = job->lost;
+    counts->undecided = job->undecided;
+    counts->evicted = job->evicted;
+    counts->births_lost = (uint64_t)job->births_lost;
+    return 0;
+}
+
+int ts_job_commands(const struct ts_jobs *jobs, uint32_t job, struct ts_command *commands,
+                    uint32_t room)
+{
+    const struct ts_commands *of = &jobs->all[job].commands;
+    uint32_t n = of->n < room ? of->n : room;
+
+    for (uint32_t i = 0; i < n; i++)
+        commands[i] = *of->found[i];
+    return (int)n;
+}
+
+int ts_job_ended(const struct ts_jobs *jobs, uint32_t job, struct ts_ended *ended,
+                 uint32_t room)
+{
+    uint64_t n = jobs->all[job].n_ended < room ? jobs->all[job].n_ended : room;
+
+    if (n)
+        memcpy(ended, jobs->all[job].ended, n * sizeof(*ended));
+    return (int)n;
+}
+
+uint32_t ts_jobs_of(struct ts_jobs *jobs, uint32_t pid, uint64_t start_ns,
+                    uint64_t start_end_ns)
+{
+    uint32_t one = find_in(&jobs->kin, pid, start_ns, start_end_ns);
+
+    return one ? owner_of(jobs, one) : unknown_owner(jobs, start_end_ns);
+}
+
+int ts_jobs_members(const struct ts_jobs *jobs, struct ts_member *members, uint32_t room)
+{
+    const struct ts_kinship *kin = &jobs->kin;
+    uint32_t n = 0;
+
+    for (uint32_t i = 1; i < kin->size; i++) {
+        const struct ts_kin *one = &kin->all[i];
+        uint32_t job = nearest_open(jobs, one->owner);
+        if (!one->used || one->line != TS_LIVING || !is_job(job))
+            continue;
+        if (n < room) {
+            struct ts_member *member = &members[n];
+            member->start_ns = one->start_ns;
+            member->start_end_ns = one->start_end_ns;
+            member->cpu_ns = one->threads ? ts_sums_cpu_ns(&one->threads->sums) : 0;
+            member->pid = one->pid;
+            member->job = job;
+        }
+        n++;
+    }
+    return (int)n;
+}

@@ -1,0 +1,102 @@
+"""The living processes, as /proc shows them: who they are, and who their parents are."""
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+#: Nanoseconds to which /proc tells when a process started (USER_HZ is 100 on every machine).
+TICK_NS = 10_000_000
+
+
+class Alive(NamedTuple):
+    """A living process, or one that has ended and was not waited for.
+
+    Attributes:
+        pid: The process id.
+        ppid: The parent's; 0 if that is in another PID namespace, or the kernel's.
+        start_ns: When it started, ns of CLOCK_BOOTTIME, rounded down to 10 ms.
+        nested: Whether it lives in a PID namespace below the reader's.
+    """
+
+    pid: int
+    ppid: int
+    start_ns: int
+    nested: bool
+
+    @property
+    def start_end_ns(self) -> int:
+        """The last nanosecond at which it can have started."""
+        return self.start_ns + TICK_NS - 1
+
+
+#: Looks processes up by their pids; None stands for all. Those that are not there are left out.
+Look: TypeAlias = Callable[[Iterable[int] | None], list[Alive]]
+
+
+def look(pids: Iterable[int] | None = None) -> list[Alive]:
+    """Return the living processes with these pids, from /proc/PID/stat and status.
+
+    It waits up to 10 ms where a process has just started, so that no other process can have the
+    same pid and the same start.
+
+    Args:
+        pids: The pids; None for all processes.
+
+    Raises:
+        OSError: /proc cannot be read.
+    """
+    if pids is None:
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    offset = _boot_offset_ns()
+    wanted = list(pids)
+    found = _look_at(wanted, offset)
+    while found and _boot_ns(offset) <= max(one.start_end_ns for one in found):
+        time.sleep(0.001)
+        again = set(_look_at(wanted, offset))
+        found = [one for one in found if one in again]
+    return found
+
+
+def clock() -> tuple[int, int]:
+    """Return CLOCK_BOOTTIME of the initial time namespace and CLOCK_REALTIME, ns."""
+    return _boot_ns(_boot_offset_ns()), time.time_ns()
+
+
+def may_nest() -> bool:
+    """Whether there may ever have been a PID namespace below the initial one.
+
+    The kernel makes a cache named pid_2 for the first (kernel/pid_namespace.c:create_pid_cachep).
+    """
+    return not Path("/sys/kernel/slab/pid").exists() or Path("/sys/kernel/slab/pid_2").exists()
+
+
+def _boot_ns(offset: int) -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - offset
+
+
+def _look_at(pids: Iterable[int], offset: int) -> list[Alive]:
+    found = []
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+            status = Path(f"/proc/{pid}/status").read_bytes()
+            fields = stat[stat.rindex(b")") + 2 :].split()
+            levels = re.search(rb"^NSpid:(.*)$", status, re.MULTILINE)
+            nested = levels is not None and len(levels[1].split()) > 1
+            found.append(Alive(pid, int(fields[1]), int(fields[19]) * TICK_NS - offset, nested))
+    return found
+
+
+def _boot_offset_ns() -> int:
+    """How far CLOCK_BOOTTIME is ahead in this process's time namespace."""
+    with contextlib.suppress(OSError):
+        text = Path("/proc/self/timens_offsets").read_text(encoding="ascii")
+        for line in text.splitlines():
+            clock, seconds, nanoseconds = line.split()
+            if clock in ("boottime", "7"):
+                return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return 0

@@ -1,0 +1,195 @@
+"""The shim's engine for jobs (csrc/jobs.c): which job a process belongs to, and the sums."""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from taskstats._native import ffi, lib
+from taskstats.accounts import EndedProcess
+from taskstats.records import Batch
+from taskstats.rows import text_of
+
+NO_JOB = 0xFFFFFFFF
+UNDECIDED = 0xFFFFFFFE
+
+#: The first and the last nanosecond of CLOCK_BOOTTIME at which a process can have started.
+Start = tuple[int, int]
+
+
+class Command(NamedTuple):
+    """What the processes of one command have used within a job: struct ts_totals."""
+
+    comm: str
+    executable: tuple[int, int]
+    totals: Any
+
+
+class Member(NamedTuple):
+    """A living process of a job, and the CPU time of its threads that have ended."""
+
+    pid: int
+    start: Start
+    cpu_ns: int
+    job: int
+
+
+class Engine:
+    """One engine. One thread at a time may use it.
+
+    Args:
+        capacity: The most processes that are known at once.
+        since_ns: CLOCK_BOOTTIME: all births since then are to come.
+    """
+
+    def __init__(self, capacity: int, since_ns: int) -> None:
+        cell = ffi.new("struct ts_jobs **")
+        _check(lib.ts_jobs_new(capacity, since_ns, cell))
+        self._jobs = ffi.gc(cell[0], lib.ts_jobs_free)
+        self._feed = ffi.new("struct ts_feed *")
+        self._counts = ffi.new("struct ts_jobs_counts *")
+        self._ids = ffi.new("uint64_t[1024]")
+
+    # -- jobs
+
+    def start(self, root: int, start: Start, remember: int, outer: int = NO_JOB) -> int:
+        """Begin a job, and return its number; without a root (0) one by cgroup.
+
+        Raises:
+            FileExistsError: The process is the root of a job.
+            OSError: There is no room.
+        """
+        wanted = ffi.new("struct ts_job_wanted *")
+        wanted.root, wanted.outer, wanted.remember = root, outer, remember
+        wanted.start_ns, wanted.start_end_ns = start
+        number = ffi.new("uint32_t *")
+        _check(lib.ts_jobs_start(self._jobs, wanted, number))
+        return int(number[0])
+
+    def join(self, job: int, pid: int, start: Start) -> None:
+        """Make a living process one of the job's."""
+        _check(lib.ts_jobs_join(self._jobs, job, pid, *start))
+
+    def close(self, job: int) -> None:
+        """End a job; what it has belongs to the job that it is within."""
+        _check(lib.ts_jobs_close(self._jobs, job))
+
+    def put_within(self, job: int, outer: int) -> None:
+        """Put a job within another one, or with NO_JOB within none."""
+        _check(lib.ts_jobs_put_within(self._jobs, job, outer))
+
+    # -- the stream
+
+    def new_cgroups(self, batch: Batch) -> list[int]:
+        """The ids of the cgroups in a batch that have no place yet."""
+        found = lib.ts_jobs_new_cgroups(
+            self._jobs, _rows(batch), len(batch), self._ids, len(self._ids)
+        )
+        return ffi.unpack(self._ids, found) if found else []
+
+    def place_cgroup(self, id: int, job: int) -> None:  # noqa: A002
+        """Say which job the exits in a cgroup belong to: NO_JOB for none, or UNDECIDED."""
+        _check(lib.ts_jobs_place_cgroup(self._jobs, id, job))
+
+    def forget_cgroups(self) -> None:
+        """Forget the places of all cgroups."""
+        lib.ts_jobs_forget_cgroups(self._jobs)
+
+    def feed(self, batch: Batch, boot_ns: int) -> None:
+        """Take a batch of a stream with births."""
+        feed, groups, births = self._feed, batch.groups, batch.births
+        feed.tasks, feed.n_tasks = _rows(batch), len(batch)
+        feed.groups, feed.n_groups = _rows(groups), len(groups)
+        feed.births, feed.n_births = ffi.from_buffer("struct ts_birth[]", births.data), len(births)
+        feed.births_lost = births.lost
+        feed.emptied = batch.emptied_ns is not None
+        feed.boot_ns = boot_ns
+        _check(lib.ts_jobs_feed(self._jobs, feed))
+
+    def flush(self) -> None:
+        """Add the processes that wait for records of other threads, as they are."""
+        lib.ts_jobs_flush(self._jobs)
+
+    def lose(self, records: int) -> None:
+        """Count lost records for each job."""
+        lib.ts_jobs_lose(self._jobs, records)
+
+    # -- reading
+
+    @property
+    def counts(self) -> Any:
+        """struct ts_jobs_counts, valid until the next call."""
+        lib.ts_jobs_count(self._jobs, self._counts)
+        return self._counts
+
+    def job(self, number: int) -> Any:
+        """struct ts_job_counts of a job."""
+        counts = ffi.new("struct ts_job_counts *")
+        _check(lib.ts_job_count(self._jobs, number, counts))
+        return counts
+
+    def commands(self, job: int) -> list[Command]:
+        """The sums of a job alone, by command."""
+        room = self.job(job).n_commands
+        rows = ffi.new("struct ts_command[]", room)
+        found = lib.ts_job_commands(self._jobs, job, rows, room)
+        return [
+            Command(_text(row.comm), (row.exe_dev, row.exe_inode), _copied(row.totals))
+            for row in rows[0:found]
+        ]
+
+    def ended(self, job: int) -> Iterator[EndedProcess]:
+        """The ended processes of a job alone that are remembered."""
+        room = self.job(job).remembered
+        rows = ffi.new("struct ts_ended[]", room)
+        for row in rows[0 : lib.ts_job_ended(self._jobs, job, rows, room)]:
+            yield EndedProcess(
+                pid=row.pid,
+                ppid=row.ppid,
+                comm=_text(row.comm),
+                cpu_ns=row.cpu_ns,
+                elapsed_us=row.elapsed_us,
+                status=row.status,
+                received_ns=row.received_ns,
+                start_ns=row.start_ns or None,
+                maker_pid=row.maker_pid or None,
+                maker_start_ns=row.maker_start_ns if row.maker_pid else None,
+            )
+
+    def owner(self, pid: int, start: Start) -> int:
+        """The number of a process's job: NO_JOB, or UNDECIDED if a birth was lost."""
+        return int(lib.ts_jobs_of(self._jobs, pid, *start))
+
+    def members(self) -> list[Member]:
+        """The living processes of all jobs."""
+        room = lib.ts_jobs_members(self._jobs, ffi.NULL, 0)
+        rows = ffi.new("struct ts_member[]", room)
+        lib.ts_jobs_members(self._jobs, rows, room)
+        return [
+            Member(row.pid, (row.start_ns, row.start_end_ns), row.cpu_ns, row.job) for row in rows
+        ]
+
+
+def added(totals: Iterable[Any]) -> Any:
+    """Sums of sums: struct ts_totals."""
+    made = ffi.new("struct ts_totals *")
+    for one in totals:
+        lib.ts_totals_add_totals(made, one)
+    return made
+
+
+def _copied(totals: Any) -> Any:
+    """A copy with memory of its own."""
+    return ffi.new("struct ts_totals *", totals)
+
+
+def _rows(batch: Batch) -> Any:
+    return ffi.from_buffer("struct ts_record[]", batch.data)
+
+
+def _text(raw: Any) -> str:
+    return text_of(bytes(ffi.buffer(raw)).partition(b"\0")[0])
+
+
+def _check(rc: int) -> None:
+    if rc < 0:
+        raise OSError(-rc, os.strerror(-rc))
