@@ -193,14 +193,14 @@ static uint32_t unknown_owner(const struct ts_jobs *jobs, uint64_t start_ns)
     return TS_NO_JOB;
 }
 
-/* Counts a record as one that may be of a job, and of those around it: each once. */
-static void doubt(struct ts_jobs *jobs, uint32_t owner)
+/* Counts records as ones that may be of a job, and of those around it: each once a stamp. */
+static void doubt(struct ts_jobs *jobs, uint32_t owner, uint64_t records)
 {
     for (owner = nearest_open(jobs, owner); is_job(owner);
          owner = nearest_open(jobs, jobs->all[owner].outer)) {
         struct job *job = &jobs->all[owner];
         if (job->stamp != jobs->stamp)
-            job->undecided++;
+            job->undecided += records;
         job->stamp = jobs->stamp;
     }
 }
@@ -209,14 +209,14 @@ static void doubt_marked(struct ts_jobs *jobs, uint64_t start_ns)
 {
     for (uint32_t i = 0; i < jobs->n; i++)
         if (may_be_of(&jobs->all[i], start_ns))
-            doubt(jobs, i);
+            doubt(jobs, i, 1);
 }
 
 static void doubt_by_cgroup(struct ts_jobs *jobs)
 {
     for (uint32_t i = 0; i < jobs->n; i++)
         if (jobs->all[i].open && jobs->all[i].by_cgroup)
-            doubt(jobs, i);
+            doubt(jobs, i, 1);
 }
 
 static void give_up(struct ts_jobs *jobs, uint32_t owner, uint64_t records)
@@ -233,6 +233,14 @@ void ts_jobs_lose(struct ts_jobs *jobs, uint64_t records)
     for (uint32_t i = 0; i < jobs->n; i++)
         if (jobs->all[i].open)
             jobs->all[i].lost += records;
+}
+
+void ts_jobs_give_up(struct ts_jobs *jobs, uint64_t records)
+{
+    jobs->counts.evicted += records;
+    for (uint32_t i = 0; i < jobs->n; i++)
+        if (jobs->all[i].open)
+            jobs->all[i].evicted += records;
 }
 
 /* ---- sums ---- */
@@ -315,23 +323,33 @@ static int add_process(struct job *job, const struct ts_sums *sums,
     return remember(job, ended);
 }
 
-int ts_jobs_add_records(struct ts_jobs *jobs, uint32_t job, const struct ts_record *tasks,
-                        uint32_t n)
+static uint64_t *count_of(struct ts_jobs *jobs, uint32_t job)
 {
-    int rc = 0;
+    return job == TS_UNDECIDED ? &jobs->counts.undecided
+           : is_job(job)       ? &jobs->counts.attributed
+                               : &jobs->counts.outside;
+}
 
+int ts_jobs_add_record(struct ts_jobs *jobs, uint32_t job, const struct ts_record *record)
+{
     job = nearest_open(jobs, job);
-    for (uint32_t i = 0; is_job(job) && i < n; i++)
-        if (add_record(&jobs->all[job], &tasks[i], NULL) < 0)
-            rc = -ENOMEM;
-    return rc;
+    *count_of(jobs, job) += 1;
+    return is_job(job) ? add_record(&jobs->all[job], record, NULL) : 0;
 }
 
 int ts_jobs_add_process(struct ts_jobs *jobs, uint32_t job, const struct ts_sums *sums,
                         const struct ts_ended *ended)
 {
     job = nearest_open(jobs, job);
+    *count_of(jobs, job) += sums->threads;
     return is_job(job) ? add_process(&jobs->all[job], sums, ended) : 0;
+}
+
+void ts_jobs_doubt(struct ts_jobs *jobs, const uint32_t *numbers, uint32_t n, uint64_t records)
+{
+    jobs->stamp++;
+    for (uint32_t i = 0; i < n; i++)
+        doubt(jobs, numbers[i], records);
 }
 
 /* ---- jobs ---- */
@@ -719,7 +737,7 @@ static struct found find_unsettled(struct ts_jobs *jobs, const struct ts_record 
     }
     for (uint32_t one = ts_kinship_first(kin, record->stats.ac_tgid); one;
          one = ts_kinship_next(kin, one))
-        doubt(jobs, owner_of(jobs, one));
+        doubt(jobs, owner_of(jobs, one), 1);
     doubt_marked(jobs, to < 0 ? 0 : (uint64_t)to);
     found.process = 0;
     found.owner = TS_UNDECIDED;
@@ -796,7 +814,7 @@ static int finish(struct ts_jobs *jobs, uint32_t one)
     jobs->counts.waiting -= threads->sums.threads;
     jobs->stamp++;
     if (jobs->n_marked && !is_whole(threads)) { /* perhaps a thread is another process's */
-        doubt(jobs, owner_of(jobs, one));
+        doubt(jobs, owner_of(jobs, one), 1);
         doubt_marked(jobs, process->start_ns);
         jobs->counts.undecided += threads->sums.threads;
         return 0;
@@ -841,7 +859,7 @@ static int add_late(struct ts_jobs *jobs, uint32_t one, const struct ts_record *
     int added = 0;
 
     if (jobs->n_marked) { /* perhaps another process has its pid */
-        doubt(jobs, owner);
+        doubt(jobs, owner, 1);
         doubt_marked(jobs, record->start_ns);
         jobs->counts.undecided++;
         return 0;

@@ -541,12 +541,15 @@ void ts_jobs_flush(struct ts_jobs *jobs);
 void ts_jobs_lose(struct ts_jobs *jobs, uint64_t records);
 /* Puts a job within another one, or within none: TS_NO_JOB. */
 int ts_jobs_put_within(struct ts_jobs *jobs, uint32_t job, uint32_t outer);
-/* Adds processes that the caller has attributed: some that never had a second thread, whose
- * records these are; one of several threads. */
-int ts_jobs_add_records(struct ts_jobs *jobs, uint32_t job, const struct ts_record *tasks,
-                        uint32_t n);
+/* Counts what the caller has attributed: a process that never had a second thread, whose record
+ * this is; or one of several threads. `job` may be TS_NO_JOB or TS_UNDECIDED. */
+int ts_jobs_add_record(struct ts_jobs *jobs, uint32_t job, const struct ts_record *record);
 int ts_jobs_add_process(struct ts_jobs *jobs, uint32_t job, const struct ts_sums *sums,
                         const struct ts_ended *ended);
+/* Records that had to be given up: they may be of any job. */
+void ts_jobs_give_up(struct ts_jobs *jobs, uint64_t records);
+/* So many records may be of some jobs: each of these counts them once. */
+void ts_jobs_doubt(struct ts_jobs *jobs, const uint32_t *numbers, uint32_t n, uint64_t records);
 void ts_jobs_count(const struct ts_jobs *jobs, struct ts_jobs_counts *counts);
 int ts_job_count(const struct ts_jobs *jobs, uint32_t job, struct ts_job_counts *counts);
 /* Copies what a job alone has: commands, remembered processes. Returns how many. */

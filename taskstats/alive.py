@@ -1,10 +1,10 @@
 """The living processes, as /proc shows them: who they are, and who their parents are."""
 
 import contextlib
-import os
 import re
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -50,7 +50,7 @@ def look(pids: Iterable[int] | None = None) -> list[Alive]:
         OSError: /proc cannot be read.
     """
     if pids is None:
-        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        pids = [int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit()]
     offset = _boot_offset_ns()
     wanted = list(pids)
     found = _look_at(wanted, offset)
@@ -61,9 +61,28 @@ def look(pids: Iterable[int] | None = None) -> list[Alive]:
     return found
 
 
-def clock() -> tuple[int, int]:
-    """Return CLOCK_BOOTTIME of the initial time namespace and CLOCK_REALTIME, ns."""
-    return _boot_ns(_boot_offset_ns()), time.time_ns()
+class Moment(NamedTuple):
+    """The clocks at one moment, ns.
+
+    Attributes:
+        boot: CLOCK_BOOTTIME of the initial time namespace.
+        real: CLOCK_REALTIME.
+        monotonic: CLOCK_MONOTONIC.
+    """
+
+    boot: int
+    real: int
+    monotonic: int
+
+    @property
+    def booted(self) -> int:
+        """CLOCK_REALTIME at the boot."""
+        return self.real - self.boot
+
+
+def clock() -> Moment:
+    """Read the clocks."""
+    return Moment(_boot_ns(_boot_offset_ns()), time.time_ns(), time.monotonic_ns())
 
 
 def may_nest() -> bool:
@@ -91,6 +110,7 @@ def _look_at(pids: Iterable[int], offset: int) -> list[Alive]:
     return found
 
 
+@cache  # a process stays in its time namespace
 def _boot_offset_ns() -> int:
     """How far CLOCK_BOOTTIME is ahead in this process's time namespace."""
     with contextlib.suppress(OSError):

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 from taskstats._native import ffi, lib
 from taskstats.accounts import EndedProcess
+from taskstats.processes import Process
 from taskstats.records import Batch
 from taskstats.rows import text_of
+from taskstats.sums import TOTALS
 
 NO_JOB = 0xFFFFFFFF
 UNDECIDED = 0xFFFFFFFE
@@ -105,6 +107,28 @@ class Engine:
         feed.boot_ns = boot_ns
         _check(lib.ts_jobs_feed(self._jobs, feed))
 
+    def add_record(self, job: int, row: bytes) -> None:
+        """Count a process that never had a second thread for a job, NO_JOB or UNDECIDED."""
+        _check(lib.ts_jobs_add_record(self._jobs, job, ffi.from_buffer("struct ts_record *", row)))
+
+    def add_process(self, job: int, process: Process) -> None:
+        """Count a process of several threads."""
+        sums, ended = ffi.new("struct ts_sums *"), ffi.new("struct ts_ended *")
+        record = process.record
+        sums.values = [process.totals.get(name, 0) for name in TOTALS]
+        sums.threads, sums.unsettled = process.threads, process.unsettled
+        sums.exceeding = process.delay_exceeds_elapsed
+        ended.received_ns, ended.cpu_ns = record.received_ns, process.cpu_ns
+        ended.elapsed_us, ended.status = record.ac_tgetime, record.ac_exitcode
+        ended.pid, ended.ppid, ended.comm = process.pid, process.ppid, process.comm.encode()
+        ended.exe_dev, ended.exe_inode = record.ac_exe_dev, record.ac_exe_inode
+        _check(lib.ts_jobs_add_process(self._jobs, job, sums, ended))
+
+    def doubt(self, jobs: Iterable[int], records: int) -> None:
+        """Count records as undecided for some jobs."""
+        numbers = [*jobs]
+        lib.ts_jobs_doubt(self._jobs, numbers, len(numbers), records)
+
     def flush(self) -> None:
         """Add the processes that wait for records of other threads, as they are."""
         lib.ts_jobs_flush(self._jobs)
@@ -112,6 +136,10 @@ class Engine:
     def lose(self, records: int) -> None:
         """Count lost records for each job."""
         lib.ts_jobs_lose(self._jobs, records)
+
+    def give_up(self, records: int) -> None:
+        """Count records that were given up for each job."""
+        lib.ts_jobs_give_up(self._jobs, records)
 
     # -- reading
 

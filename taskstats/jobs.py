@@ -7,9 +7,11 @@ from typing import Any, TypeAlias, TypeVar
 
 from taskstats import alive
 from taskstats.accounts import OTHERS, EndedProcess, LivingProcess, Usage
-from taskstats.alive import Alive, Look
+from taskstats.alive import Alive, Look, Moment
+from taskstats.by_records import ByRecords
 from taskstats.engine import NO_JOB, UNDECIDED, Command, Engine, Member, added
 from taskstats.fields import FIELDS
+from taskstats.parentage import Parentage
 from taskstats.processes import check_exits
 from taskstats.records import Batch, PathOf, Record
 from taskstats.totals import totals_of
@@ -17,6 +19,8 @@ from taskstats.totals import totals_of
 __all__ = ["OTHERS", "EndedProcess", "JobTracker", "LivingProcess", "Usage"]
 
 T = TypeVar("T")
+
+_MOST_WAITING = 65_536  # processes without a verdict, without births; 1 KB each
 
 #: Asks for tasks by their ids, as `Client.pids` does.
 Query: TypeAlias = Callable[[Sequence[int]], Batch]
@@ -58,7 +62,9 @@ class JobTracker:
         remember: The most ended processes of each job to remember, for its tree; 170 bytes each.
         capacity: The most processes to know at once; 80 bytes each. With more, jobs that may lack
             a process are marked.
-        clock: Returns CLOCK_BOOTTIME and CLOCK_REALTIME in ns, for replayed streams.
+        clock: Reads the clocks; another one for replayed streams.
+        may_nest: Says whether there may have been a PID namespace below the initial one. Without
+            births it matters: see parentage.py.
 
     Attributes:
         births: Whether the stream has births.
@@ -72,7 +78,8 @@ class JobTracker:
         births: bool = False,
         remember: int = 0,
         capacity: int = 1_048_576,
-        clock: Callable[[], tuple[int, int]] = alive.clock,
+        clock: Callable[[], Moment] = alive.clock,
+        may_nest: Callable[[], bool] = alive.may_nest,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity is a number of processes from 1, not {capacity}")
@@ -82,7 +89,11 @@ class JobTracker:
         self._remember = remember
         self._clock = clock
         self._lock = threading.RLock()
-        self._engine = Engine(capacity, clock()[0])
+        self._engine = Engine(capacity, clock().boot)
+        self._records: ByRecords | None = None
+        if not births:
+            parentage = Parentage(look, clock, min(capacity, _MOST_WAITING), may_nest)
+            self._records = ByRecords(parentage, self._engine)
         self._jobs: dict[Hashable, _Job] = {}
         self._fields = frozenset(FIELDS)
 
@@ -110,8 +121,10 @@ class JobTracker:
 
     @property
     def waiting(self) -> int:
-        """Records of threads of jobs whose process has not ended, or waits for other threads."""
-        return self._count("waiting")
+        """Records that are not assigned yet: of threads of a process that lives, for instance."""
+        with self._lock:
+            waiting = int(self._engine.counts.waiting)
+            return waiting + (self._records.waiting if self._records else 0)
 
     def _count(self, name: str) -> int:
         with self._lock:
@@ -123,32 +136,42 @@ class JobTracker:
 
         None if none waits. What is asked of a job is all that ended before then.
         """
-        return self._count("waiting_since") or None
+        with self._lock:
+            if self._records:
+                return self._records.waiting_since
+            return self._engine.counts.waiting_since or None
 
     # -- jobs
 
-    def start(self, root: int, id: Hashable) -> None:  # noqa: A002
+    def start(self, root: int, id: Hashable, *, subreaper: int | None = None) -> None:  # noqa: A002
         """Begin a job. Call it before its root has children.
 
         Args:
             root: The pid of the process that it descends from; its own record is the job's too.
             id: What it is called here.
+            subreaper: Without births: the process, no part of the job, that inherits its orphans,
+                and has no other children than roots of jobs (PR_SET_CHILD_SUBREAPER of prctl(2)).
+                Orphans of several jobs, even one after the other, are undecided.
 
         Raises:
             ValueError: There is such a job, or one with this root; or no such process.
         """
         with self._lock:
-            self._begin(id, self._alive(root), attached=False)
+            heir = None if subreaper is None else self._alive(subreaper)
+            self._begin(id, self._alive(root), heir, attached=False)
 
-    def attach(self, root: int, id: Hashable) -> None:  # noqa: A002
+    def attach(self, root: int, id: Hashable, *, subreaper: int | None = None) -> None:  # noqa: A002
         """Follow a job that runs already: as `start`, but what ended before is unknown.
 
         Its living descendants are its own. Those whose parent has ended before are not known.
         """
         with self._lock:
-            job = self._begin(id, self._alive(root), attached=True)
+            heir = None if subreaper is None else self._alive(subreaper)
+            job = self._begin(id, self._alive(root), heir, attached=True)
             for one in _descendants(root, self._look(None)):
                 self._engine.join(job.number, one.pid, (one.start_ns, one.start_end_ns))
+                if self._records:
+                    self._records.parentage.join(job.number, one)
 
     def _alive(self, pid: int) -> Alive:
         found = self._look([pid])
@@ -156,7 +179,14 @@ class JobTracker:
             raise ValueError(f"there is no process {pid}")
         return found[0]
 
-    def _begin(self, id: Hashable, root: Alive, *, attached: bool) -> _Job:  # noqa: A002
+    def _begin(
+        self,
+        id: Hashable,  # noqa: A002
+        root: Alive,
+        subreaper: Alive | None,
+        *,
+        attached: bool,
+    ) -> _Job:
         if id in self._jobs:
             raise ValueError(f"there is a job {id!r} already")
         try:
@@ -165,6 +195,9 @@ class JobTracker:
             )
         except FileExistsError:
             raise ValueError(f"process {root.pid} is the root of a job already") from None
+        if self._records:
+            outer = self._records.parentage.start(number, root, subreaper)
+            self._engine.put_within(number, outer)
         job = self._jobs[id] = _Job(id, number, root.pid, attached)
         return job
 
@@ -219,7 +252,10 @@ class JobTracker:
         """
         with self._lock:
             usage = self._usage(self._jobs[id], ())
-            self._engine.close(self._jobs.pop(id).number)
+            number = self._jobs.pop(id).number
+            if self._records:
+                self._records.parentage.close(number, self._engine.job(number).outer)
+            self._engine.close(number)
             return usage
 
     def _usage(self, job: _Job, tasks: Iterable[int]) -> Usage:
@@ -278,17 +314,21 @@ class JobTracker:
             if batch:
                 check_exits(batch)
                 self._fields &= batch.fields
+            if self._records:
+                self._records.feed(batch)
+                return
             if any(job.cgroup is not None for job in self._jobs.values()):
                 self._place_cgroups(batch)
-            boot, real = self._clock()
-            self._engine.feed(batch, real - boot)
+            self._engine.feed(batch, self._clock().booted)
             if not batch and not batch.births:
                 self._engine.flush()
 
     def flush(self) -> None:
-        """Add the processes that wait for records of other threads: nothing is on its way."""
+        """Assign what waits for other records: nothing is on its way."""
         with self._lock:
             self._engine.flush()
+            if self._records:
+                self._records.flush()
 
     def note_lost(self, total: int) -> None:
         """Tell of losses after which no record came on the same CPU.
@@ -298,7 +338,10 @@ class JobTracker:
                 told of that is not counted twice.
         """
         with self._lock:
-            self._engine.lose(max(0, total - self._engine.counts.lost))
+            more = max(0, total - self._engine.counts.lost)
+            self._engine.lose(more)
+            if more and self._records:
+                self._records.parentage.lose()
 
     # -- cgroups
 
@@ -342,7 +385,10 @@ class JobTracker:
         ended = {member.pid: member for member in self._engine.members()}
         found, unclear = [], 0
         for one in self._look(sorted(threads)):
-            owner = self._engine.owner(one.pid, (one.start_ns, one.start_end_ns))
+            if self._records:
+                owner = self._records.parentage.of_living(one)
+            else:
+                owner = self._engine.owner(one.pid, (one.start_ns, one.start_end_ns))
             unclear += owner == UNDECIDED
             if owner in numbers:
                 found.append(_living_process(one, threads[one.pid], ended.get(one.pid)))

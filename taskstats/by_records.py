@@ -1,0 +1,111 @@
+"""A stream without births: its processes are assigned to jobs by what their records prove."""
+
+import sys
+
+from taskstats.engine import Engine
+from taskstats.parentage import Parentage, Process, process
+from taskstats.presence import LAST, LOST_BEFORE, PAIRED
+from taskstats.processes import Process as Threads
+from taskstats.processes import ProcessFold
+from taskstats.records import Batch
+from taskstats.rows import HEADER, ROW, Picker
+
+_RECEIVED_AT, _ = HEADER["received_ns"]
+_ALONE = LAST | PAIRED
+_PICKER = Picker(
+    ("flags", "ac_ppid", "ac_tgid", "ac_tgetime", "ac_etime", "ac_btime64", "received_ns")
+)
+
+
+class ByRecords:
+    """Feeds an engine with processes and the jobs that they belong to.
+
+    Args:
+        parentage: Finds the jobs.
+        engine: Adds up.
+    """
+
+    def __init__(self, parentage: Parentage, engine: Engine) -> None:
+        self.parentage = parentage
+        self._engine = engine
+        self._fold = ProcessFold()
+        self._forgotten = 0
+
+    @property
+    def waiting(self) -> int:
+        """Records that are not assigned yet."""
+        return self._fold.held + sum(_records(one) for one in self.parentage.waiting)
+
+    @property
+    def waiting_since(self) -> int | None:
+        """When the oldest record of an ended process that waits was read, ns since the epoch."""
+        since = [_received(one) for one in self.parentage.waiting]
+        if (several := self._fold.waiting_since) is not None:
+            since.append(several)
+        return min(since, default=None)
+
+    def feed(self, batch: Batch) -> None:
+        """Take a batch; an empty one that is not marked as read to the end is a flush."""
+        if not batch and batch.emptied_ns is None:
+            self.flush()
+            return
+        ended: list[Process] = []
+        several: list[int] = []
+        lost = 0
+        data = batch.data
+        for row, values in enumerate(_PICKER.rows(data)):
+            flags, _, ppid, lived, began, tgid, age = values
+            if flags & LOST_BEFORE:
+                lost += batch.columns["lost_before"][row]
+            if flags & _ALONE == LAST and tgid not in self._fold.holding:
+                second = began + lived // 1_000_000
+                raw = bytes(data[row * ROW : (row + 1) * ROW])
+                ended.append(process(tgid, ppid, second, age, raw))
+            else:
+                several.append(row)
+        made = self._fold.feed(batch, several) if batch else self._fold.flush()
+        ended += map(_folded, made)
+        if lost:
+            self._engine.lose(lost)
+            self.parentage.lose()
+        if self._fold.forgotten > self._forgotten:
+            self._engine.give_up(self._fold.forgotten - self._forgotten)
+            self._forgotten = self._fold.forgotten
+        self.parentage.add(ended)
+        self._count(self.parentage.settle(batch.emptied_ns))
+
+    def flush(self) -> None:
+        """Assign what waits; what needs more records is undecided."""
+        self.parentage.add(map(_folded, self._fold.flush()))
+        self._count(self.parentage.flush())
+
+    def _count(self, decided: list[Process]) -> None:
+        for one in decided:
+            verdict, about = one.verdict, one.about
+            if verdict is None:
+                continue
+            if isinstance(about, Threads):
+                self._engine.add_process(verdict.job, about)
+            else:
+                self._engine.add_record(verdict.job, about)
+            if verdict.doubts:
+                self._engine.doubt(verdict.doubts, _records(one))
+            one.about = None
+
+
+def _folded(threads: Threads) -> Process:
+    """A process of several threads."""
+    record = threads.record
+    second = record.ac_btime64 + record.ac_etime // 1_000_000
+    return process(threads.pid, threads.ppid, second, record.ac_tgetime, threads)
+
+
+def _records(one: Process) -> int:
+    return one.about.threads if isinstance(one.about, Threads) else 1
+
+
+def _received(one: Process) -> int:
+    about = one.about
+    if isinstance(about, Threads):
+        return about.record.received_ns or 0
+    return int.from_bytes(about[_RECEIVED_AT : _RECEIVED_AT + 8], sys.byteorder)

@@ -1,0 +1,423 @@
+"""Which job a process belongs to, by what exit records and the living prove. No I/O.
+
+Without a probe nothing says who made a process. A record names the parent that the process had when
+it ended, by a pid alone. So a process is assigned only where one answer is left:
+
+- The owner of a pid at some moment is known once all records of before that moment were read, and
+  the living were looked at before that. Each process has a range in which it started and one in
+  which it ended: the kernel's second of the exit is ac_btime64 + ac_etime (kernel/tsacct.c), and
+  ac_tgetime is the age. Two owners that cannot be told apart leave the child undecided.
+- A child of a process of a job is the job's, unless the parent can have inherited it: as a child
+  subreaper, which only an ancestor of the job's root can be for the job's orphans, or as the init
+  of a PID namespace, which adopts whatever enters it. So a parent that was never seen alive in the
+  initial PID namespace decides nothing, if there has ever been another PID namespace.
+- After a loss, only a parent that surely lived when the child ended decides.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from taskstats.alive import Alive, Look, Moment
+
+NO_JOB = 0xFFFFFFFF
+UNDECIDED = 0xFFFFFFFE
+
+#: The clocks may be set by so much, ns, between an exit and its reading.
+_SLACK = 20_000_000
+_SECOND = 1_000_000_000
+_NEVER = 2**63
+
+#: How long after a loss records may be read that are older than the lost ones, ns.
+_DOUBT = 2 * _SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Which job a process belongs to.
+
+    Attributes:
+        job: The job's number; NO_JOB, or UNDECIDED.
+        doubts: The jobs that it may belong to besides, within that one.
+    """
+
+    job: int
+    doubts: frozenset[int] = frozenset()
+
+
+_NONE = Verdict(NO_JOB)
+
+
+@dataclass(eq=False, slots=True)
+class Process:
+    """A process that has ended, or one that was seen alive.
+
+    Attributes:
+        pid: Its id.
+        ppid: Its parent's: when it ended, or was seen.
+        start: The first and last moment at which it can have started, CLOCK_REALTIME in ns.
+        end: The same of its end; None while it lives.
+        safe: Whether it is surely not the init of a PID namespace.
+        verdict: None until it is known.
+        about: What the caller keeps with it.
+        seen: CLOCK_REALTIME when it was first seen alive.
+        shared: Whether it inherits orphans of jobs that were closed as well.
+    """
+
+    pid: int
+    ppid: int
+    start: tuple[int, int]
+    end: tuple[int, int] | None
+    safe: bool
+    verdict: Verdict | None = None
+    about: Any = None
+    seen: int = 0
+    shared: bool = False
+
+    def is_older_than(self, other: "Process") -> bool:
+        """Whether it surely started before another process."""
+        return self.start[1] < other.start[0]
+
+
+@dataclass(slots=True)
+class _Job:
+    number: int
+    start: int  # CLOCK_REALTIME, the earliest
+    ancestors: list[Process] | None  # of the root, the nearest first; None if not known
+    subreaper: Process | None  # one of them, where one is named
+
+
+class Parentage:
+    """Finds the job of each process that has ended.
+
+    Args:
+        look: Looks up who lives.
+        clock: Reads the clocks.
+        capacity: The most processes that wait, or are remembered.
+        may_nest: Says whether there may have been a PID namespace below the initial one.
+    """
+
+    def __init__(
+        self,
+        look: Look,
+        clock: Callable[[], Moment],
+        capacity: int,
+        may_nest: Callable[[], bool],
+    ) -> None:
+        self._look = look
+        self._clock = clock
+        self._capacity = capacity
+        self._may_nest = may_nest
+        self._jobs: dict[int, _Job] = {}
+        self._alive: dict[int, Process] = {}  # as last seen
+        self._ended: dict[int, list[Process]] = {}  # by pid, those that ended lately
+        self._line: list[Process] = []  # the same in the order of their reading
+        self._new: list[Process] = []
+        self._asked: list[Process] = []
+        self._asked_ns = 0  # CLOCK_MONOTONIC
+        self._departed: list[Process] = []  # seen alive, and ended: not yet joined with a record
+        self._doubt_until = 0  # CLOCK_REALTIME
+
+    @property
+    def waiting(self) -> list[Process]:
+        """The processes that wait for a verdict."""
+        return self._asked + self._new
+
+    # -- jobs
+
+    def start(self, number: int, root: Alive, subreaper: Alive | None) -> int:
+        """Begin a job; return the number of the one that its root is of, or NO_JOB."""
+        process = self._see(root)
+        ancestors = self._ancestors(root)
+        outer = self._verdict_of_living(process)
+        heir = self._see(subreaper) if subreaper else None
+        self._jobs[number] = _Job(number, process.start[0], ancestors, heir)
+        process.verdict = Verdict(number, outer.doubts)
+        return outer.job
+
+    def join(self, number: int, one: Alive) -> None:
+        """Make a living process one of a job's."""
+        self._see(one).verdict = Verdict(number)
+
+    def close(self, number: int, outer: int) -> None:
+        """End a job: its processes are of the one that it is within, or of NO_JOB."""
+        heir = self._jobs.pop(number).subreaper
+        if heir:
+            heir.shared = True
+        for one in [*self._alive.values(), *self._line, *self._departed]:
+            if one.verdict and (one.verdict.job == number or number in one.verdict.doubts):
+                job = outer if one.verdict.job == number else one.verdict.job
+                one.verdict = Verdict(job, one.verdict.doubts - {number})
+
+    def _ancestors(self, one: Alive) -> list[Process] | None:
+        """The ancestors of a living process, the nearest first; None if they are not all found."""
+        found: list[Process] = []
+        while one.ppid:
+            parents = self._look([one.ppid])
+            if not parents or self._see(parents[0]) in found:
+                return None
+            (one,) = parents
+            found.append(self._see(one))
+        return found
+
+    def _see(self, one: Alive) -> Process:
+        """The living process, as it is known already or from now on."""
+        now = self._clock()
+        start = one.start_ns + now.booted - _SLACK, one.start_end_ns + now.booted + _SLACK
+        known = self._alive.get(one.pid)
+        if known and known.start[0] - _SLACK <= start[1] and start[0] <= known.start[1] + _SLACK:
+            known.ppid = one.ppid
+            return known
+        made = Process(one.pid, one.ppid, start, None, not one.nested, seen=now.real)
+        self._alive[one.pid] = made
+        return made
+
+    def of_living(self, one: Alive) -> int:
+        """The number of a living process's job: NO_JOB, or UNDECIDED."""
+        parents = self._ancestors(one)
+        if parents is None:
+            return UNDECIDED
+        return self._verdict_of_living(self._see(one)).job
+
+    # -- the stream
+
+    def add(self, ended: Iterable[Process]) -> None:
+        """Take processes that have ended, in the order of the stream."""
+        for one in ended:
+            self._new.append(one)
+            self._ended.setdefault(one.pid, []).append(one)
+            self._line.append(one)
+
+    def lose(self) -> None:
+        """Say that records were lost before now."""
+        self._doubt_until = self._clock().real + _DOUBT
+
+    def settle(self, emptied_ns: int | None) -> list[Process]:
+        """Return the processes that have a verdict now.
+
+        Args:
+            emptied_ns: CLOCK_MONOTONIC: all records queued before this moment were taken.
+        """
+        decided = []
+        if self._asked and emptied_ns is not None and emptied_ns >= self._asked_ns:
+            decided = self._decide(self._asked, surely=False)
+            self._asked = []
+        if self._new and not self._asked:
+            self._asked, self._new = self._new, []
+            self._ask()
+            self._asked_ns = self._clock().monotonic
+        if len(self._asked) + len(self._new) > self._capacity:
+            decided += self.flush()
+        self._forget()
+        return decided
+
+    def flush(self) -> list[Process]:
+        """Return a verdict for all that wait. Those that need more records are undecided."""
+        if not self._asked and not self._new:
+            return []
+        self._asked += self._new
+        self._new = []
+        self._ask()
+        decided = self._decide(self._asked, surely=True)
+        self._asked = []
+        return decided
+
+    def _forget(self) -> None:
+        excess = len(self._line) - self._capacity
+        if excess < self._capacity // 4:
+            return
+        for one in self._line[:excess]:
+            those = self._ended.get(one.pid, [])
+            if one in those:  # and not joined with one that was seen alive
+                those.remove(one)
+            if not those:
+                self._ended.pop(one.pid, None)
+        del self._line[:excess]
+
+    # -- the living
+
+    def _ask(self) -> None:
+        """Look at the parents of those that wait, and at the living whose pid one of them has."""
+        wanted = {one.ppid for one in self._asked} | {
+            one.pid for one in self._asked if one.pid in self._alive
+        }
+        wanted |= {pid for pid in wanted if pid in self._alive}
+        asked: set[int] = set()
+        while wanted := wanted - asked - {0}:
+            asked |= wanted
+            found = self._look(sorted(wanted))
+            there = {one.pid for one in found}
+            for pid in wanted - there:
+                if pid in self._alive:
+                    self._gone(pid)
+            for one in found:
+                before = self._alive.get(one.pid)
+                if self._see(one) is not before and before:
+                    before.end = before.seen, _NEVER
+                    self._departed.append(before)
+            wanted = {one.ppid for one in found if one.ppid not in self._alive}
+
+    def _gone(self, pid: int) -> None:
+        """A process that was seen alive has ended."""
+        one = self._alive.pop(pid)
+        one.end = one.seen, _NEVER
+        self._departed.append(one)
+
+    def _join_departed(self) -> None:
+        """Join those that were seen alive with the records of their ends."""
+        for one in self._departed:
+            self._join(one)
+        self._departed = []
+
+    def _join(self, one: Process) -> None:
+        known = self._ended.setdefault(one.pid, [])
+        records = [
+            other
+            for other in known
+            if other.start[0] <= one.start[1]
+            and one.start[0] <= other.start[1]
+            and other.end is not None
+            and other.end[1] >= one.seen
+        ]
+        verdict = one.verdict or self._verdict_of_living(one)
+        waiting = [other for other in records if other.verdict is None]
+        if len(records) == 1 and waiting:
+            one.end = records[0].end
+            records[0].verdict = verdict
+            known.remove(records[0])
+        else:
+            jobs = {verdict.job} - {NO_JOB, UNDECIDED}
+            for other in waiting if jobs or verdict.doubts else ():
+                other.verdict = Verdict(UNDECIDED, verdict.doubts | jobs)
+        known.append(one)
+        self._line.append(one)
+
+    def _verdict_of_living(self, one: Process) -> Verdict:
+        """The verdict about a process that was seen alive."""
+        way: list[Process] = []
+        at: Process | None = one
+        while at and at.verdict is None and at not in way:
+            way.append(at)
+            at = self._alive.get(at.ppid)
+        if at is None and way and way[-1].ppid:
+            return self._perhaps(way[-1].start[1])  # its parent ended meanwhile
+        verdict = at.verdict if at and at.verdict else _NONE
+        parent = at if at and at.verdict else None
+        for child in reversed(way):
+            verdict = self._inherit(parent, child) if parent else _NONE
+            child.verdict = verdict
+            parent = child
+        return verdict
+
+    # -- verdicts
+
+    def _decide(self, ended: Sequence[Process], *, surely: bool) -> list[Process]:
+        self._join_departed()
+        for one in ended:
+            stack = [one]
+            on_stack = {id(one)}
+            while stack:
+                top = stack[-1]
+                waits = self._judge(top, surely=surely)
+                if waits is None or id(waits) in on_stack:
+                    if waits is not None:
+                        top.verdict = self._perhaps(top.start[1])
+                    stack.pop()
+                    on_stack.discard(id(top))
+                else:
+                    stack.append(waits)
+                    on_stack.add(id(waits))
+        return list(ended)
+
+    def _judge(self, one: Process, *, surely: bool) -> Process | None:
+        """Reach a verdict about a process; or return the one whose verdict is needed first."""
+        if one.verdict is not None:
+            return None
+        if one.ppid == 0:
+            one.verdict = _NONE
+            return None
+        parents = self._parents(one, surely=surely)
+        for parent in parents:
+            if parent.verdict is None:
+                if parent.end is not None:
+                    return parent
+                self._verdict_of_living(parent)
+        verdicts = [self._inherit(parent, one) for parent in parents]
+        one.verdict = _agreed(verdicts) if verdicts else self._perhaps(one.start[1])
+        return None
+
+    def _parents(self, one: Process, *, surely: bool) -> list[Process]:
+        """The processes that can have had the parent's pid when it ended."""
+        assert one.end is not None
+        first, last = one.end
+        known = [other for other in self._ended.get(one.ppid, ()) if other is not one]
+        if one.ppid in self._alive:
+            known.append(self._alive[one.ppid])
+        known = [other for other in known if other.start[0] <= last]
+        there = [other for other in known if other.start[1] <= first]
+        # Who started surely before another one that was there has ended before that one started.
+        known = [
+            other for other in known if not any(other.is_older_than(latest) for latest in there)
+        ]
+        # A process that nobody has heard of may have been there: not beside one that lived on.
+        if (surely or first <= self._doubt_until) and not any(
+            other.start[1] <= first and (other.end is None or other.end[0] >= last)
+            for other in known
+        ):
+            return []
+        return known
+
+    def _inherit(self, parent: Process, child: Process) -> Verdict:
+        """The verdict about a child of a process that has one."""
+        verdict = parent.verdict or _NONE
+        if not parent.safe and self._may_nest():
+            perhaps = self._perhaps(child.start[1])
+            doubts = perhaps.doubts | verdict.doubts | ({verdict.job} - {NO_JOB, UNDECIDED})
+            return Verdict(UNDECIDED, doubts) if doubts else _NONE
+        if verdict.job == UNDECIDED:
+            return verdict
+        heirs = [job for job in self._jobs.values() if self._inherits(parent, job, child)]
+        named = [job for job in heirs if job.subreaper is parent]
+        numbers = frozenset(job.number for job in heirs)
+        if len(heirs) == 1 and named and not parent.shared:
+            return Verdict(named[0].number, verdict.doubts)
+        if verdict.job == NO_JOB and numbers:
+            return Verdict(UNDECIDED, numbers | verdict.doubts)
+        return Verdict(verdict.job, verdict.doubts | numbers)
+
+    def _inherits(self, parent: Process, job: _Job, child: Process) -> bool:
+        """Whether the parent may have inherited the child as an orphan of a job."""
+        if child.start[1] < job.start:
+            return False
+        if job.subreaper is not None and (job.subreaper.end is None or parent is job.subreaper):
+            return parent is job.subreaper
+        return job.ancestors is None or parent in job.ancestors
+
+    def _perhaps(self, start: int) -> Verdict:
+        """The verdict where nothing is known of the parent."""
+        doubts = frozenset(job.number for job in self._jobs.values() if job.start <= start)
+        return Verdict(UNDECIDED, doubts) if doubts else _NONE
+
+
+def _agreed(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict about a process that is a child of one of several."""
+    jobs = {verdict.job for verdict in verdicts}
+    doubts = frozenset(doubt for verdict in verdicts for doubt in verdict.doubts)
+    if len(jobs) == 1:
+        return Verdict(verdicts[0].job, doubts)
+    return Verdict(UNDECIDED, doubts | (jobs - {NO_JOB, UNDECIDED}))
+
+
+def process(pid: int, ppid: int, second: int, age_us: int, about: Any) -> Process:
+    """A process that has ended, by its last record.
+
+    Args:
+        pid: The process id.
+        ppid: The parent's.
+        second: CLOCK_REALTIME at the exit, whole seconds.
+        age_us: How long it lived.
+        about: What the caller keeps with it.
+    """
+    first, last = second * _SECOND, (second + 1) * _SECOND
+    start = first - age_us * 1000 - 1000, last - age_us * 1000
+    return Process(pid, ppid, start, (first, last), safe=False, about=about)
