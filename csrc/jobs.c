@@ -619,6 +619,35 @@ static int make_room(struct ts_jobs *jobs)
     return 0;
 }
 
+/* Whether a job is within another one, or is that one. */
+static int is_within(const struct ts_jobs *jobs, uint32_t job, uint32_t outer)
+{
+    for (job = nearest_open(jobs, job); is_job(job);
+         job = nearest_open(jobs, jobs->all[job].outer))
+        if (job == outer)
+            return 1;
+    return 0;
+}
+
+/* The birth of a job's root, or of a process that lived when a job was attached to: the job is
+ * within the maker's; the process may be of a job within the one that was attached to. */
+static void take_known_birth(struct ts_jobs *jobs, uint32_t one, uint32_t owner)
+{
+    uint32_t rooted = job_of_root(jobs, &jobs->kin.all[one]);
+    struct job *job;
+
+    if (rooted == TS_NO_JOB) {
+        if (is_within(jobs, owner, owner_of(jobs, one)))
+            set_owner(jobs, &jobs->kin.all[one], owner);
+        return;
+    }
+    job = &jobs->all[rooted];
+    if (!job->outer_known && !is_job(nearest_open(jobs, job->outer)) &&
+        !is_within(jobs, owner, rooted))
+        set_outer(jobs, rooted, owner);
+    job->outer_known = 1;
+}
+
 static void take_birth(struct ts_jobs *jobs, const struct ts_birth *birth)
 {
     struct ts_kinship *kin = &jobs->kin;
@@ -636,13 +665,8 @@ static void take_birth(struct ts_jobs *jobs, const struct ts_birth *birth)
         }
         kin->all[one].owner = TS_NO_JOB;
         set_owner(jobs, &kin->all[one], owner);
-    } else { /* the root of a job, or one that was alive when a job was attached to */
-        uint32_t rooted = job_of_root(jobs, &kin->all[one]);
-        if (rooted != TS_NO_JOB && !jobs->all[rooted].outer_known) {
-            jobs->all[rooted].outer_known = 1;
-            if (!is_job(nearest_open(jobs, jobs->all[rooted].outer)) && owner != rooted)
-                set_outer(jobs, rooted, owner);
-        }
+    } else {
+        take_known_birth(jobs, one, owner);
     }
     process = &kin->all[one];
     process->start_ns = process->start_end_ns = birth->start_ns;

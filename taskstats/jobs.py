@@ -60,7 +60,7 @@ class JobTracker:
         look: Looks up who lives: `alive.look`.
         births: Whether the stream has births.
         remember: The most ended processes of each job to remember, for its tree; 170 bytes each.
-        capacity: The most processes to know at once; 80 bytes each. With more, jobs that may lack
+        capacity: The most processes to know at once; 100 bytes each. With more, jobs that may lack
             a process are marked.
         clock: Reads the clocks; another one for replayed streams.
         may_nest: Says whether there may have been a PID namespace below the initial one. Without
@@ -77,7 +77,7 @@ class JobTracker:
         *,
         births: bool = False,
         remember: int = 0,
-        capacity: int = 1_048_576,
+        capacity: int = 262_144,
         clock: Callable[[], Moment] = alive.clock,
         may_nest: Callable[[], bool] = alive.may_nest,
     ) -> None:
@@ -95,6 +95,7 @@ class JobTracker:
             parentage = Parentage(look, clock, min(capacity, _MOST_WAITING), may_nest)
             self._records = ByRecords(parentage, self._engine)
         self._jobs: dict[Hashable, _Job] = {}
+        self._by_cgroup = 0  # jobs
         self._fields = frozenset(FIELDS)
 
     # -- counts
@@ -221,6 +222,7 @@ class JobTracker:
             if isinstance(cgroup, str):
                 cgroup = cgroup.rstrip("/") or "/"
             self._jobs[id] = _Job(id, number, None, attached=False, cgroup=cgroup)
+            self._by_cgroup += 1
             self._engine.forget_cgroups()
             self._nest(lambda _: None)
 
@@ -252,7 +254,9 @@ class JobTracker:
         """
         with self._lock:
             usage = self._usage(self._jobs[id], ())
-            number = self._jobs.pop(id).number
+            job = self._jobs.pop(id)
+            number = job.number
+            self._by_cgroup -= job.cgroup is not None
             if self._records:
                 self._records.parentage.close(number, self._engine.job(number).outer)
             self._engine.close(number)
@@ -317,7 +321,7 @@ class JobTracker:
             if self._records:
                 self._records.feed(batch)
                 return
-            if any(job.cgroup is not None for job in self._jobs.values()):
+            if self._by_cgroup:
                 self._place_cgroups(batch)
             self._engine.feed(batch, self._clock().booted)
             if not batch and not batch.births:
