@@ -77,6 +77,7 @@ class ExitListener:
     Attributes:
         closed: Whether it is closed.
         cpus: The CPUs it listens on, ascending.
+        has_probe: Whether it has a probe, so that batches bring births.
         probe_error: Why there is no probe, where `probe` is "auto"; else None.
 
     Raises:
@@ -150,6 +151,7 @@ class ExitListener:
             if probe != "auto" or spare >= PROBE_DESCRIPTORS
             else (None, from_errno("probe", errno.EMFILE))
         )
+        self.has_probe = self._probe is not None
         self._cell = new_cell("ts_exits", lib.ts_exits_close, (endpoint, self._probe))
         if self._probe:
             self._births = new_rows("struct ts_birth[]", _BIRTHS)
