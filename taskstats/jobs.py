@@ -169,7 +169,9 @@ class JobTracker:
         with self._lock:
             heir = None if subreaper is None else self._alive(subreaper)
             job = self._begin(id, self._alive(root), heir, attached=True)
-            for one in _descendants(root, self._look(None)):
+            # A process that is in both lists had its pid all the while between the two.
+            before = set(self._look(None))
+            for one in _descendants(root, before.intersection(self._look(None))):
                 self._engine.join(job.number, one.pid, (one.start_ns, one.start_end_ns))
                 if self._records:
                     self._records.parentage.join(job.number, one)

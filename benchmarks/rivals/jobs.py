@@ -1,6 +1,6 @@
 """This package, where what is heard is attributed to a job, or by the same reading alone."""
 
-import os
+import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping
 from signal import SIGTERM, signal
@@ -19,15 +19,15 @@ class Exits(ours.Exits):
 
     Args:
         storms: One.
-        root: The one process of which a job is followed: the storm, or this one, of which no exit
-            of the storm is. None for no tracker.
+        root: The one process whose job is followed: the storm, or a process beside it, to which no
+            exit of the storm belongs. None for no tracker.
         options: Of the listener.
     """
 
     def __init__(
-        self, storms: Collection[int], *, root: Literal["storm", "self"] | None, **options: Any
+        self, storms: Collection[int], *, root: Literal["storm", "other"] | None, **options: Any
     ) -> None:
-        super().__init__(storms, **options)
+        super().__init__(storms, probe="require", **options)
         self._heard = self._listener.batches(timeout=_TICK)
         self._root = root
         self._client = taskstats.Client()
@@ -38,8 +38,13 @@ class Exits(ours.Exits):
         super().first()
         if self._root:
             (storm,) = self._storms
-            self._tracker = JobTracker(self._client.pids)
-            self._tracker.start(storm if self._root == "storm" else os.getpid(), _JOB)
+            self._tracker = JobTracker(self._client.pids, births=True)
+            self._tracker.start(storm if self._root == "storm" else self._other(), _JOB)
+
+    def _other(self) -> int:
+        """A process that does nothing until this one ends."""
+        self._sleeper = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+        return self._sleeper.pid
 
     def count(self) -> None:
         """Hears until SIGTERM, and then what is left: a tracker is not to be interrupted."""
