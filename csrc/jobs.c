@@ -979,9 +979,10 @@ int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed)
     int rc = 0;
 
     jobs->boot_ns = feed->boot_ns;
-    if (feed->births_lost != jobs->births_lost) /* before the first of these, perhaps */
+    if (feed->births_lost > jobs->births_lost) { /* before the first of these, perhaps */
         lose_births(jobs);
-    jobs->births_lost = feed->births_lost;
+        jobs->births_lost = feed->births_lost;
+    }
     for (uint32_t i = 0; i < feed->n_births; i++)
         take_birth(jobs, &feed->births[i]);
     for (uint32_t i = 0; i < feed->n_tasks; i++) {

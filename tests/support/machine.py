@@ -45,7 +45,7 @@ class Proc:
     parent: "Proc | None"
     subreaper: bool = False
     nested: bool = False
-    cgroup: int = 0
+    cgroup: int = 1
     children: "list[Proc]" = field(default_factory=list)
     tids: dict[int, int] = field(default_factory=dict)
     several: bool = False
@@ -91,7 +91,7 @@ class Machine:
     def __init__(self) -> None:
         self.now = BEGUN
         self.living: dict[int, Proc] = {}
-        self.paths: dict[int, str] = {}
+        self.paths: dict[int, str] = {1: "/"}
         self.births_lost = 0
         self.lost = 0
         self._births: list[bytes] = []
