@@ -27,7 +27,7 @@ BOOTED, BEGUN = 1_700_000_000 * S, 100 * S
 _BIRTH = struct.Struct("=QQQII")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Proc:
     """A process.
 
