@@ -57,6 +57,7 @@ struct ts_jobs {
     uint32_t epoch; /* begins after births were lost */
     uint64_t boot_ns;
     uint64_t stamp;
+    uint64_t feeds;   /* batches so far */
     uint32_t *ending; /* ended processes whose threads' records are not all there */
     uint32_t n_ending, room_ending;
     struct place *places; /* a hash table */
@@ -67,6 +68,21 @@ struct ts_jobs {
 static int is_job(uint32_t owner)
 {
     return owner < TS_UNDECIDED;
+}
+
+static int is_last(const struct ts_record *record)
+{
+    return record->flags & TS_LAST;
+}
+
+static int is_alone(const struct ts_record *record)
+{
+    return (record->flags & (TS_LAST | TS_PAIRED)) == TS_LAST;
+}
+
+static int is_leader(const struct ts_record *record)
+{
+    return record->stats.ac_pid == record->stats.ac_tgid;
 }
 
 /* ---- opening ---- */
@@ -125,6 +141,7 @@ static void unuse(struct ts_jobs *jobs, uint32_t owner)
         if (--job->uses || job->open)
             return;
         owner = job->outer;
+        empty_job(job);
         memset(job, 0, sizeof(*job));
     }
 }
@@ -322,6 +339,8 @@ static int add_record(struct job *job, const struct ts_record *record,
         record->flags & TS_SETTLED ? record->final_cpu_ns : stats->cpu_run_virtual_total;
     if (process)
         describe_birth(&ended, process);
+    if (record->flags & TS_SETTLED && is_leader(record))
+        ended.start_ns = record->start_ns;
     remember(job, &ended);
     return 0;
 }
@@ -399,11 +418,10 @@ static uint32_t find_in(const struct ts_kinship *kin, uint32_t pid, uint64_t sta
     return one;
 }
 
-/* Whether the process is the root of a job that is open. */
+/* Returns the job of which the process is the root, perhaps a closed one; or TS_NO_JOB. */
 static uint32_t job_of_root(const struct ts_jobs *jobs, const struct ts_kin *process)
 {
-    for (uint32_t i = nearest_open(jobs, process->owner); is_job(i);
-         i = nearest_open(jobs, jobs->all[i].outer)) {
+    for (uint32_t i = process->owner; is_job(i); i = jobs->all[i].outer) {
         const struct job *job = &jobs->all[i];
         if (job->root == process->pid && job->start_ns <= process->start_end_ns &&
             process->start_ns <= job->start_end_ns)
@@ -444,6 +462,13 @@ static uint32_t add_kin(struct ts_jobs *jobs, uint32_t pid, uint64_t start_ns,
     return one;
 }
 
+static int is_open_root(struct ts_jobs *jobs, uint32_t one)
+{
+    uint32_t job = job_of_root(jobs, &jobs->kin.all[one]);
+
+    return job != TS_NO_JOB && jobs->all[job].open;
+}
+
 int ts_jobs_start(struct ts_jobs *jobs, const struct ts_job_wanted *wanted, uint32_t *number)
 {
     struct job *job;
@@ -452,7 +477,7 @@ int ts_jobs_start(struct ts_jobs *jobs, const struct ts_job_wanted *wanted, uint
 
     if (wanted->root) {
         one = find_in(&jobs->kin, wanted->root, wanted->start_ns, wanted->start_end_ns);
-        if (one && job_of_root(jobs, &jobs->kin.all[one]) != TS_NO_JOB)
+        if (one && is_open_root(jobs, one))
             return -EEXIST;
     }
     rc = new_number(jobs, number);
@@ -498,9 +523,9 @@ int ts_jobs_join(struct ts_jobs *jobs, uint32_t job, uint32_t pid, uint64_t star
         if (!one)
             return -ENOMEM;
     }
-    owner = owner_of(jobs, one);
     inner = job_of_root(jobs, &jobs->kin.all[one]);
-    if (inner != TS_NO_JOB && inner != job &&
+    owner = owner_of(jobs, one);
+    if (inner != TS_NO_JOB && jobs->all[inner].open && inner != job &&
         nearest_open(jobs, jobs->all[inner].outer) == around)
         set_outer(jobs, inner, job);
     else if (owner == around || !is_job(owner))
@@ -547,8 +572,9 @@ int ts_jobs_close(struct ts_jobs *jobs, uint32_t number)
     outer = nearest_open(jobs, job->outer);
     if (is_job(outer))
         rc = hand_over(jobs, job, outer);
-    empty_job(job);
-    job->uses++; /* once more, so that it is freed by what frees others */
+    if (is_job(outer) || job->by_cgroup || job->outer_known)
+        empty_job(job); /* else the root's birth may say whose this is */
+    job->uses++;        /* once more, so that it is freed by what frees others */
     unuse(jobs, number);
     return rc;
 }
@@ -677,23 +703,32 @@ static int is_within(const struct ts_jobs *jobs, uint32_t job, uint32_t outer)
     return 0;
 }
 
-/* The birth of a job's root, or of a process that lived when a job was attached to: the job is
- * within the maker's; the process may be of a job within the one that was attached to. */
-static void take_known_birth(struct ts_jobs *jobs, uint32_t one, uint32_t owner)
+/* The birth of a job's root: the job is within the maker's. Or of a process that lived when a
+ * job was attached to: it is of its maker's job, unless that is one around the attached one. */
+static void take_known_birth(struct ts_jobs *jobs, uint32_t one, uint32_t owner,
+                             const struct ts_birth *birth)
 {
     uint32_t rooted = job_of_root(jobs, &jobs->kin.all[one]);
     struct job *job;
 
     if (rooted == TS_NO_JOB) {
-        if (is_within(jobs, owner, owner_of(jobs, one)))
+        if (is_job(owner) && !is_within(jobs, owner_of(jobs, one), owner))
             set_owner(jobs, &jobs->kin.all[one], owner);
         return;
     }
     job = &jobs->all[rooted];
-    if (!job->outer_known && !is_job(nearest_open(jobs, job->outer)) &&
-        !is_within(jobs, owner, rooted))
-        set_outer(jobs, rooted, owner);
+    job->start_ns = job->start_end_ns = birth->start_ns;
+    if (job->outer_known)
+        return;
     job->outer_known = 1;
+    if (!is_job(nearest_open(jobs, job->outer)) && is_job(owner) &&
+        !is_within(jobs, owner, rooted)) {
+        set_outer(jobs, rooted, owner);
+        if (!job->open)
+            hand_over(jobs, job, owner);
+    }
+    if (!job->open)
+        empty_job(job);
 }
 
 static void take_birth(struct ts_jobs *jobs, const struct ts_birth *birth)
@@ -713,7 +748,7 @@ static void take_birth(struct ts_jobs *jobs, const struct ts_birth *birth)
         }
         set_owner(jobs, &kin->all[one], owner);
     } else {
-        take_known_birth(jobs, one, owner);
+        take_known_birth(jobs, one, owner, birth);
     }
     process = &kin->all[one];
     process->start_ns = process->start_end_ns = birth->start_ns;
@@ -728,21 +763,6 @@ struct found {
     uint32_t process; /* 0: none that is known */
     uint32_t owner;   /* TS_UNDECIDED: it is counted as undecided already */
 };
-
-static int is_last(const struct ts_record *record)
-{
-    return record->flags & TS_LAST;
-}
-
-static int is_alone(const struct ts_record *record)
-{
-    return (record->flags & (TS_LAST | TS_PAIRED)) == TS_LAST;
-}
-
-static int is_leader(const struct ts_record *record)
-{
-    return record->stats.ac_pid == record->stats.ac_tgid;
-}
 
 static struct found find_settled(struct ts_jobs *jobs, const struct ts_record *record)
 {
@@ -774,41 +794,47 @@ static void start_of(const struct ts_jobs *jobs, const struct ts_record *record,
     *to = (second + 1) * 1000000000 - age - boot + CLOCK_SLACK;
 }
 
-/* A record without identity: it is that of the one process which it can be of, if that is
- * certain. */
+/* A record without identity. It is assigned if all processes that it can be of belong to the
+ * same job, and to one of them if it is the only one. */
 static struct found find_unsettled(struct ts_jobs *jobs, const struct ts_record *record)
 {
     struct ts_kinship *kin = &jobs->kin;
     struct found found = {0, TS_NO_JOB};
     int64_t from, to;
-    int fits = 0, known = 0, old, certain;
+    int fits = 0, known = 0, certain = 1;
+    int old; /* it may be of a process that no birth has told of */
 
     start_of(jobs, record, &from, &to);
-    old = from < (int64_t)jobs->since_ns; /* it may be a process that no birth has told of */
+    old = from < (int64_t)jobs->since_ns;
     for (uint32_t one = ts_kinship_first(kin, record->stats.ac_tgid); one;
          one = ts_kinship_next(kin, one)) {
         const struct ts_kin *process = &kin->all[one];
-        known += is_job(owner_of(jobs, one));
+        uint32_t owner = owner_of(jobs, one);
+        known += is_job(owner);
         if (is_last(record) && process->line == TS_ENDED)
             continue;
         if ((int64_t)process->start_end_ns < from || (int64_t)process->start_ns > to)
             continue;
-        fits++;
         if (process->start_ns < jobs->since_ns)
             old = 0; /* this is that process */
-        found.process = one;
+        certain = certain && (!fits || owner == found.owner);
+        found.owner = owner;
+        found.process = fits++ ? 0 : one;
     }
-    certain = fits == 1 && !old && !jobs->n_marked;
-    if (certain || (!known && !jobs->n_marked)) {
-        found.process = certain ? found.process : 0;
-        found.owner = certain ? owner_of(jobs, found.process) : TS_NO_JOB;
-        if (found.owner == TS_UNDECIDED)
-            doubt_marked(jobs, to < 0 ? 0 : (uint64_t)to, 1);
+    if (!known && !jobs->n_marked) {
+        found.owner = TS_NO_JOB;
         return found;
     }
+    certain = certain && fits && !old && !jobs->births_lost;
+    if (certain && (fits == 1 || (is_alone(record) && found.owner != TS_UNDECIDED)))
+        return found;
     for (uint32_t one = ts_kinship_first(kin, record->stats.ac_tgid); one;
-         one = ts_kinship_next(kin, one))
-        doubt(jobs, owner_of(jobs, one), 1);
+         one = ts_kinship_next(kin, one)) {
+        const struct ts_kin *process = &kin->all[one];
+        if (!fits ||
+            ((int64_t)process->start_end_ns >= from && (int64_t)process->start_ns <= to))
+            doubt(jobs, owner_of(jobs, one), 1);
+    }
     doubt_marked(jobs, to < 0 ? 0 : (uint64_t)to, 1);
     found.process = 0;
     found.owner = TS_UNDECIDED;
@@ -891,7 +917,7 @@ static void end(struct ts_jobs *jobs, uint32_t one, int settled)
 /* Whether a thread may be of another process with the same pid, which is not known. */
 static int is_doubtful(const struct ts_jobs *jobs, const struct ts_kin *process)
 {
-    return jobs->n_marked || process->epoch != jobs->epoch;
+    return process->epoch != jobs->epoch;
 }
 
 /* Counts records of a process of several threads as undecided. */
@@ -944,11 +970,24 @@ static int finish(struct ts_jobs *jobs, uint32_t one)
         &(struct addition){.records = sums.threads, .ended = &threads->ended, .sums = &sums});
 }
 
+/* Finishes the processes whose last record came in an earlier batch. */
+static void finish_before(struct ts_jobs *jobs, uint64_t feed)
+{
+    uint32_t left = 0;
+
+    for (uint32_t i = 0; i < jobs->n_ending; i++) {
+        uint32_t one = jobs->ending[i];
+        if (jobs->kin.all[one].threads->feed < feed)
+            finish(jobs, one);
+        else
+            jobs->ending[left++] = one;
+    }
+    jobs->n_ending = left;
+}
+
 void ts_jobs_flush(struct ts_jobs *jobs)
 {
-    for (uint32_t i = 0; i < jobs->n_ending; i++)
-        finish(jobs, jobs->ending[i]);
-    jobs->n_ending = 0;
+    finish_before(jobs, UINT64_MAX);
 }
 
 static int wait_for_threads(struct ts_jobs *jobs, uint32_t one)
@@ -1009,6 +1048,7 @@ static int fold(struct ts_jobs *jobs, uint32_t one, const struct ts_record *reco
         memcpy(threads->leader, record->stats.ac_comm, sizeof(threads->leader));
     }
     if (is_last(record)) {
+        threads->feed = jobs->feeds;
         describe(&threads->ended, record);
         unuse(jobs, threads->by_cgroup);
         threads->by_cgroup = job_by_cgroup(jobs, record);
@@ -1093,14 +1133,16 @@ int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed)
 {
     int rc = 0;
 
+    jobs->feeds++;
     jobs->boot_ns = feed->boot_ns;
-    if (feed->births_lost != jobs->births_lost) /* before the first of these, perhaps */
+    if (feed->births_lost > jobs->births_lost) /* before the first of these, perhaps */
         lose_births(jobs);
     for (uint32_t i = 0; i < feed->n_births; i++)
         take_birth(jobs, &feed->births[i]);
-    if (feed->births_lost != jobs->births_lost)
+    if (feed->births_lost > jobs->births_lost) {
         jobs->epoch++;
-    jobs->births_lost = feed->births_lost;
+        jobs->births_lost = feed->births_lost;
+    }
     for (uint32_t i = 0; i < feed->n_tasks; i++) {
         const struct ts_record *task = &feed->tasks[i];
         if (task->lost_before)
@@ -1109,7 +1151,7 @@ int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed)
             rc = -ENOMEM;
     }
     if (feed->emptied)
-        ts_jobs_flush(jobs);
+        finish_before(jobs, jobs->feeds);
     return rc;
 }
 

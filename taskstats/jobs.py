@@ -218,11 +218,11 @@ class JobTracker:
         with self._lock:
             if not self.births:
                 raise ValueError("a job by cgroup needs a stream with births, from a probe")
+            if isinstance(cgroup, str):
+                cgroup = cgroup.rstrip("/") or "/"
             if id in self._jobs or any(one.cgroup == cgroup for one in self._jobs.values()):
                 raise ValueError(f"there is a job {id!r} already, or one of the cgroup {cgroup!r}")
             number = self._engine.start(0, (0, 0), self._remember)
-            if isinstance(cgroup, str):
-                cgroup = cgroup.rstrip("/") or "/"
             self._jobs[id] = _Job(id, number, None, attached=False, cgroup=cgroup)
             self._by_cgroup += 1
             self._engine.forget_cgroups()
