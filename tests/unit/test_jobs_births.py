@@ -1,0 +1,81 @@
+"""Jobs from births, over random histories of which is known who made whom."""
+
+import os
+from collections import Counter
+
+from hypothesis import HealthCheck, given, settings
+from support.following import Following, model_of, without_start
+from support.histories import Job
+from support.histories.born import AttachedJob, BornHistory, born_histories
+
+#: How many histories each test plays: TASKSTATS_HISTORIES=100000 for a long search.
+EXAMPLES = int(os.environ.get("TASKSTATS_HISTORIES", "200"))
+
+many = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def check_no_stranger(played: Following) -> None:
+    for job, told in played.told().items():
+        truth = played.heard_of(job, more=True)
+        keys = Counter(key for _, key in truth)
+        assert without_start(told.processes) <= without_start(keys), job
+        known = Counter({key: n for key, n in told.processes.items() if key.start_ns is not None})
+        assert known <= keys, job
+
+
+def check_nothing_is_missing_undeclared(played: Following) -> None:
+    for job, told in played.told().items():
+        if told.complete and isinstance(job, Job):
+            truth = Counter(key for _, key in played.heard_of(job))
+            assert without_start(told.processes) == without_start(truth), job
+            if job not in played.closed:
+                assert told.processes.total() == played.ended_of(job), job
+
+
+def check_all_is_there(played: Following) -> None:
+    """Nothing was lost: every job has all its processes, threads and CPU time."""
+    for job, told in played.told().items():
+        truth = played.heard_of(job)
+        keys = Counter(key for _, key in truth)
+        assert told.processes >= keys, job
+        assert (told.undecided, told.lost, told.births_lost) == (0, 0, False), job
+        if not isinstance(job, AttachedJob):
+            assert told.processes == keys, job
+            assert told.complete or told.evicted, job
+
+
+def check_threads(played: Following) -> None:
+    """With all records there and no flush in between, threads and CPU time are exact."""
+    for job, told in played.told().items():
+        if isinstance(job, Job) and not isinstance(job, AttachedJob) and job not in played.closed:
+            ends = [ended for ended_of_it, _ in played.heard_of(job) for ended in ended_of_it]
+            assert told.threads == len(ends), job
+            seen = [played.history.probed(ended) for ended in ends]
+            assert told.cpu_ns == sum(one.final_cpu_ns for one in seen if one), job
+
+
+class TestModel:
+    """The model over the truth."""
+
+    @many
+    @given(history=born_histories())
+    def test_model_gives_no_job_a_stranger(self, history: BornHistory) -> None:
+        check_no_stranger(Following(history, model_of))
+
+    @many
+    @given(history=born_histories())
+    def test_model_declares_what_is_missing(self, history: BornHistory) -> None:
+        check_nothing_is_missing_undeclared(Following(history, model_of))
+
+    @many
+    @given(history=born_histories(losses=False))
+    def test_model_has_everything_without_losses(self, history: BornHistory) -> None:
+        played = Following(history, model_of)
+        check_all_is_there(played)
+        check_no_stranger(played)
+        if not played.counts[-1].evicted:
+            check_threads(played)
