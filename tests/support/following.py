@@ -5,7 +5,15 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from support.histories import Ended, Job, Process
-from support.histories.born import CGROUPS, AttachedJob, BornHistory, CgroupJob, is_within, start_ns
+from support.histories.born import (
+    CGROUPS,
+    TEARDOWN_NS,
+    AttachedJob,
+    BornHistory,
+    CgroupJob,
+    is_within,
+    start_ns,
+)
 from support.histories.history import _BOOTED_US
 from support.job_model import JobModel, Key, Told
 
@@ -142,6 +150,11 @@ class Following:
                 if isinstance(inner, AttachedJob) and job in inner.enclosing
             )
         return of_it
+
+    def most_cpu_ns(self, process: Process) -> int:
+        """The CPU time of all threads of a process that have ended, lost records too."""
+        ends = [ended for ended in self.history.ended if ended.process is process]
+        return sum(ended.run_ns + TEARDOWN_NS for ended in ends)
 
     def ended_of(self, job: Job) -> int:
         """How many processes of a job have ended, heard of or not."""

@@ -17,7 +17,8 @@ Where the specification leaves a choice, the model decides as follows.
     without a start time, and all of these stay alive. A thread's record is undecided.
 8.  Unsettled, and it cannot be decided: undecided for the jobs of the processes that fit. If births
     were lost, it is undecided for the marked jobs too, as for a process that is not known.
-9.  A record of a thread whose process is complete already (after a flush) is evicted.
+9.  A record of a thread whose process is complete already (after a flush) is added to the job that
+    has the process: one thread more, and the CPU time that the process has more now.
 10. emptied_ns completes the processes whose last record came in an earlier drain: the others'
     threads may have ended on a CPU that this drain had passed already.
 11. An empty batch is no flush: it brings births, and perhaps emptied_ns.
@@ -28,7 +29,15 @@ Where the specification leaves a choice, the model decides as follows.
     jobs. A process that is of an open job that is not around the root's keeps its job. If its birth
     is read later, and its maker is of such a job, it is of that job.
 14. Losses that are told count for every open job.
-15. The root of an open job is attached to: ValueError.
+15. The start of a process that runs since before the listener is exact once its leader's record is
+    there; else it is not told.
+16. An unsettled record that can be from before the listening: it is not, if a process that was
+    there before and is known fits. Of two old processes with one pid, the first ended before.
+17. A thread is of the process that started last before it, if its record tells the same age of the
+    process, to 2 us. Else a thread of a process whose birth was lost is taken for one of another
+    process. A leader's record has the exact start of its process.
+18. The start of an unsettled record's process is known to a second, and 20 ms on both sides.
+19. The root of an open job is attached to: ValueError.
 """
 
 from collections import Counter
@@ -43,7 +52,7 @@ SECOND_NS = 1_000_000_000
 
 #: How much the start of an unsettled record's process may differ from what the record says, beyond
 #: the second to which its end is known.
-SLACK_NS = 0
+SLACK_NS = 20_000_000
 
 
 class Key(NamedTuple):
@@ -307,25 +316,38 @@ class JobModel:
         if not record.is_settled:
             self._unsettled(record, alone)
             return
-        if alone:
+        if record.ac_pid == record.ac_tgid:
             process = self._find(record.ac_tgid, record.start_ns)
         else:
-            process = self._of_thread(record.ac_tgid, record.start_ns)
+            process = self._of_thread(record)
         if process is None or (process.owner is None and process.is_uncertain):
             self._stranger(record, record.start_ns)
         else:
             self._take(process, record, alone)
 
-    def _of_thread(self, tgid: int, start: int) -> Known | None:
-        """The process with this pid that started last, not after the thread."""
-        those = [one for one in self._known.get(tgid, []) if one.low <= start]
-        return max(those, key=lambda one: one.low, default=None)
+    def _of_thread(self, record: Record) -> Known | None:
+        """The process with this pid that started last, not after the thread.
+
+        The record has the age of the process too, so the start of the process is known to 1 us.
+        """
+        those = [one for one in self._known.get(record.ac_tgid, []) if one.low <= record.start_ns]
+        found = max(those, key=lambda one: one.low, default=None)
+        start = record.start_ns + (record.ac_etime - record.ac_tgetime) * 1000
+        if found and found.low - 2000 <= start <= found.high + 2000:
+            return found
+        return None
+
+    def _learn_start(self, process: Known, record: Record) -> None:
+        """A leader starts with its process; and a thread that calls exec takes its start."""
+        if record.is_settled and record.ac_pid == record.ac_tgid:
+            process.pin(record.start_ns)
 
     def _take(self, process: Known, record: Record, alone: bool) -> None:
         """A record whose process is known."""
         if process.is_complete:
-            self._evict(process.owner)
+            self._take_late(process, record)
             return
+        self._learn_start(process, record)
         if record.is_last:
             process.has_ended = True
             process.unsettled_end = not record.is_settled
@@ -379,7 +401,7 @@ class JobModel:
             if not one.is_complete and one.low <= high and one.high >= low
         ]
         owners = {self._open(one.owner) for one in fitting}
-        older = low < self._listening_ns
+        older = low < self._listening_ns and all(one.low >= self._listening_ns for one in fitting)
         if not fitting or self._births_lost:
             self._stranger(record, high, {one for one in owners if one})
         elif len(owners) > 1 or older:
@@ -436,12 +458,16 @@ class JobModel:
         else:
             self.outside += records
 
-    def _evict(self, owner: ModelJob | None) -> None:
-        """A record that came after its process was completed."""
-        self.evicted += 1
-        job = self._open(owner)
-        for one in job.lineage() if job else ():
-            one.evicted += one.is_open
+    def _take_late(self, process: Known, record: Record) -> None:
+        """A thread's record that came after its process was completed."""
+        assert process.last
+        before = _cpu_ns(process.threads, process.last)
+        process.threads.append(record)
+        takers = [one for one in [self._open(process.owner), *self._by_cgroup(record)] if one]
+        for job in takers:
+            job.threads += 1
+            job.cpu_ns += _cpu_ns(process.threads, process.last) - before
+        self._count(takers, self._unseen_cgroup(record), 1)
 
 
 def _adds_up(process: Known) -> bool:

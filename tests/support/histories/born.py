@@ -515,31 +515,72 @@ _some = st.integers(-3, 3)
 _again = st.none() | st.integers(0, 2)
 _made: dict[str, Any] = {"of": _some, "cpu": st.integers(0, 2), "again": _again}
 
-_common: tuple[st.SearchStrategy[BornStep], ...] = (
-    st.builds(base.StartJob, **_made, shared=st.booleans()),
-    st.builds(base.Fork, **_made, subreaper=st.booleans()),
-    st.builds(base.Exit, _some, _some, st.just(0)),
-    base.steps,
-    base.steps,
-    st.builds(ForkSibling, **_made),
-    st.builds(Unshare, _some, st.integers(0, 2)),
-    st.builds(Enter, _some, _some, st.integers(0, 2)),
-    st.builds(DrainCpu, st.integers(0, 2)),
-    st.builds(CloseJob, _some),
+
+def _one(kind: st.SearchStrategy[Any]) -> st.SearchStrategy[list[BornStep]]:
+    return kind.map(lambda step: [step])
+
+
+def _row(*kinds: st.SearchStrategy[Any]) -> st.SearchStrategy[list[BornStep]]:
+    """Steps that follow each other."""
+    return st.tuples(*kinds).map(list)
+
+
+_newest = st.just(-1)
+_fork_of_newest = st.builds(base.Fork, _newest, st.integers(0, 2), _again)
+_end_of_newest = st.builds(base.Exit, _newest)
+_with_pid_of_last = {"of": _some, "cpu": st.integers(0, 2), "again": st.just(0)}
+
+#: Rows of steps. What happens most often stands here twice.
+_common: tuple[st.SearchStrategy[list[BornStep]], ...] = (
+    _one(base.steps),
+    _one(base.steps),
+    _one(st.builds(base.StartJob, **_made, shared=st.booleans())),
+    _one(st.builds(base.Fork, **_made, subreaper=st.booleans())),
+    _one(st.builds(base.Exit, _some, _some, st.just(0))),
+    _one(st.builds(ForkSibling, **_made)),
+    _one(st.builds(Unshare, _some, st.integers(0, 2))),
+    _one(st.builds(Enter, _some, _some, st.integers(0, 2))),
+    _one(st.builds(DrainCpu, st.integers(0, 2))),
+    _one(st.builds(CloseJob, _some)),
+    _row(*[st.builds(base.Fork, _newest, st.integers(0, 2), _again)] * 3, *[_end_of_newest] * 2),
+    _row(
+        st.builds(base.StartJob, **_made),
+        *[_fork_of_newest] * 3,
+        *[st.builds(base.Exit, _some)] * 2,
+        st.builds(CloseJob, _some),
+    ),
+    # A job, and a tree in it.
+    *[_row(st.builds(base.StartJob, **_made), _fork_of_newest, _fork_of_newest)] * 2,
+    # A pid is given again at once: to anybody, and to the root of a job.
+    _row(_end_of_newest, st.builds(base.Fork, **_with_pid_of_last), _fork_of_newest),
+    _row(_end_of_newest, st.builds(base.StartJob, **_with_pid_of_last), _fork_of_newest),
+    # Threads on two CPUs.
+    _row(
+        st.builds(base.StartThread, _some, st.integers(0, 2)),
+        st.builds(base.StartThread, _some, st.integers(0, 2)),
+        st.builds(base.ExitThread, _some, _some),
+    ),
+    _row(
+        st.builds(base.StartThread, _newest, st.integers(0, 2)),
+        st.builds(base.Exit, _newest, _some),
+        st.builds(base.Fork, **_with_pid_of_last),
+    ),
+    _row(*[st.builds(base.Exit, _some)] * 4),
 )
-_with_probe: tuple[st.SearchStrategy[BornStep], ...] = (
-    st.builds(Attach, _some),
-    st.builds(ReadRing),
-    st.builds(Flush),
+_with_probe: tuple[st.SearchStrategy[list[BornStep]], ...] = (
+    _one(st.builds(Attach, _some)),
+    _one(st.sampled_from([ReadRing(), Flush()])),
 )
-_losses: tuple[st.SearchStrategy[BornStep], ...] = (
-    st.builds(LoseBirth),
-    st.builds(Unsettle),
-    st.builds(Unsettle),
+_losses: tuple[st.SearchStrategy[list[BornStep]], ...] = (
+    _row(st.just(LoseBirth()), _fork_of_newest, _fork_of_newest, _end_of_newest),
+    _row(st.just(LoseBirth()), st.builds(base.Fork, **_made)),
+    _row(st.just(Unsettle()), st.builds(base.Exit, _some)),
+    _row(st.just(Unsettle()), _end_of_newest, st.builds(base.Fork, **_with_pid_of_last)),
+    _row(st.just(Unsettle()), st.builds(base.ExitThread, _some, _some)),
 )
-_in_cgroups: tuple[st.SearchStrategy[BornStep], ...] = (
-    st.builds(StartCgroup, _some, st.booleans()),
-    st.builds(MoveToCgroup, _some, _some),
+_in_cgroups: tuple[st.SearchStrategy[list[BornStep]], ...] = (
+    _one(st.builds(StartCgroup, _some, st.booleans())),
+    _one(st.builds(MoveToCgroup, _some, _some)),
 )
 
 
@@ -547,9 +588,20 @@ def _is_loss(step: BornStep) -> bool:
     return isinstance(step, base.Lose | LoseBirth | Unsettle)
 
 
-def _lists(kinds: Sequence[st.SearchStrategy[BornStep]]) -> st.SearchStrategy[list[BornStep]]:
+def _with_losses(rows: list[list[BornStep]], most: int) -> list[BornStep]:
+    """All steps of the rows, but only the first losses."""
+    losses = itertools.count()
+    steps = itertools.chain.from_iterable(rows)
+    return [step for step in steps if not _is_loss(step) or next(losses) < most]
+
+
+def _lists(
+    kinds: Sequence[st.SearchStrategy[list[BornStep]]], losses: bool
+) -> st.SearchStrategy[list[BornStep]]:
     one = st.one_of(*kinds)
-    return st.lists(one, max_size=60) | st.lists(one, min_size=25, max_size=70)
+    rows = st.lists(one, max_size=10) | st.lists(one, min_size=15, max_size=45)
+    most = st.sampled_from([1, 1, 2, 5, 100]) if losses else st.just(0)
+    return st.builds(_with_losses, rows, most)
 
 
 def _unread(steps: list[BornStep]) -> list[BornStep]:
@@ -569,9 +621,7 @@ def born_histories(
         cgroups: Whether all jobs but a few are by cgroup.
     """
     kinds = _common + (_with_probe if probe else ()) + (_losses if losses and probe else ())
-    lists = _lists(kinds + (_in_cgroups * 2 if cgroups else ()))
-    if not losses:
-        lists = lists.map(lambda steps: [step for step in steps if not _is_loss(step)])
+    lists = _lists(kinds + (_in_cgroups * 2 if cgroups else ()), losses)
     return st.builds(
         BornHistory,
         lists | lists.map(_unread),
