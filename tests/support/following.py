@@ -16,6 +16,7 @@ from support.histories.born import (
 )
 from support.histories.history import _BOOTED_US
 from support.job_model import JobModel, Key, Told
+from taskstats.jobs import JobTracker, Usage
 
 AnyJob = Job | CgroupJob
 
@@ -184,3 +185,28 @@ def without_start(keys: "Counter[Key]") -> "Counter[Key]":
 
 def model_of(history: BornHistory) -> JobModel:
     return JobModel(history.look, history.listening_ns, _BOOTED_US * 1000)
+
+
+def tracker_of(history: BornHistory) -> JobTracker:
+    """The real one, with the history's clock and its living processes."""
+
+    def clock() -> tuple[int, int]:
+        return history.now_ns, history.now_ns + _BOOTED_US * 1000
+
+    return JobTracker(history.look_up, history.look, births=True, remember=1 << 20, clock=clock)
+
+
+def told_of(usage: Usage) -> Told:
+    """A tracker's usage in the terms of the model."""
+    return Told(
+        processes=Counter(
+            Key(one.pid, one.start_ns, one.elapsed_us, one.received_ns) for one in usage.processes
+        ),
+        threads=usage.total.threads,
+        cpu_ns=usage.total.cpu_ns or 0,
+        undecided=usage.undecided,
+        evicted=usage.evicted,
+        lost=usage.lost,
+        births_lost=usage.births_lost,
+        complete=usage.complete,
+    )

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 
 from hypothesis import HealthCheck, given, settings
-from support.following import Following, model_of, without_start
+from support.following import Following, model_of, told_of, tracker_of, without_start
 from support.histories import Job
 from support.histories.born import AttachedJob, BornHistory, born_histories
 
@@ -83,3 +83,46 @@ class TestModel:
         check_no_stranger(played)
         if not played.counts[-1].evicted:
             check_threads(played)
+
+
+class TestTracker:
+    """The tracker over the truth, and over the model."""
+
+    @many
+    @given(history=born_histories())
+    def test_no_job_has_a_stranger(self, history: BornHistory) -> None:
+        check_no_stranger(Following(history, tracker_of, told_of))
+
+    @many
+    @given(history=born_histories())
+    def test_what_is_missing_is_declared(self, history: BornHistory) -> None:
+        check_nothing_is_missing_undeclared(Following(history, tracker_of, told_of))
+
+    @many
+    @given(history=born_histories(losses=False))
+    def test_everything_is_there_without_losses(self, history: BornHistory) -> None:
+        played = Following(history, tracker_of, told_of)
+        check_all_is_there(played)
+        check_no_stranger(played)
+        if not played.counts[-1].evicted:
+            check_threads(played)
+
+    @many
+    @given(history=born_histories(losses=False))
+    def test_tracker_equals_model_without_losses(self, history: BornHistory) -> None:
+        check_equal(history)
+
+    @many
+    @given(history=born_histories())
+    def test_tracker_equals_model(self, history: BornHistory) -> None:
+        check_equal(history)
+
+
+def check_equal(history: BornHistory) -> None:
+    again = history.again()
+    tracker = Following(history, tracker_of, told_of)
+    model = Following(again, model_of)
+    by_number = {job.number: told for job, told in model.told().items()}
+    for job, told in tracker.told().items():
+        assert told == by_number[job.number], job
+    assert tracker.counts[-1] == model.counts[-1]

@@ -7,7 +7,7 @@ import itertools
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 
@@ -24,6 +24,7 @@ from support.histories.history import (
     head,
 )
 from taskstats import Batch
+from taskstats.alive import Alive
 from taskstats.presence import SETTLED
 from taskstats.rows import PROBED, ROW
 
@@ -146,15 +147,6 @@ BornStep: TypeAlias = (
 # ---- what is true ----------------------------------------------------------------------------
 
 
-class Alive(NamedTuple):
-    """A living process, as /proc tells. The model's own, like taskstats.alive.Alive."""
-
-    pid: int
-    ppid: int
-    start_ns: int
-    nested: bool
-
-
 @dataclass(eq=False)
 class AttachedJob(Job):
     """A job that was attached to a running process.
@@ -219,6 +211,7 @@ class BornHistory(History):
         flushes: Is called where the tracker is to flush.
         births_lost: How many births found no room.
         unread: How many births are in the ring.
+        again: Returns the same history, not yet played.
     """
 
     def __init__(
@@ -251,6 +244,9 @@ class BornHistory(History):
         self.followed: list[Job | CgroupJob] = []
         self.listening_ns = 0
         super().__init__(steps, n_cpus, batch_rows)  # type: ignore[arg-type]
+        self.again = lambda: BornHistory(
+            steps, n_cpus, batch_rows, before=before, pids=pids, probe=probe
+        )
         self._told = (
             f"BornHistory({steps!r}, {n_cpus}, {batch_rows}, before={before}, pids={pids}, "
             f"probe={probe})"
@@ -307,8 +303,10 @@ class BornHistory(History):
                 self._attach(base._chosen(self._alive, step.of))
             case StartCgroup() if self._listening:
                 job = CgroupJob(self._job_number(), self._cgroup(step.which), step.by_path)
-                self.followed.append(job)
-                self.cgroup_started(job)
+                open_jobs = [one for one in self._open_jobs() if isinstance(one, CgroupJob)]
+                if job.cgroup not in [one.cgroup for one in open_jobs]:
+                    self.followed.append(job)
+                    self.cgroup_started(job)
             case MoveToCgroup() if self._alive:
                 self._cgroups[base._chosen(self._alive, step.of)] = self._cgroup(step.which)
             case ForkSibling() if self._alive:
@@ -480,7 +478,9 @@ class BornHistory(History):
     def _with_births(self, drained: Drained, emptied_ns: int | None) -> Drained:
         """The drain's batches as the listener gives them: the first one has all births."""
         births, self._ring = b"".join(self._ring), []
-        batches = drained.batches or [Batch(b"")]
+        batches = drained.batches
+        if not batches and (births or emptied_ns is not None):
+            batches = [Batch(b"")]
         truth = iter(drained.truth)
         made = []
         for n, batch in enumerate(batches):
