@@ -30,6 +30,11 @@ class Counts(NamedTuple):
     evicted: int
     waiting: int
 
+    @property
+    def comparable(self) -> tuple[int, ...]:
+        """Threads of a living process that is of no job may be waiting or outside."""
+        return self.attributed, self.outside + self.waiting, self.undecided, self.evicted
+
     @classmethod
     def of(cls, tracker: Any) -> "Counts":
         return cls(*(getattr(tracker, name) for name in cls._fields))
@@ -152,8 +157,13 @@ class Following:
             )
         return of_it
 
-    def most_cpu_ns(self, process: Process) -> int:
-        """The CPU time of all threads of a process that have ended, lost records too."""
+    def most_cpu_ns(self, process: Process) -> float:
+        """The CPU time of all threads of a process that have ended, lost records too.
+
+        There is no limit where threads may have ended before the listener opened.
+        """
+        if start_ns(process.leader) < self.history.listening_ns:
+            return float("inf")
         ends = [ended for ended in self.history.ended if ended.process is process]
         return sum(ended.run_ns + TEARDOWN_NS for ended in ends)
 
@@ -173,14 +183,6 @@ def key_of(ended: Ended, received_ns: int) -> Key:
     leader = ended.process.leader
     elapsed = ended.ended_us - leader.started_us
     return Key(leader.pid, start_ns(leader), max(1, elapsed), received_ns)
-
-
-def without_start(keys: "Counter[Key]") -> "Counter[Key]":
-    """The same processes, where not all starts are known."""
-    made: Counter[Key] = Counter()
-    for key, n in keys.items():
-        made[key._replace(start_ns=None)] += n
-    return made
 
 
 def model_of(history: BornHistory) -> JobModel:

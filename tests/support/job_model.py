@@ -26,7 +26,7 @@ Where the specification leaves a choice, the model decides as follows.
     The cgroup is that of the last thread's record. An unsettled record is undecided for each job by
     cgroup, and attributed, if it is attributed otherwise.
 13. attach takes the root, and its living descendants by parent without the trees of roots of open
-    jobs. A process that is of an open job that is not around the root's keeps its job. If its birth
+    jobs. Such a job is within the new one from then, if it was within the same job as the new one. A process that is of an open job that is not around the root's keeps its job. If its birth
     is read later, and its maker is of such a job, it is of that job.
 14. Losses that are told count for every open job.
 15. The start of a process that runs since before the listener is exact once its leader's record is
@@ -42,7 +42,7 @@ Where the specification leaves a choice, the model decides as follows.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from support.histories.born import JIFFY_NS
@@ -77,6 +77,18 @@ class Told:
     births_lost: bool
     complete: bool
 
+    def without_starts(self) -> "Told":
+        """The same, where not all starts are known."""
+        return replace(self, processes=without_start(self.processes))
+
+
+def without_start(keys: "Counter[Key]") -> "Counter[Key]":
+    """The same processes, where not all starts are known."""
+    made: Counter[Key] = Counter()
+    for key, n in keys.items():
+        made[key._replace(start_ns=None)] += n
+    return made
+
 
 @dataclass(eq=False)
 class ModelJob:
@@ -87,6 +99,7 @@ class ModelJob:
     cgroup: int | str | None = None
     attached: bool = False
     within: "ModelJob | None" = None
+    is_put: bool = False  # within a job that was attached around it
     is_open: bool = True
     births_lost: bool = False
     processes: "Counter[Key]" = field(default_factory=Counter)
@@ -168,13 +181,17 @@ class JobModel:
     def attach(self, root: int, id: Any, *, subreaper: int | None = None) -> None:  # noqa: A002, ARG002
         job = self._begin(root, id, attached=True)
         around = [None, *job.lineage()]
-        roots = {one.root for one in self._jobs.values()}
+        jobs_of = {one.root: one for one in self._jobs.values() if one.root}
         everyone = self._look(None)
         left = [one for one in everyone if one.ppid == root]
         while left:
             alive = left.pop()
             one = self._living(alive.pid, alive.start_ns)
-            if one in roots:
+            if one in jobs_of:
+                inner = jobs_of[one]
+                if self._open(inner.within) is self._open(job.within):
+                    inner.within = job
+                    inner.is_put = True
                 continue
             left += [child for child in everyone if child.ppid == alive.pid]
             if self._open(one.owner) in around:
@@ -293,7 +310,9 @@ class JobModel:
             birth.pid, birth.start_ns, birth.start_ns
         )
         if process.root_of:
-            process.root_of[0].within = by_maker
+            first = process.root_of[0]
+            if not first.is_put or self._open(by_maker) not in [None, *first.lineage()]:
+                first.within = by_maker
         elif process.claimed_by is None or (
             by_maker is not None
             and self._open(by_maker) not in [None, *process.claimed_by.lineage()]

@@ -61,8 +61,8 @@ class CloseJob:
 class Attach:
     """A job is attached to a living process.
 
-    Its members are this process and its living descendants by parent, without the jobs that were
-    started below it.
+    Its members are this process and its living descendants by parent, without those of jobs
+    that were started below it; these jobs are within it.
     """
 
     of: int = 0
@@ -211,7 +211,7 @@ class BornHistory(History):
         flushes: Is called where the tracker is to flush.
         births_lost: How many births found no room.
         unread: How many births are in the ring.
-        again: Returns the same history, not yet played.
+        args: Its own arguments.
     """
 
     def __init__(
@@ -244,8 +244,10 @@ class BornHistory(History):
         self.followed: list[Job | CgroupJob] = []
         self.listening_ns = 0
         super().__init__(steps, n_cpus, batch_rows)  # type: ignore[arg-type]
-        self.again = lambda: BornHistory(
-            steps, n_cpus, batch_rows, before=before, pids=pids, probe=probe
+        self.args: Any = (
+            steps,
+            (n_cpus, batch_rows),
+            {"before": before, "pids": pids, "probe": probe},
         )
         self._told = (
             f"BornHistory({steps!r}, {n_cpus}, {batch_rows}, before={before}, pids={pids}, "
@@ -257,6 +259,11 @@ class BornHistory(History):
         self._pass(2_000_000)
         self._listening = True
         self.listening_ns = self.now_ns
+
+    def again(self) -> "BornHistory":
+        """The same history, not yet played."""
+        steps, places, names = self.args
+        return BornHistory(steps, *places, **names)
 
     @property
     def now_ns(self) -> int:
@@ -355,11 +362,15 @@ class BornHistory(History):
         if any(isinstance(one, Job) and one.root is root for one in self._open_jobs()):
             return
         job = AttachedJob(self._job_number(), root, self._open_job(root))
-        roots = [one.root for one in self._open_jobs() if isinstance(one, Job)]
+        below = [one for one in self._open_jobs() if isinstance(one, Job)]
+        jobs_of = {one.root: one for one in below}
         left = [root]
         while left:
             one = left.pop()
-            if one is not root and one in roots:
+            if one in jobs_of:
+                inner = jobs_of[one]
+                if self._nearest_open(inner.within) is job.within:
+                    inner.within = job
                 continue
             left += one.children
             if one.threads and self._open_job(one) in [None, *job.enclosing]:
@@ -371,7 +382,10 @@ class BornHistory(History):
         self.attached(job)
 
     def _open_job(self, process: Process) -> Job | None:
-        enclosing = process.job.enclosing if process.job else []
+        return self._nearest_open(process.job)
+
+    def _nearest_open(self, job: Job | None) -> Job | None:
+        enclosing = job.enclosing if job else []
         return next((one for one in enclosing if one in self._open_jobs()), None)
 
     # -- beginnings
