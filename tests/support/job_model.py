@@ -6,10 +6,11 @@ Where the specification leaves a choice, the model decides as follows.
 
 1.  Processes without a job are known too, from their births: an unsettled record can be theirs.
 2.  A process is known until the end. A record of a thread can come after that of the last thread.
-3.  A birth whose maker is unknown gives a process without a job. After a loss of births, the maker
-    can be a process whose own birth was lost: then the new process counts as not known.
-4.  A job is marked together with the jobs around it, after the births of the batch are taken, and
-    before its records. A closed job is not marked.
+3.  A birth whose maker is unknown gives a process without a job. But if a marked job's root started
+    before the maker, the maker's own birth may be lost: then the new process counts as not known,
+    and so do those that it makes.
+4.  A job is marked together with the jobs around it, before the births of the batch are taken: the
+    loss can have come before each of them. A closed job is not marked.
 5.  Undecided and evicted records count for a job and for all jobs around it, once for each.
 6.  An unsettled record of a thread: candidates are all processes that are not complete yet, even
     where the record of the last thread is there.
@@ -26,8 +27,9 @@ Where the specification leaves a choice, the model decides as follows.
     The cgroup is that of the last thread's record. An unsettled record is undecided for each job by
     cgroup, and attributed, if it is attributed otherwise.
 13. attach takes the root, and its living descendants by parent without the trees of roots of open
-    jobs. Such a job is within the new one from then, if it was within the same job as the new one. A process that is of an open job that is not around the root's keeps its job. If its birth
-    is read later, and its maker is of such a job, it is of that job.
+    jobs. Such a job is within the new one from then, if it was within the same job as the new one.
+    A process that is of an open job that is not around the root's keeps its job. If its birth is
+    read later, and its maker is of such a job, it is of that job.
 14. Losses that are told count for every open job.
 15. The start of a process that runs since before the listener is exact once its leader's record is
     there; else it is not told.
@@ -37,7 +39,8 @@ Where the specification leaves a choice, the model decides as follows.
     process, to 2 us. Else a thread of a process whose birth was lost is taken for one of another
     process. A leader's record has the exact start of its process.
 18. The start of an unsettled record's process is known to a second, and 20 ms on both sides.
-19. The root of an open job is attached to: ValueError.
+19. A root has started before a process, if that is so by the 10 ms of /proc.
+20. The root of an open job is attached to: ValueError.
 """
 
 from collections import Counter
@@ -96,6 +99,7 @@ class ModelJob:
 
     id: Any
     root: "Known | None" = None
+    start_low: int = 0
     cgroup: int | str | None = None
     attached: bool = False
     within: "ModelJob | None" = None
@@ -205,7 +209,7 @@ class JobModel:
         process = self._living(root, alive.start_ns)
         if any(one.is_open for one in process.root_of):
             raise ValueError(root)
-        job = ModelJob(id, process, attached=attached, within=process.owner)
+        job = ModelJob(id, process, alive.start_ns, attached=attached, within=process.owner)
         process.owner = job
         process.is_uncertain = False
         process.root_of.append(job)
@@ -270,11 +274,11 @@ class JobModel:
 
     def feed(self, batch: Batch) -> None:
         self._path_of = batch.path_of
-        for birth in batch.births:
-            self._birth(birth)
         if batch.births.lost > self._births_lost:
             self._births_lost = batch.births.lost
             self._mark()
+        for birth in batch.births:
+            self._birth(birth)
         lost = 0
         for record in batch:
             self._record(record)
@@ -318,7 +322,14 @@ class JobModel:
             and self._open(by_maker) not in [None, *process.claimed_by.lineage()]
         ):
             process.owner = by_maker
-            process.is_uncertain = maker.is_uncertain if maker else self._births_lost > 0
+            process.is_uncertain = (
+                maker.is_uncertain if maker else bool(self._lacking(birth.maker_start_ns))
+            )
+
+    def _lacking(self, start: int) -> "set[ModelJob]":
+        """The marked jobs that an unknown process with this start may be of."""
+        marked = [one for one in self._jobs.values() if one.births_lost]
+        return {one for one in marked if one.start_low <= start}
 
     def _mark(self) -> None:
         """Births were lost: of every job that has members that live, or may live."""
@@ -443,9 +454,7 @@ class JobModel:
     def _stranger(self, record: Record, start: int, fitting: "set[ModelJob] | None" = None) -> None:
         """A process that is not known: of no job, but after a loss of births perhaps of one."""
         jobs = set(fitting or ())
-        if self._births_lost:
-            marked = [one for one in self._jobs.values() if one.births_lost]
-            jobs |= {one for one in marked if one.root and one.root.low < start}
+        jobs |= self._lacking(start)
         self._doubt(jobs, record)
 
     def _doubt(self, jobs: "set[ModelJob]", record: Record) -> None:
