@@ -53,6 +53,9 @@ class Following:
         heard: What is true of each record fed, and when it was read.
         closed: What the tracker told of each job that was closed, and how much had been heard.
         counts: What it had counted after each drain.
+        followed: The jobs that it has begun.
+        closed_early: Those that were closed while records of threads waited.
+        heard_before: How many records had been fed when each job began.
     """
 
     def __init__(
@@ -71,6 +74,8 @@ class Following:
         self.closed: dict[AnyJob, tuple[Told, int]] = {}
         self.counts: list[Counts] = []
         self.followed: list[AnyJob] = []
+        self.closed_early: set[AnyJob] = set()
+        self.heard_before: dict[AnyJob, int] = {}
         history.started = self._start
         history.attached = self._attach
         history.cgroup_started = self._start_cgroup
@@ -108,9 +113,12 @@ class Following:
                 raise
         else:
             self.followed.append(job)
+            self.heard_before[job] = len(self.heard)
 
     def _close(self, job: AnyJob) -> None:
         if job in self.followed:
+            if self.tracker.waiting:
+                self.closed_early.add(job)
             self.closed[job] = self._told(self.tracker.close(job.number)), len(self.heard)
 
     # -- what it told
@@ -126,11 +134,14 @@ class Following:
 
     # -- what is true
 
-    def heard_of(self, job: AnyJob, *, more: bool = False) -> list[tuple[list[Ended], Key]]:
+    def heard_of(
+        self, job: AnyJob, *, more: bool = False, late: bool = False
+    ) -> list[tuple[list[Ended], Key]]:
         """The records of each process of a job whose last record was fed before it was closed.
 
         Args:
             job: A job that was followed.
+            late: Only those whose last record was fed after the job had begun.
             more: With all that an attached job may have: what its first processes made before, too.
         """
         heard = self.heard[: self.closed[job][1]] if job in self.closed else self.heard
@@ -139,7 +150,7 @@ class Following:
             by_process.setdefault(ended.process, []).append(ended)
         return [
             (by_process[ended.process], key_of(ended, received))
-            for ended, received in heard
+            for ended, received in heard[self.heard_before[job] if late else 0 :]
             if ended.last and self._is_of(ended, job, more)
         ]
 
