@@ -200,13 +200,17 @@ def model_of(history: BornHistory) -> JobModel:
     return JobModel(history.look, history.listening_ns, _BOOTED_US * 1000)
 
 
-def tracker_of(history: BornHistory) -> JobTracker:
-    """The real one, with the history's clock and its living processes."""
+def tracker_of(history: BornHistory, *, births: bool = True) -> JobTracker:
+    """Make a JobTracker with the history's clock and its living processes."""
 
     def clock() -> tuple[int, int]:
         return history.now_ns, history.now_ns + _BOOTED_US * 1000
 
-    return JobTracker(history.look_up, history.look, births=True, remember=1 << 20, clock=clock)
+    return JobTracker(history.look_up, history.look, births=births, remember=1 << 20, clock=clock)
+
+
+def tracker_without_births(history: BornHistory) -> JobTracker:
+    return tracker_of(history, births=False)
 
 
 def told_of(usage: Usage) -> Told:
