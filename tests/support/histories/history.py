@@ -283,6 +283,7 @@ class Ended:
         cpu, seq: Where its record was queued, and with what number.
         lost: It found no room there.
         ended_us: When, since the boot.
+        run_ns: How long the thread had run.
         datagram: The record.
     """
 
@@ -293,6 +294,7 @@ class Ended:
     seq: int
     lost: bool
     ended_us: int
+    run_ns: int
     datagram: bytes = field(repr=False)
 
 
@@ -557,7 +559,9 @@ class History:
         group = process.sums if last else None
         seq = self._seqs[cpu]
         datagram = _datagram(values, group, seq)
-        ended = Ended(process, process.job, last, cpu, seq, lost, self._now_us, datagram)
+        ended = Ended(
+            process, process.job, last, cpu, seq, lost, self._now_us, thread.run_ns, datagram
+        )
         self._seqs[cpu] += 1
         self._losing[cpu] -= lost
         self.ended.append(ended)
