@@ -18,6 +18,9 @@
 /* The clocks may be set by so much, ns, between an exit and its reading. */
 #define CLOCK_SLACK 20000000u
 
+/* Ages are in whole microseconds. */
+#define AGE_SLACK 2000u
+
 #ifndef TS_MOST_PLACES
 #define TS_MOST_PLACES 65536u /* cgroups that are remembered: a power of 2 */
 #endif
@@ -764,6 +767,26 @@ struct found {
     uint32_t owner;   /* TS_UNDECIDED: it is counted as undecided already */
 };
 
+/* Whether a thread may be of another process with the same pid, which is not known. */
+static int is_doubtful(const struct ts_jobs *jobs, const struct ts_kin *process)
+{
+    return process->epoch != jobs->epoch;
+}
+
+/* Whether a thread's record can be of a process with its tgid: a process ends once, and the
+ * record tells when it has started, to a microsecond. */
+static int may_be_in(const struct ts_jobs *jobs, const struct ts_record *record,
+                     const struct ts_kin *process)
+{
+    const struct ts_stats *stats = &record->stats;
+    uint64_t start_ns = record->start_ns + (stats->ac_etime - stats->ac_tgetime) * 1000;
+
+    if (is_last(record) && process->line == TS_ENDED)
+        return 0;
+    return !is_doubtful(jobs, process) || (start_ns + AGE_SLACK >= process->start_ns &&
+                                           start_ns <= process->start_end_ns + AGE_SLACK);
+}
+
 static struct found find_settled(struct ts_jobs *jobs, const struct ts_record *record)
 {
     uint32_t tgid = record->stats.ac_tgid;
@@ -771,10 +794,13 @@ static struct found find_settled(struct ts_jobs *jobs, const struct ts_record *r
 
     found.process = is_leader(record) ? ts_kinship_find(&jobs->kin, tgid, record->start_ns)
                                       : ts_kinship_at(&jobs->kin, tgid, record->start_ns);
-    if (!found.process)
-        found.owner = unknown_owner(jobs, record->start_ns);
-    else
-        found.owner = owner_of(jobs, found.process);
+    found.owner =
+        found.process ? owner_of(jobs, found.process) : unknown_owner(jobs, record->start_ns);
+    if (found.process && !may_be_in(jobs, record, &jobs->kin.all[found.process])) {
+        doubt(jobs, found.owner, 1);
+        found.process = 0;
+        found.owner = TS_UNDECIDED;
+    }
     if (found.owner == TS_UNDECIDED)
         doubt_marked(jobs, record->start_ns, 1);
     return found;
@@ -912,12 +938,6 @@ static void end(struct ts_jobs *jobs, uint32_t one, int settled)
     ts_kinship_line_up(&jobs->kin, one, TS_ENDED);
     if (jobs->kin.n_in[TS_ENDED] > TS_MOST_ENDED)
         evict(jobs, jobs->kin.oldest[TS_ENDED]);
-}
-
-/* Whether a thread may be of another process with the same pid, which is not known. */
-static int is_doubtful(const struct ts_jobs *jobs, const struct ts_kin *process)
-{
-    return process->epoch != jobs->epoch;
 }
 
 /* Counts records of a process of several threads as undecided. */

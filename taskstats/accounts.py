@@ -22,8 +22,8 @@ class EndedProcess:
         status: As wait(2) gives it.
         received_ns: When the record of its end was read, ns since the epoch.
         start_ns: When it started, ns of CLOCK_BOOTTIME; with the pid it identifies the process.
-            None without births, and of a process that was there before them.
-        maker_pid: The process that made it; None likewise.
+            None where the record has none.
+        maker_pid: The process that made it; None where no birth has told.
         maker_start_ns: When that started; None likewise.
     """
 

@@ -16,6 +16,7 @@ from support.histories.born import (
 )
 from support.histories.history import _BOOTED_US
 from support.job_model import JobModel, Key, Told
+from taskstats.alive import Moment
 from taskstats.jobs import JobTracker, Usage
 
 AnyJob = Job | CgroupJob
@@ -203,8 +204,9 @@ def model_of(history: BornHistory) -> JobModel:
 def tracker_of(history: BornHistory, *, births: bool = True) -> JobTracker:
     """Make a JobTracker with the history's clock and its living processes."""
 
-    def clock() -> tuple[int, int]:
-        return history.now_ns, history.now_ns + _BOOTED_US * 1000
+    def clock() -> Moment:
+        now = history.now_ns
+        return Moment(now, now + _BOOTED_US * 1000, now)
 
     return JobTracker(history.look_up, history.look, births=births, remember=1 << 20, clock=clock)
 
