@@ -136,12 +136,11 @@ class Reader:
             self._waiting += 1
             last = self._turns + _PATIENCE_TURNS
             try:
-                while not (done := self._is_settled(since_ns, epoch_ns)):
+                while True:
                     self.check()
-                    if self._ended:
-                        break
+                    done = self._is_settled(since_ns, epoch_ns)
                     late = time.monotonic_ns() - since_ns > _PATIENCE_NS and self._turns > last
-                    if late and self._read_until >= since_ns:
+                    if done or self._ended or (late and self._read_until >= since_ns):
                         break
                     self._turned.wait()
             finally:

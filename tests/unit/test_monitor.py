@@ -1,0 +1,133 @@
+"""JobMonitor on the emulated kernel: jobs by pid."""
+
+import threading
+
+import pytest
+
+from taskstats import JobMonitor, TaskstatsError, Unavailable
+from taskstats.emulator import EmulatedKernel
+
+
+@pytest.fixture
+def kernel(taskstats_kernel: EmulatedKernel) -> EmulatedKernel:
+    return taskstats_kernel
+
+
+def test_two_jobs_at_once_have_their_own(kernel: EmulatedKernel) -> None:
+    with JobMonitor(endpoint=kernel.endpoint) as monitor:
+        roots = [kernel.spawn("sh"), kernel.spawn("make")]
+        for root in roots:
+            monitor.start(root.pid, root.comm)
+        for root, seconds in zip(roots, (1.0, 2.0), strict=True):
+            for _ in range(3):
+                step = kernel.spawn("step", parent=root)
+                kernel.advance(seconds, step)
+                kernel.exit(step)
+        for root, cpu_seconds in zip(roots, (3.0, 6.0), strict=True):
+            kernel.exit(root)
+            finished = monitor.finish(root.comm)
+            assert finished.returncode is None
+            assert finished.settled
+            assert finished.complete
+            assert finished.usage.total.processes == 4
+            assert finished.usage.total.cpu_seconds == cpu_seconds
+
+
+def test_what_ended_before_now_is_in_it_at_once(kernel: EmulatedKernel) -> None:
+    with JobMonitor(endpoint=kernel.endpoint) as monitor:
+        for number in range(20):
+            root = kernel.spawn("root")
+            monitor.start(root.pid, number)
+            kernel.advance(0.01, root)
+            kernel.exit(root)
+            assert monitor.finish(number).usage.total.processes == 1
+
+
+def test_a_loss_is_of_the_jobs_that_run(kernel: EmulatedKernel) -> None:
+    with JobMonitor(probe="off", endpoint=kernel.endpoint) as monitor:
+        root = kernel.spawn("root")
+        monitor.start(root.pid, "a")
+        kernel.lose(2)
+        kernel.exit(root)
+        finished = monitor.finish("a")
+        assert finished.usage.lost == 2
+        assert not finished.complete
+        assert monitor.stats().lost == 2
+
+
+def test_a_job_that_is_attached_is_not_complete(kernel: EmulatedKernel) -> None:
+    root = kernel.spawn("root")
+    with JobMonitor(endpoint=kernel.endpoint) as monitor:
+        monitor.attach(root.pid, "a")
+        kernel.exit(root)
+        finished = monitor.finish("a")
+    assert finished.usage.attached
+    assert not finished.complete
+
+
+def test_there_is_one_job_of_a_name(kernel: EmulatedKernel) -> None:
+    with JobMonitor(endpoint=kernel.endpoint) as monitor:
+        one, other = kernel.spawn("one"), kernel.spawn("other")
+        monitor.start(one.pid, "a")
+        with pytest.raises(ValueError, match="'a'"):
+            monitor.start(other.pid, "a")
+        monitor.finish("a")
+        monitor.start(other.pid, "a")
+        for call in (monitor.usage, monitor.finish):
+            with pytest.raises(KeyError):
+                call("b")
+
+
+def test_a_cgroup_needs_the_probe(kernel: EmulatedKernel) -> None:
+    with JobMonitor(probe="off", endpoint=kernel.endpoint) as monitor:
+        with pytest.raises(Unavailable, match="needs the probe"):
+            monitor.start("/job", "a")
+
+
+def test_arguments_that_make_no_sense_are_refused(kernel: EmulatedKernel) -> None:
+    with JobMonitor(endpoint=kernel.endpoint) as monitor:
+        with pytest.raises(ValueError, match="a command is a list: 'make -j4'"):
+            monitor.start("make -j4", "a")
+        with pytest.raises(TypeError, match="no subreaper"):
+            monitor.start("/job", "a", subreaper=1)
+        with pytest.raises(TypeError, match="only a command has"):
+            monitor.start(5, "a", cwd="/")  # type: ignore[call-overload]
+
+
+def test_after_close_every_call_says_so(kernel: EmulatedKernel) -> None:
+    root = kernel.spawn("root")
+    monitor = JobMonitor(endpoint=kernel.endpoint)
+    monitor.start(root.pid, "a")
+    monitor.close()
+    monitor.close()
+    for call in (
+        lambda: monitor.start(["true"], "b"),
+        lambda: monitor.attach(1, "b"),
+        lambda: monitor.usage("a"),
+        lambda: monitor.finish("a"),
+    ):
+        with pytest.raises(TaskstatsError, match="it is closed"):
+            call()
+
+
+def test_an_old_kernel_is_refused() -> None:
+    with EmulatedKernel(version=11) as old:
+        with pytest.raises(Unavailable, match="struct version 12"):
+            JobMonitor(endpoint=old.endpoint)
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_without_threads_it_says_what_to_do(
+    allowed: int, kernel: EmulatedKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, started = threading.Thread.start, []
+
+    def limited(thread: threading.Thread) -> None:
+        if len(started) == allowed:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with pytest.raises(TaskstatsError, match="cannot start a thread"):
+        JobMonitor(endpoint=kernel.endpoint)
