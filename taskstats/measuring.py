@@ -7,8 +7,9 @@ import pwd
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
-from taskstats import launch
+from taskstats import host, launch
 from taskstats.cgroup_cpu import OwnCgroup
 from taskstats.cost import Cost
 from taskstats.delayacct import measured_delays
@@ -69,10 +70,13 @@ def measure(
             cgroup = OwnCgroup.find()
             stack.enter_context(_subreaper_as_before())
             command = stack.enter_context(launch.Command(words, account))
-            # Other children of this process are siblings of the command, and no part of it.
-            for pid in command.others:
-                tracker.start(pid, pid, subreaper=os.getpid())
-            tracker.start(command.pid, _JOB, subreaper=os.getpid())
+            how: dict[str, Any] = {}
+            if not tracker.births:
+                how["subreaper"] = os.getpid()
+                # Other children of this process are siblings of the command, and no part of it.
+                for pid in command.others:
+                    tracker.start(pid, pid, **how)
+            tracker.start(command.pid, _JOB, **how)
             command.await_gate()
             waited = opened.client.pid(command.pid).delays
             reader.start()  # before the command runs: afterwards it might be impossible
@@ -81,7 +85,7 @@ def measure(
             settled = reader.catch_up()
             if not settled:
                 reader.read_rest()
-            usage = tracker.usage(_JOB, living=_has_children())
+            usage = tracker.usage(_JOB, host.tasks() if _has_children() else ())
             probe_stats = opened.listener.stats().probe
             reader.close()
         return Cost(
@@ -98,8 +102,8 @@ def measure(
     except Exception as error:
         if ended is None:
             raise
-        how, why = os.waitstatus_to_exitcode(ended.status), str(error) or repr(error)
-        what = f"the cost of the command, which ended with {how}, is not known: {why}"
+        code, why = os.waitstatus_to_exitcode(ended.status), str(error) or repr(error)
+        what = f"the cost of the command, which ended with {code}, is not known: {why}"
         raise CostUnknown("monitor", what, status=ended.status) from error
 
 

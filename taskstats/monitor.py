@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Self, overload
 
+from taskstats import host
 from taskstats.accounts import Usage
 from taskstats.delayacct import measured_delays
 from taskstats.endpoint import KERNEL, Endpoint
@@ -83,7 +84,6 @@ class JobMonitor:
             self._listener, self._tracker = opened.listener, opened.tracker
             self._reader = opened.reader
             self.probe_error = self._listener.probe_error
-            self._has_probe = probe != "off" and self.probe_error is None
             self._gate = Gate()
             stack.callback(self._gate.close)
             self._reader.start()
@@ -125,8 +125,8 @@ class JobMonitor:
                 that has no children yet. Or a cgroup: its path as in `Record.cgroup`, "/" first;
                 the job is what ends in that cgroup or below, and it needs the probe.
             id: How the job is called in other calls.
-            subreaper: A process that inherits the orphans of this job and of no other; see
-                JobTracker.start. Not for a cgroup.
+            subreaper: A process that inherits the orphans of this job and of no other. It is
+                used only without the probe, and not for a cgroup.
             how: For a command, arguments of `subprocess.Popen`, such as `cwd`, `env` and `stdout`,
                 but for `preexec_fn`.
 
@@ -145,7 +145,7 @@ class JobMonitor:
             raise TypeError(f"only a command has arguments of Popen, not {what!r}")
         if isinstance(what, int):
             with self._lock:
-                self._tracker.start(what, id, subreaper=subreaper)
+                self._tracker.start(what, id, **self._heir(subreaper))
                 self._jobs[id] = None
         elif isinstance(what, str):
             self._start_cgroup(what, id, subreaper)
@@ -169,7 +169,7 @@ class JobMonitor:
         """
         self._reader.check()
         with self._lock:
-            self._tracker.attach(pid, id, subreaper=subreaper)
+            self._tracker.attach(pid, id, **self._heir(subreaper))
             self._jobs[id] = None
 
     def usage(self, id: Hashable, *, living: bool = False) -> Usage:  # noqa: A002
@@ -186,7 +186,7 @@ class JobMonitor:
             TaskstatsError: The monitor is closed, or reading has failed.
         """
         self._reader.check()
-        return self._tracker.usage(id, living=living)
+        return self._tracker.usage(id, host.tasks() if living else ())
 
     def finish(self, id: Hashable, timeout: float | None = None) -> Finished:  # noqa: A002
         """Wait for the job's command, read everything that ended before, and close the job.
@@ -237,11 +237,15 @@ class JobMonitor:
             )
         if subreaper is not None:
             raise TypeError("a job of a cgroup has no subreaper")
-        if not self._has_probe:
+        if not self._tracker.births:
             raise self._no_probe()
         with self._lock:
             self._tracker.start_cgroup(path, id)
             self._jobs[id] = None
+
+    def _heir(self, subreaper: int | None) -> dict[str, Any]:
+        """How to tell the tracker of a subreaper: births tell of orphans without one."""
+        return {} if self._tracker.births or subreaper is None else {"subreaper": subreaper}
 
     def _no_probe(self) -> TaskstatsError:
         error = from_errno("monitor", errno.EOPNOTSUPP, "cgroup")
@@ -259,7 +263,7 @@ class JobMonitor:
 
         def admit(pid: int) -> None:
             nonlocal begun
-            self._tracker.start(pid, id, subreaper=subreaper)
+            self._tracker.start(pid, id, **self._heir(subreaper))
             begun = True
 
         try:

@@ -7,7 +7,6 @@ import time
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from taskstats import alive
 from taskstats.client import Client
 from taskstats.endpoint import Endpoint
 from taskstats.errors import from_errno
@@ -65,8 +64,7 @@ def open_all(stack: ExitStack, probe: Mode, remember: int, endpoint: Endpoint) -
     if version < _FIRST_WITH_PROCESSES:
         raise from_errno("monitor", errno.EOPNOTSUPP, "version")
     births = probe != "off" and listener.probe_error is None
-    look = alive.look if endpoint.is_kernel else None
-    tracker = JobTracker(client.pids, look, births=births, remember=remember)
+    tracker = JobTracker(client.pids, births=births, remember=remember)
     reader = Reader(listener, tracker)
     stack.callback(reader.close)
     return Opened(listener, client, version, tracker, reader)

@@ -1,19 +1,52 @@
 """JobMonitor on the emulated kernel: jobs by pid."""
 
 import threading
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
-from taskstats import JobMonitor, TaskstatsError, Unavailable
-from taskstats.emulator import EmulatedKernel
+from taskstats import JobMonitor, TaskstatsError, Unavailable, reader
+from taskstats.alive import TICK_NS, Alive
+from taskstats.emulator import EmulatedKernel, Task
+from taskstats.jobs import JobTracker
+
+
+class Kernel(EmulatedKernel):
+    """An emulated kernel that shows its tasks to a tracker, as /proc does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: dict[int, tuple[Task, int]] = {}
+
+    def spawn(self, *arguments: Any, parent: Task | None = None, **how: Any) -> Task:
+        task = super().spawn(*arguments, parent=parent, **how)
+        self._shown[task.pid] = task, parent.pid if parent else 1
+        return task
+
+    def look(self, pids: Iterable[int] | None = None) -> list[Alive]:
+        wanted = self._shown if pids is None else set(pids) & self._shown.keys()
+        return [
+            Alive(task.pid, parent, task.start_ns // TICK_NS * TICK_NS, nested=False)
+            for task, parent in (self._shown[pid] for pid in sorted(wanted))
+            if not task.exited
+        ]
+
+    def clock(self) -> tuple[int, int]:
+        started = max((task.start_ns for task, _ in self._shown.values()), default=0)
+        return started, started
 
 
 @pytest.fixture
-def kernel(taskstats_kernel: EmulatedKernel) -> EmulatedKernel:
-    return taskstats_kernel
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
+    with Kernel() as one:
+        tracker = partial(JobTracker, look=one.look, clock=one.clock)
+        monkeypatch.setattr(reader, "JobTracker", tracker)
+        yield one
 
 
-def test_two_jobs_at_once_have_their_own(kernel: EmulatedKernel) -> None:
+def test_two_jobs_at_once_have_their_own(kernel: Kernel) -> None:
     with JobMonitor(endpoint=kernel.endpoint) as monitor:
         roots = [kernel.spawn("sh"), kernel.spawn("make")]
         for root in roots:
@@ -33,7 +66,7 @@ def test_two_jobs_at_once_have_their_own(kernel: EmulatedKernel) -> None:
             assert finished.usage.total.cpu_seconds == cpu_seconds
 
 
-def test_what_ended_before_now_is_in_it_at_once(kernel: EmulatedKernel) -> None:
+def test_what_ended_before_now_is_in_it_at_once(kernel: Kernel) -> None:
     with JobMonitor(endpoint=kernel.endpoint) as monitor:
         for number in range(20):
             root = kernel.spawn("root")
@@ -43,7 +76,7 @@ def test_what_ended_before_now_is_in_it_at_once(kernel: EmulatedKernel) -> None:
             assert monitor.finish(number).usage.total.processes == 1
 
 
-def test_a_loss_is_of_the_jobs_that_run(kernel: EmulatedKernel) -> None:
+def test_a_loss_is_of_the_jobs_that_run(kernel: Kernel) -> None:
     with JobMonitor(probe="off", endpoint=kernel.endpoint) as monitor:
         root = kernel.spawn("root")
         monitor.start(root.pid, "a")
@@ -55,7 +88,7 @@ def test_a_loss_is_of_the_jobs_that_run(kernel: EmulatedKernel) -> None:
         assert monitor.stats().lost == 2
 
 
-def test_a_job_that_is_attached_is_not_complete(kernel: EmulatedKernel) -> None:
+def test_a_job_that_is_attached_is_not_complete(kernel: Kernel) -> None:
     root = kernel.spawn("root")
     with JobMonitor(endpoint=kernel.endpoint) as monitor:
         monitor.attach(root.pid, "a")
@@ -65,7 +98,7 @@ def test_a_job_that_is_attached_is_not_complete(kernel: EmulatedKernel) -> None:
     assert not finished.complete
 
 
-def test_there_is_one_job_of_a_name(kernel: EmulatedKernel) -> None:
+def test_there_is_one_job_of_a_name(kernel: Kernel) -> None:
     with JobMonitor(endpoint=kernel.endpoint) as monitor:
         one, other = kernel.spawn("one"), kernel.spawn("other")
         monitor.start(one.pid, "a")
@@ -78,13 +111,13 @@ def test_there_is_one_job_of_a_name(kernel: EmulatedKernel) -> None:
                 call("b")
 
 
-def test_a_cgroup_needs_the_probe(kernel: EmulatedKernel) -> None:
+def test_a_cgroup_needs_the_probe(kernel: Kernel) -> None:
     with JobMonitor(probe="off", endpoint=kernel.endpoint) as monitor:
         with pytest.raises(Unavailable, match="needs the probe"):
             monitor.start("/job", "a")
 
 
-def test_arguments_that_make_no_sense_are_refused(kernel: EmulatedKernel) -> None:
+def test_arguments_that_make_no_sense_are_refused(kernel: Kernel) -> None:
     with JobMonitor(endpoint=kernel.endpoint) as monitor:
         with pytest.raises(ValueError, match="a command is a list: 'make -j4'"):
             monitor.start("make -j4", "a")
@@ -94,7 +127,7 @@ def test_arguments_that_make_no_sense_are_refused(kernel: EmulatedKernel) -> Non
             monitor.start(5, "a", cwd="/")  # type: ignore[call-overload]
 
 
-def test_after_close_every_call_says_so(kernel: EmulatedKernel) -> None:
+def test_after_close_every_call_says_so(kernel: Kernel) -> None:
     root = kernel.spawn("root")
     monitor = JobMonitor(endpoint=kernel.endpoint)
     monitor.start(root.pid, "a")
@@ -118,7 +151,7 @@ def test_an_old_kernel_is_refused() -> None:
 
 @pytest.mark.parametrize("allowed", [0, 1])
 def test_without_threads_it_says_what_to_do(
-    allowed: int, kernel: EmulatedKernel, monkeypatch: pytest.MonkeyPatch
+    allowed: int, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, started = threading.Thread.start, []
 

@@ -70,7 +70,6 @@ MAY_IMPORT = {
     "alive": set(),
     "cost": {"accounts", "exit_stats", "launch", "records", "totals", "tree"},
     "reader": {
-        "alive",
         "client",
         "endpoint",
         "errors",
@@ -86,6 +85,7 @@ MAY_IMPORT = {
         "delayacct",
         "endpoint",
         "errors",
+        "host",
         "launch",
         "probe",
         "reader",
@@ -97,6 +97,7 @@ MAY_IMPORT = {
         "errors",
         "exit_stats",
         "gate",
+        "host",
         "probe",
         "reader",
     },
