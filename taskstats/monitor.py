@@ -173,9 +173,9 @@ class JobMonitor:
             self._jobs[id] = None
 
     def usage(self, id: Hashable, *, living: bool = False) -> Usage:  # noqa: A002
-        """Return what a job has used so far: its processes that have ended.
+        """Return what a job has used so far: the sums of its processes that have ended.
 
-        Records are read some milliseconds after the exits, and assigned up to 0.2 s later.
+        Everything that ended before the call is in it; reading that takes up to 0.1 s.
 
         Args:
             id: The job.
@@ -186,10 +186,11 @@ class JobMonitor:
             TaskstatsError: The monitor is closed, or reading has failed.
         """
         self._reader.check()
+        self._reader.catch_up()
         return self._tracker.usage(id, host.tasks() if living else ())
 
     def finish(self, id: Hashable, timeout: float | None = None) -> Finished:  # noqa: A002
-        """Wait for the job's command, read everything that ended before, and close the job.
+        """Wait for the job's command, read everything that ended until then, and close the job.
 
         Only a command that `start` has run is waited for. What ends later is of no job, or of the
         job that this one is within.
