@@ -1,6 +1,7 @@
 """Gate: commands that run only once their process is known."""
 
 import errno
+import fcntl
 import gc
 import os
 import signal
@@ -13,7 +14,9 @@ from typing import Any
 from taskstats.errors import from_errno
 
 _PID = struct.Struct("=i")
+_END = _PID.pack(0)
 _GO, _NO = b"\n", b"-"
+_FIRST_FREE = 3  # descriptor that is not one of the standard streams
 
 
 class Gate:
@@ -27,12 +30,13 @@ class Gate:
     """
 
     def __init__(self) -> None:
+        self._owner = os.getpid()
         self._lock = threading.Lock()  # one command at a time is at the gate
         self._admit: Callable[[int], None]
         self._go = -1  # where the command at the gate is told to go
         self._admitted = False
         self._refusal: BaseException | None = None
-        self._pids, self._report = os.pipe()
+        self._pids, self._report = _pipe()
         thread = threading.Thread(target=self._run, name="taskstats-gate", daemon=True)
         self._thread = thread
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -64,7 +68,7 @@ class Gate:
             if self._report < 0:
                 raise from_errno("monitor", errno.EBADF)
             self._admit, self._admitted, self._refusal = admit, False, None
-            waits, self._go = os.pipe()
+            waits, self._go = _pipe()
             try:
                 process = subprocess.Popen(
                     words, preexec_fn=_Visitor(self._report, waits, self._go), **how
@@ -80,15 +84,18 @@ class Gate:
 
     def close(self) -> None:
         """End the thread. Commands that were started go on."""
+        if self._owner != os.getpid():  # a child made by fork has no such thread
+            return
         with self._lock:
             if self._report >= 0:
-                os.close(self._report)
-                self._report = -1
+                os.write(self._report, _END)  # a child may have the descriptor: it has no end
                 self._thread.join()
+                os.close(self._report)
                 os.close(self._pids)
+                self._report = -1
 
     def _run(self) -> None:
-        while told := os.read(self._pids, _PID.size):
+        while (told := os.read(self._pids, _PID.size)) != _END:
             (pid,) = _PID.unpack(told)
             try:
                 self._admit(pid)
@@ -96,6 +103,21 @@ class Gate:
             except BaseException as error:
                 self._refusal = error
             os.write(self._go, _GO if self._admitted else _NO)
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe that leaves 0, 1 and 2 free: `subprocess.Popen` gives these to the command."""
+    pair = os.pipe()
+    try:
+        reading = fcntl.fcntl(pair[0], fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+        try:
+            return reading, fcntl.fcntl(pair[1], fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+        except OSError:
+            os.close(reading)
+            raise
+    finally:
+        for one in pair:
+            os.close(one)
 
 
 class _Visitor:

@@ -1,6 +1,7 @@
 """Reader: a thread that feeds the batches of a listener to a JobTracker."""
 
 import errno
+import os
 import signal
 import threading
 import time
@@ -81,6 +82,7 @@ class Reader:
     """
 
     def __init__(self, listener: ExitListener, tracker: JobTracker) -> None:
+        self._owner = os.getpid()
         self._listener = listener
         self._tracker = tracker
         self._thread = threading.Thread(target=self._run, name="taskstats", daemon=True)
@@ -112,8 +114,11 @@ class Reader:
         """Raise what has ended the thread, if anything has.
 
         Raises:
-            TaskstatsError: What the listener or the tracker has raised, or it is closed.
+            TaskstatsError: What the listener or the tracker has raised; or it is closed, or was
+                opened before fork by the parent.
         """
+        if self._owner != os.getpid():
+            raise from_errno("monitor", errno.EOWNERDEAD)
         if self._failure:
             raise self._failure
         if self._leaves:
@@ -159,7 +164,12 @@ class Reader:
         self._tracker.note_lost(self._listener.stats().lost)
 
     def close(self) -> None:
-        """Stop the listener, and wait for the end of the thread, which reads no more."""
+        """Stop the listener, and wait for the end of the thread, which reads no more.
+
+        In a child of fork this does nothing: the thread is the parent's.
+        """
+        if self._owner != os.getpid():
+            return
         with self._turned:
             self._leaves = True
             self._turned.notify_all()

@@ -1,5 +1,6 @@
 """JobMonitor on the emulated kernel: jobs by pid."""
 
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -164,3 +165,34 @@ def test_without_threads_it_says_what_to_do(
     monkeypatch.setattr(threading.Thread, "start", limited)
     with pytest.raises(TaskstatsError, match="cannot start a thread"):
         JobMonitor(endpoint=kernel.endpoint)
+
+
+def test_a_child_of_fork_is_told_to_open_its_own(kernel: Kernel) -> None:
+    root = kernel.spawn("root")
+    with JobMonitor(endpoint=kernel.endpoint) as monitor:
+        monitor.start(root.pid, "a")
+        child = os.fork()
+        if child == 0:
+            try:
+                with pytest.raises(TaskstatsError, match="before fork"):
+                    monitor.finish("a")
+                monitor.close()
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        kernel.exit(root)
+        assert monitor.finish("a").usage.total.processes == 1
+
+
+def test_close_does_not_wait_for_a_child_of_fork(kernel: Kernel) -> None:
+    reading, writing = os.pipe()
+    with JobMonitor(endpoint=kernel.endpoint):
+        child = os.fork()
+        if child == 0:
+            os.read(reading, 1)  # it has all descriptors meanwhile
+            os._exit(0)
+    os.write(writing, b"-")
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(reading)
+    os.close(writing)
