@@ -6,8 +6,7 @@ import os
 import pwd
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager, suppress
 
 from taskstats import host, launch
 from taskstats.cgroup_cpu import OwnCgroup
@@ -70,13 +69,13 @@ def measure(
             cgroup = OwnCgroup.find()
             stack.enter_context(_subreaper_as_before())
             command = stack.enter_context(launch.Command(words, account))
-            how: dict[str, Any] = {}
-            if not tracker.births:
-                how["subreaper"] = os.getpid()
+            subreaper = None if tracker.births else os.getpid()
+            if subreaper:
                 # Other children of this process are siblings of the command, and no part of it.
                 for pid in command.others:
-                    tracker.start(pid, pid, **how)
-            tracker.start(command.pid, _JOB, **how)
+                    with suppress(ValueError):  # it has ended
+                        tracker.start(pid, pid, subreaper=subreaper)
+            tracker.start(command.pid, _JOB, subreaper=subreaper)
             command.await_gate()
             waited = opened.client.pid(command.pid).delays
             reader.start()  # before the command runs: afterwards it might be impossible

@@ -48,8 +48,9 @@ class JobMonitor:
     terminal and process groups of the program stay as they are. Needs CAP_NET_ADMIN in the initial
     user, PID and network namespace, and for the probe CAP_BPF and CAP_PERFMON.
 
-    With the probe a job is exactly what descends from its process. Without, an orphan is found only
-    if it goes to a subreaper of its job: give each job one of its own.
+    With the probe a job is exactly what descends from its process. Without, a record is assigned to
+    a job only where other records and the living processes prove it. The rest is counted as
+    `Usage.undecided`. There, give each job a subreaper of its own for its orphans.
 
     Args:
         probe: As for ExitListener: "auto", "require" or "off".
@@ -134,8 +135,8 @@ class JobMonitor:
             The process of a command, else None. `finish` waits for it.
 
         Raises:
-            ValueError: There is such a job; the process is the root of another one; or the path
-                does not begin with "/".
+            ValueError: There is such a job, or one of this process or cgroup; there is no such
+                process; or the path does not begin with "/".
             OSError: The command cannot be run.
             Unavailable: A cgroup, without the probe.
             TaskstatsError: The monitor is closed, or reading has failed.
@@ -145,7 +146,7 @@ class JobMonitor:
             raise TypeError(f"only a command has arguments of Popen, not {what!r}")
         if isinstance(what, int):
             with self._lock:
-                self._tracker.start(what, id, **self._heir(subreaper))
+                self._tracker.start(what, id, subreaper=subreaper)
                 self._jobs[id] = None
         elif isinstance(what, str):
             self._start_cgroup(what, id, subreaper)
@@ -164,12 +165,12 @@ class JobMonitor:
             subreaper: As for `start`.
 
         Raises:
-            ValueError: There is such a job, or the process is the root of another one.
+            ValueError: There is such a job, or one of this process; or there is no such process.
             TaskstatsError: The monitor is closed, or reading has failed.
         """
         self._reader.check()
         with self._lock:
-            self._tracker.attach(pid, id, **self._heir(subreaper))
+            self._tracker.attach(pid, id, subreaper=subreaper)
             self._jobs[id] = None
 
     def usage(self, id: Hashable, *, living: bool = False) -> Usage:  # noqa: A002
@@ -244,10 +245,6 @@ class JobMonitor:
             self._tracker.start_cgroup(path, id)
             self._jobs[id] = None
 
-    def _heir(self, subreaper: int | None) -> dict[str, Any]:
-        """How to tell the tracker of a subreaper: births tell of orphans without one."""
-        return {} if self._tracker.births or subreaper is None else {"subreaper": subreaper}
-
     def _no_probe(self) -> TaskstatsError:
         error = from_errno("monitor", errno.EOPNOTSUPP, "cgroup")
         error.__cause__ = self.probe_error
@@ -264,7 +261,7 @@ class JobMonitor:
 
         def admit(pid: int) -> None:
             nonlocal begun
-            self._tracker.start(pid, id, **self._heir(subreaper))
+            self._tracker.start(pid, id, subreaper=subreaper)
             begun = True
 
         try:

@@ -90,6 +90,7 @@ class Reader:
         self._turns = 0  # batches that were fed
         self._waiting = 0  # threads in catch_up
         self._read_until = 0  # CLOCK_MONOTONIC: what was queued before has been fed
+        self._fed_at = 0  # ns since the epoch, of the last batch
         self._backlog: _Backlog | None = None
         self._full_turns = 0  # while somebody waits
         self._leaves = False
@@ -134,16 +135,19 @@ class Reader:
         Raises:
             TaskstatsError: What the listener or the tracker has raised, or it is closed.
         """
-        since_ns, epoch_ns = time.monotonic_ns(), time.time_ns()
+        since_ns = time.monotonic_ns()
+        fed_at: int | None = None
         with self._turned:
             self._waiting += 1
             last = self._turns + _PATIENCE_TURNS
             try:
                 while True:
                     self.check()
-                    done = self._is_settled(since_ns, epoch_ns)
+                    if fed_at is None and (self._ended or self._read_until >= since_ns):
+                        fed_at = self._fed_at
+                    done = fed_at is not None and self._is_settled(fed_at)
                     late = time.monotonic_ns() - since_ns > _PATIENCE_NS and self._turns > last
-                    if done or self._ended or (late and self._read_until >= since_ns):
+                    if done or self._ended or (late and fed_at is not None):
                         break
                     self._turned.wait()
             finally:
@@ -194,13 +198,13 @@ class Reader:
             batch = next(self._listener.batches(timeout=timeout), None)
             if batch is None:
                 self._tracker.flush()
+                self._fed_at = time.time_ns()
                 return
             self._tracker.feed(batch)
             read_until = batch.emptied_ns or self._overtaken()
-            if batch.emptied_ns and self._waiting:
-                self._tracker.flush()  # nothing from before is on its way
             with self._turned:
                 self._turns += 1
+                self._fed_at = time.time_ns()
                 self._read_until = max(self._read_until, read_until)
                 if batch.emptied_ns or not self._waiting:
                     self._full_turns, self._backlog = 0, None
@@ -224,11 +228,10 @@ class Reader:
             return since
         return 0
 
-    def _is_settled(self, since_ns: int, epoch_ns: int) -> bool:
-        if self._read_until < since_ns and not self._ended:
-            return False
+    def _is_settled(self, fed_at: int) -> bool:
+        """Whether what was fed by that moment (ns since the epoch) was assigned to its jobs."""
         waits_since = self._tracker.settled_until
-        return waits_since is None or waits_since > epoch_ns
+        return waits_since is None or waits_since > fed_at
 
 
 class _Backlog:

@@ -49,6 +49,18 @@ print(json.dumps(cost.to_dict()))
     assert figures["undecided"] == 0
 
 
+def test_without_the_probe_every_record_is_counted() -> None:
+    program = """
+cost = taskstats.measure(["sh", "-c", "for i in 1 2 3; do /bin/true; done"], probe="off")
+used = cost.usage
+assert cost.settled
+assert used.total.processes <= 4 <= used.total.processes + used.undecided + used.lost, used
+assert cost.complete is (used.undecided + used.lost == 0)
+assert cost.to_dict()["probe"] is None
+"""
+    measured(program)
+
+
 def test_it_leaves_the_process_as_it_was() -> None:
     program = """
 import ctypes, signal, threading

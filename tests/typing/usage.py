@@ -54,7 +54,7 @@ def jobs(root: int, step: int) -> float | None:
     with taskstats.Client() as client, ExitListener() as listener:
         tracker = JobTracker(client.pids, remember=100)
         tracker.start(root, "job 1")
-        tracker.attach(step, ("job", 2))
+        tracker.attach(step, ("job", 2), subreaper=1)
         for batch in listener.batches(timeout=0.1):
             tracker.feed(batch)
         tracker.note_lost(listener.stats().lost)

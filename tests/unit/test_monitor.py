@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from taskstats import JobMonitor, TaskstatsError, Unavailable, reader
-from taskstats.alive import TICK_NS, Alive
+from taskstats.alive import TICK_NS, Alive, Moment
 from taskstats.emulator import EmulatedKernel, Task
+from taskstats.emulator.tasks import _SUSPENDED_NS
 from taskstats.jobs import JobTracker
 
 
@@ -20,11 +22,16 @@ class Kernel(EmulatedKernel):
     def __init__(self) -> None:
         super().__init__()
         self._shown: dict[int, tuple[Task, int]] = {}
+        self._now_ns = 0
 
     def spawn(self, *arguments: Any, parent: Task | None = None, **how: Any) -> Task:
         task = super().spawn(*arguments, parent=parent, **how)
         self._shown[task.pid] = task, parent.pid if parent else 1
         return task
+
+    def advance(self, seconds: float, *tasks: Task) -> None:
+        super().advance(seconds, *tasks)
+        self._now_ns += round(seconds * 1e9)
 
     def look(self, pids: Iterable[int] | None = None) -> list[Alive]:
         wanted = self._shown if pids is None else set(pids) & self._shown.keys()
@@ -34,15 +41,16 @@ class Kernel(EmulatedKernel):
             if not task.exited
         ]
 
-    def clock(self) -> tuple[int, int]:
-        started = max((task.start_ns for task, _ in self._shown.values()), default=0)
-        return started, started
+    def clock(self) -> Moment:
+        boot = self._now_ns + _SUSPENDED_NS
+        real = self._state.tasks.booted * 10**9 + self._now_ns
+        return Moment(boot, real, time.monotonic_ns())
 
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
     with Kernel() as one:
-        tracker = partial(JobTracker, look=one.look, clock=one.clock)
+        tracker = partial(JobTracker, look=one.look, clock=one.clock, may_nest=lambda: False)
         monkeypatch.setattr(reader, "JobTracker", tracker)
         yield one
 
@@ -65,6 +73,23 @@ def test_two_jobs_at_once_have_their_own(kernel: Kernel) -> None:
             assert finished.complete
             assert finished.usage.total.processes == 4
             assert finished.usage.total.cpu_seconds == cpu_seconds
+
+
+def test_without_the_probe_every_record_is_counted(kernel: Kernel) -> None:
+    with JobMonitor(probe="off", endpoint=kernel.endpoint) as monitor:
+        roots = [kernel.spawn("sh"), kernel.spawn("make")]
+        for root in roots:
+            monitor.start(root.pid, root.comm)
+        for root in roots:
+            step = kernel.spawn("step", parent=root)
+            kernel.advance(3.0, step)
+            kernel.exit(step)
+        for root in roots:
+            kernel.exit(root)
+            finished = monitor.finish(root.comm)
+            assert finished.settled
+            used = finished.usage
+            assert used.total.processes <= 2 <= used.total.processes + used.undecided
 
 
 def test_what_ended_before_now_is_in_it_at_once(kernel: Kernel) -> None:
