@@ -80,13 +80,15 @@ def measure(
             waited = opened.client.pid(command.pid).delays
             reader.start()  # before the command runs: afterwards it might be impossible
             ended = command.wait()
-            cgroup_ns = cgroup.cpu_ns() if cgroup else None
             settled = reader.catch_up()
             if not settled:
                 reader.read_rest()
             usage = tracker.usage(_JOB, host.tasks() if _has_children() else ())
             probe_stats = opened.listener.stats().probe
             reader.close()
+            # Only now: a process that was waited for may have been on its way off its CPU, and
+            # the reading thread's time is this process's.
+            cgroup_ns = cgroup.cpu_ns() if cgroup else None
         return Cost(
             words,
             command.pid,

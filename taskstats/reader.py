@@ -16,7 +16,7 @@ from taskstats.fields import FIELDS
 from taskstats.jobs import JobTracker
 from taskstats.probe import Mode
 
-_SETTLE = 0.25  # seconds that the listener holds a record at most
+_SETTLE = 2.0  # seconds that the listener holds a record at most: on a busy machine ends come late
 
 _IDLE = 0.1  # seconds after which an empty batch comes
 _HASTE = 0.002  # the same while somebody waits
