@@ -64,8 +64,7 @@ def open_all(stack: ExitStack, probe: Mode, remember: int, endpoint: Endpoint) -
     version = client.pid(None if endpoint.is_kernel else 1).version
     if version < _FIRST_WITH_PROCESSES:
         raise from_errno("monitor", errno.EOPNOTSUPP, "version")
-    births = probe != "off" and listener.probe_error is None
-    tracker = JobTracker(client.pids, births=births, remember=remember)
+    tracker = JobTracker(client.pids, births=listener.has_probe, remember=remember)
     reader = Reader(listener, tracker)
     stack.callback(reader.close)
     return Opened(listener, client, version, tracker, reader)
