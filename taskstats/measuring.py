@@ -80,9 +80,7 @@ def measure(
             waited = opened.client.pid(command.pid).delays
             reader.start()  # before the command runs: afterwards it might be impossible
             ended = command.wait()
-            settled = reader.catch_up()
-            if not settled:
-                reader.read_rest()
+            settled = reader.catch_up() or reader.read_rest()
             usage = tracker.usage(_JOB, host.tasks() if _has_children() else ())
             probe_stats = opened.listener.stats().probe
             reader.close()

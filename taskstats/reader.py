@@ -154,8 +154,11 @@ class Reader:
         self._tracker.note_lost(self._listener.stats().lost)
         return done
 
-    def read_rest(self) -> None:
+    def read_rest(self) -> bool:
         """Stop the listener, and wait until everything that it heard was fed.
+
+        Returns:
+            Whether all of it was assigned to a job, to none, or counted as undecided.
 
         Raises:
             TaskstatsError: What the listener or the tracker has raised.
@@ -165,6 +168,7 @@ class Reader:
         if self._failure:
             raise self._failure
         self._tracker.note_lost(self._listener.stats().lost)
+        return self._tracker.settled_until is None
 
     def close(self) -> None:
         """Stop the listener, and wait for the end of the thread, which reads no more.

@@ -56,6 +56,7 @@ def test_the_program_of_processes_runs() -> None:
 
 def test_the_program_of_jobs_runs() -> None:
     needs_processes()
+    needs_probe()
     lines = run(JOBS).stdout.splitlines()
     assert lines[-1] == "complete"
     assert {tuple(line.split()[:2]) for line in lines[:-1]} == {("sh", "1"), ("true", "3")}
