@@ -35,7 +35,7 @@ def measure(
 ) -> Cost:
     """Run a command, and return what it and all its descendants cost.
 
-    For a program that does nothing else meanwhile; others use JobMonitor. Until the command ends,
+    For a program with one thread that does nothing else meanwhile; others use JobMonitor. Until the command ends,
     signals sent to this process are passed on to it, this process is a child subreaper, and every
     child of this process that ends is reaped. The command has this process's streams, terminal,
     process group and environment, and none of its capabilities.
