@@ -35,10 +35,10 @@ def measure(
 ) -> Cost:
     """Run a command, and return what it and all its descendants cost.
 
-    For a program with one thread that does nothing else meanwhile; others use JobMonitor. Until the command ends,
-    signals sent to this process are passed on to it, this process is a child subreaper, and every
-    child of this process that ends is reaped. The command has this process's streams, terminal,
-    process group and environment, and none of its capabilities.
+    For a program with one thread that does nothing else meanwhile; others use JobMonitor. Until the
+    command ends, signals sent to this process are passed on to it, this process is a child
+    subreaper, and every child of this process that ends is reaped. The command has this process's
+    streams, terminal, process group and environment, and none of its capabilities.
 
     Args:
         words: The command and its arguments. A name without a slash is looked up on PATH.
