@@ -8,6 +8,9 @@ except ImportError as _error:
         "`pip install .`, or `pip install -e .` to work on it"
     ) from _error
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
 from taskstats.births import Birth, Births
 from taskstats.cgroups import CgroupStats, cgroup_stats
 from taskstats.client import Client
@@ -16,6 +19,7 @@ from taskstats.diagnosis import Check, Diagnosis, doctor
 from taskstats.endpoint import KERNEL, Endpoint
 from taskstats.errors import (
     AccessDenied,
+    CostUnknown,
     FieldUnavailable,
     NoSuchTask,
     ProtocolError,
@@ -29,6 +33,11 @@ from taskstats.processes import Process, ProcessFold
 from taskstats.records import Batch, Delay, Record
 from taskstats.where import Where
 
+if _TYPE_CHECKING:
+    from taskstats.cost import Cost
+    from taskstats.measuring import measure
+    from taskstats.monitor import Finished, JobMonitor
+
 __all__ = [
     "FIELDS",
     "KERNEL",
@@ -40,6 +49,8 @@ __all__ = [
     "CgroupStats",
     "Check",
     "Client",
+    "Cost",
+    "CostUnknown",
     "CpuStats",
     "Delay",
     "Diagnosis",
@@ -48,6 +59,8 @@ __all__ = [
     "ExitStats",
     "Field",
     "FieldUnavailable",
+    "Finished",
+    "JobMonitor",
     "NoSuchTask",
     "ProbeStats",
     "Process",
@@ -60,4 +73,26 @@ __all__ = [
     "cgroup_stats",
     "decode",
     "doctor",
+    "measure",
 ]
+
+# Jobs take time to import, and many programs have none.
+_LATER = {
+    "Cost": "cost",
+    "Finished": "monitor",
+    "JobMonitor": "monitor",
+    "measure": "measuring",
+}
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

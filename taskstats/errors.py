@@ -101,6 +101,23 @@ class FieldUnavailable(TaskstatsError, AttributeError):
     """The record does not carry this field: the kernel did not send it, or never fills it here."""
 
 
+class CostUnknown(TaskstatsError):
+    """A command has run, and then its measurement failed: `__cause__` says why.
+
+    Attributes:
+        status: The wait status of the command, for `os.WIFEXITED` and the like.
+    """
+
+    def __init__(
+        self, operation: str, what: str, mend: str = "", errno: int | None = None, status: int = 0
+    ) -> None:
+        super().__init__(operation, what, mend, errno)
+        self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.operation, self.what, self.mend, self.errno, self.status)
+
+
 _GRANT = (
     "Run as root, or as another user with just that capability: sudo setpriv --reuid=USER "
     "--regid=GROUP --init-groups --inh-caps=+net_admin --ambient-caps=+net_admin COMMAND"
@@ -302,6 +319,26 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
         "the endpoint has no probe",
         "Listen with probe='off'",
     ),
+    ("monitor", "thread", codes.EAGAIN): (
+        TaskstatsError,
+        "cannot start a thread: the limit of processes and threads is reached",
+        "Raise the limit: ulimit -u, pids.max of the cgroup, or TasksMax= of the service",
+    ),
+    ("monitor", "cgroup", codes.EOPNOTSUPP): (
+        Unavailable,
+        "a job of a cgroup needs the probe",
+        "Start the job by its first process, or open the monitor with probe='require'",
+    ),
+    ("monitor", "version", codes.EOPNOTSUPP): (
+        Unavailable,
+        "this kernel does not tell which process a thread is of (struct version 12 does)",
+        "Use Linux 5.19 or later",
+    ),
+    ("monitor", "main", codes.EINVAL): (
+        TaskstatsError,
+        "a command can be measured only from the main thread, which passes signals on to it",
+        "Use JobMonitor in other threads",
+    ),
     ("", "", codes.EMFILE): (
         TaskstatsError,
         "too few file descriptors",
@@ -335,7 +372,7 @@ def from_errno(operation: str, errno: int, step: str = "", about: str = "") -> T
     """The error for a system call's or the kernel's errno.
 
     Args:
-        operation: "query", "listen", "probe", "cgroup", "delays" or "decode".
+        operation: "query", "listen", "probe", "cgroup", "delays", "decode" or "monitor".
         errno: A positive errno.
         step: Where it failed: one of STEPS, or a check of our own.
         about: What it was about, for instance "pid 42".

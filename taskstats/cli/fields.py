@@ -8,6 +8,7 @@ import click
 
 from taskstats.cli import formats, options, tables, texts
 from taskstats.cli.tables import Column
+from taskstats.cost import COST_KEYS
 from taskstats.fields import FIELDS, RELEASES
 from taskstats.processes import PROCESS_KEYS
 from taskstats.records import HEADER_KEYS
@@ -24,11 +25,16 @@ def fields(format_name: str | None) -> None:
     """List every field: name, unit, since which struct version and kernel, for which records.
 
     RECORDS says what carries it: a task (one thread), a group (the kernel's sum over a process), a
-    process (the line of `exits`), a total (of processes, in `run --json`). KERNEL is the first
-    release from kernel.org; distributions backport. At the end stand the keys that are not the
-    kernel's.
+    process (the line of `exits`), a total (of processes, in `run --json`), a run (all of `run
+    --json`). KERNEL is the first release from kernel.org; distributions backport. The keys that are
+    not the kernel's come last.
     """
-    own = {"process": PROCESS_KEYS, "total": TOTALS_KEYS, "task, group": HEADER_KEYS}
+    own = {
+        "process": PROCESS_KEYS,
+        "total": TOTALS_KEYS,
+        "task, group": HEADER_KEYS,
+        "run": COST_KEYS,
+    }
     rows = [*_kernel_fields()]
     for records, keys in own.items():
         rows += _own(records, keys)

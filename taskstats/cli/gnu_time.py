@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from taskstats.cost import Cost
+
 _UNKNOWN = "?"
 
 
@@ -45,6 +47,26 @@ class Values:
     block_inputs: int | None
     block_outputs: int | None
     words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cost: Cost) -> "Values":
+        """The figures of a command: wait4's, and the largest resident size that is known."""
+        used = cost.ended.usage
+        peaks = used.max_rss_bytes or 0, cost.usage.total.peak_rss_bytes or 0
+        return cls(
+            wall_seconds=cost.ended.wall_ns / 1e9,
+            user_seconds=used.user_ns / 1e9,
+            system_seconds=used.system_ns / 1e9,
+            max_rss_bytes=max(peaks) or None,
+            status=cost.ended.status,
+            minor_faults=used.minor_faults,
+            major_faults=used.major_faults,
+            voluntary_switches=used.voluntary_switches,
+            involuntary_switches=used.involuntary_switches,
+            block_inputs=used.block_inputs,
+            block_outputs=used.block_outputs,
+            words=tuple(cost.words),
+        )
 
 
 #: Literal text, or what writes a figure.

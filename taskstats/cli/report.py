@@ -1,4 +1,4 @@
-"""What a command has cost, for people: a line of totals, a table by command, a tree."""
+"""What a command cost, for people: a line of totals, a table by command, a tree."""
 
 import os
 import shlex
@@ -10,9 +10,9 @@ from rich.text import Text
 
 from taskstats import tree
 from taskstats.cli import formats, tables, texts
-from taskstats.cli.costs import Costs
 from taskstats.cli.tables import Column
 from taskstats.cli.texts import Row
+from taskstats.cost import Cost
 from taskstats.fields import DELAYS, FIELDS
 from taskstats.totals import Totals
 
@@ -32,29 +32,29 @@ _NO_MORE = "   "  # below the last of some branches
 _DELAY_HEADINGS = {"cpu": "RUN-WAIT", "blkio": "BLOCK-IO"}
 
 
-def lines(costs: Costs, width: int | None, with_tree: bool) -> Iterator[Text]:
+def lines(cost: Cost, width: int | None, with_tree: bool) -> Iterator[Text]:
     """The report.
 
     Args:
-        costs: What is to be told.
+        cost: What is to be told.
         width: Cells that a line may take; None for no limit.
         with_tree: The tree too.
     """
-    yield _headline(costs)
-    yield from _missing(costs)
-    yield from (Text(note) for note in _remarks(costs))
-    yield from _table(costs, width)
-    yield from _delays(costs, width)
-    yield from _living(costs)
+    yield _headline(cost)
+    yield from _missing(cost)
+    yield from (Text(note) for note in _remarks(cost))
+    yield from _table(cost, width)
+    yield from _delays(cost, width)
+    yield from _living(cost)
     if with_tree:
-        yield from _tree(costs)
+        yield from _tree(cost)
 
 
-def doubts(costs: Costs) -> Iterator[Text]:
+def doubts(cost: Cost) -> Iterator[Text]:
     """What must be known of wait4's figures, where they stand alone."""
-    yield from _missing(costs)
-    if costs.source == "records":
-        yield Text(f"wait4 reports {seconds(costs.wait4_ns)} CPU of {seconds(costs.cpu_ns)}")
+    yield from _missing(cost)
+    if cost.source == "records":
+        yield Text(f"wait4 reports {seconds(cost.wait4_ns)} CPU of {seconds(cost.cpu_ns)}")
 
 
 def seconds(ns: int) -> str:
@@ -72,18 +72,18 @@ def _added_up(ns: int) -> str:
 # ---- the line of totals ----------------------------------------------------------------------
 
 
-def _headline(costs: Costs) -> Text:
-    total, wall = costs.usage.total, costs.ended.wall_ns
+def _headline(cost: Cost) -> Text:
+    total, wall = cost.usage.total, cost.ended.wall_ns
     parts = [
-        _shortened(texts.printable(shlex.join(costs.words).translate(_MARKS))),
-        _status(costs.ended.status),
+        _shortened(texts.printable(shlex.join(cost.words).translate(_MARKS))),
+        _status(cost.ended.status),
         f"{seconds(wall)} wall",
-        f"{seconds(costs.cpu_ns)} CPU ({100 * costs.cpu_ns / max(wall, 1):.0f} %)",
-        *_peak(costs),
+        f"{seconds(cost.cpu_ns)} CPU ({100 * cost.cpu_ns / max(wall, 1):.0f} %)",
+        *_peak(cost),
         f"{total.processes} process{'es' * (total.processes != 1)}",
     ]
     made = Text("  ".join(parts) + "  ", style="bold")
-    lost = costs.usage.lost
+    lost = cost.usage.lost
     return made.append(f"lost {lost}", style="red" if lost else "")
 
 
@@ -98,50 +98,50 @@ def _status(status: int) -> str:
     return f"exit {os.WEXITSTATUS(status)}"
 
 
-def _peak(costs: Costs) -> Iterator[str]:
+def _peak(cost: Cost) -> Iterator[str]:
     """The peak resident size, and whose it was."""
-    commands = costs.usage.commands
+    commands = cost.usage.commands
     largest = max(commands, key=lambda comm: commands[comm].peak_rss_bytes or 0, default="")
     if largest and (peak := commands[largest].peak_rss_bytes):
         yield f"peak {texts.size(peak)} ({texts.printable(largest)})"
 
 
-def _missing(costs: Costs) -> Iterator[Text]:
+def _missing(cost: Cost) -> Iterator[Text]:
     """What the figures lack."""
-    usage = costs.usage
-    lacking = (
+    usage = cost.usage
+    for number, why in (
         (usage.lost, "lost, the command's or others'"),
-        (usage.unattributed, "not counted: orphans of this command or of others"),
-        (usage.ambiguous, "with a parent whose pid had two owners"),
-        (usage.evicted, "whose parent is unknown"),
-    )
-    for number, which in lacking:
+        (usage.undecided, "could not be assigned to a job, and may be the command's"),
+        (usage.evicted, "given up for lack of room, and may be the command's"),
+    ):
         if number:
-            yield _incomplete(f"{number} record{'s' * (number != 1)} {which}")
-    if not costs.settled:
-        yield _incomplete("the parents of some processes were still unknown at the end")
+            yield _incomplete(f"{number} record{'s' * (number != 1)} {why}")
+    if usage.births_lost:
+        yield _incomplete("the probe's ring lost births: descendants may be missing")
+    if not cost.settled:
+        yield _incomplete("at the end some records were not yet assigned to a job")
 
 
 def _incomplete(why: str) -> Text:
     return Text(f"incomplete: {why}", style="red")
 
 
-def _remarks(costs: Costs) -> Iterator[str]:
-    if costs.source == "records" and costs.cgroup_ns is None:
+def _remarks(cost: Cost) -> Iterator[str]:
+    if cost.source == "records" and cost.cgroup_ns is None:
         yield (
-            f"CPU is the records' sum: wait4 reports {seconds(costs.told_ns)}, and does not see a "
+            f"CPU is the records' sum: wait4 reports {seconds(cost.told_ns)}, and does not see a "
             "process whose parent ignores SIGCHLD or lives on"
         )
-    elif costs.source == "records":
+    elif cost.source == "records":
         yield (
-            f"CPU is the records' sum: its cgroup reports {seconds(costs.told_ns)}, and does not "
+            f"CPU is the records' sum: its cgroup reports {seconds(cost.told_ns)}, and does not "
             "see what has moved to another"
         )
-    if costs.source == "cgroup":
+    if cost.source == "cgroup":
         yield "CPU is its cgroup's"
-    if costs.probe and costs.probe.ends_lost:
+    if cost.probe and cost.probe.ends_lost:
         yield (
-            f"the probe's ring lost {costs.probe.ends_lost} ends of tasks, the command's or "
+            f"the probe's ring lost {cost.probe.ends_lost} ends of tasks, the command's or "
             "others': their final CPU times are not known"
         )
 
@@ -149,11 +149,11 @@ def _remarks(costs: Costs) -> Iterator[str]:
 # ---- the table -------------------------------------------------------------------------------
 
 
-def _table(costs: Costs, width: int | None) -> Iterator[Text]:
-    rows = [_row(costs, comm, totals) for comm, totals in costs.commands().items()]
+def _table(cost: Cost, width: int | None) -> Iterator[Text]:
+    rows = [_row(cost, comm, totals) for comm, totals in cost.commands().items()]
     rows.sort(key=lambda row: -row["cpu_ns"])
-    rest = [] if costs.all_settled else [_teardown(costs)]
-    columns = tables.widened(_columns(costs.usage.total), [*rows, *rest])
+    rest = [] if cost.all_settled else [_teardown(cost)]
+    columns = tables.widened(_columns(cost.usage.total), [*rows, *rest])
     left_out: Sequence[Column] = ()
     if width is not None:
         columns, left_out = tables.fitted(columns, width)
@@ -168,15 +168,15 @@ def _table(costs: Costs, width: int | None) -> Iterator[Text]:
         yield Text(formats.left_out(left_out, width or 0))
 
 
-def _row(costs: Costs, comm: str, totals: Row) -> Row:
-    percent = 100 * totals["cpu_ns"] / max(costs.cpu_ns, 1)
+def _row(cost: Cost, comm: str, totals: Row) -> Row:
+    percent = 100 * totals["cpu_ns"] / max(cost.cpu_ns, 1)
     return {"kind": "command", "comm": comm, **totals, "cpu_percent": percent}
 
 
-def _teardown(costs: Costs) -> Row:
-    own = costs.teardown_ns
-    note = "unknown" if own is None else _why_left(costs.usage.total)
-    percent = None if own is None else 100 * own / max(costs.cpu_ns, 1)
+def _teardown(cost: Cost) -> Row:
+    own = cost.teardown_ns
+    note = "unknown" if own is None else _why_left(cost.usage.total)
+    percent = None if own is None else 100 * own / max(cost.cpu_ns, 1)
     return {"comm": _TEARDOWN, "cpu_ns": own, "cpu_percent": percent, "note": note}
 
 
@@ -251,14 +251,14 @@ def _failed_style(row: Row) -> str:
 # ---- the delays ------------------------------------------------------------------------------
 
 
-def _delays(costs: Costs, width: int | None) -> Iterator[Text]:
+def _delays(cost: Cost, width: int | None) -> Iterator[Text]:
     """A table of those of the whole command; nothing where they were not measured."""
-    if not costs.usage.total.delays_measured:
+    if not cost.usage.total.delays_measured:
         return
-    doubtful = bool(costs.usage.total.delay_exceeds_elapsed)
+    doubtful = bool(cost.usage.total.delay_exceeds_elapsed)
     rows = [
         {"kind": name, "delay": delay, "doubtful": doubtful and name != "cpu"}
-        for name, delay in costs.delays().items()
+        for name, delay in cost.delays().items()
         if delay.count
     ]
     columns = tables.widened(_DELAY_COLUMNS, rows)
@@ -296,14 +296,14 @@ _DELAY_COLUMNS = (
 # ---- what lives on ---------------------------------------------------------------------------
 
 
-def _living(costs: Costs) -> Iterator[Text]:
-    living, unclear = costs.usage.living, costs.usage.unclear
+def _living(cost: Cost) -> Iterator[Text]:
+    living, unclear = cost.usage.living, cost.usage.unclear
     if unclear:
         yield Text(f"{unclear} more still running may be its orphans, or others'", style="red")
     if not living:
         return
     number = len(living)
-    counted = costs.source == "cgroup"
+    counted = cost.source == "cgroup"
     where = "in the CPU of the first line alone" if counted else "not in the sums above"
     yield Text(f"{number} process{'es' * (number != 1)} still running, {where}:")
     for one in sorted(living, key=lambda one: one.pid):
@@ -317,14 +317,14 @@ def _living(costs: Costs) -> Iterator[Text]:
 # ---- the tree --------------------------------------------------------------------------------
 
 
-def _tree(costs: Costs) -> Iterator[Text]:
-    rows = [*_branches(costs.tree())]
+def _tree(cost: Cost) -> Iterator[Text]:
+    rows = [*_branches(cost.tree())]
     width = max((cell_len(label) for label, _, _ in rows), default=0)
     figures = max((len(cpu) for _, cpu, _ in rows), default=0)
     for label, cpu, age in rows:
         yield Text(f"{label}{' ' * (width - cell_len(label))}  {cpu:>{figures}}  {age}")
-    if costs.usage.forgotten:
-        yield Text(f"{costs.usage.forgotten} more processes are not in the tree", style="red")
+    if cost.usage.forgotten:
+        yield Text(f"{cost.usage.forgotten} more processes are not in the tree", style="red")
 
 
 def _branches(roots: list[tree.Node]) -> Iterator[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""`taskstats run`: a command, and what it really cost."""
+"""`taskstats run`: run a command, and report what it really cost."""
 
 import io
 import os
@@ -11,21 +11,11 @@ from typing import Any
 
 import click
 
-from taskstats import host, launch
-from taskstats.cgroup_cpu import OwnCgroup
+from taskstats import launch
 from taskstats.cli import errors, formats, gnu_time, options, report, texts
-from taskstats.cli.costs import Costs
-from taskstats.cli.following import Follower
-from taskstats.client import Client
-from taskstats.delayacct import measured_delays
-from taskstats.errors import TaskstatsError
-from taskstats.exits import ExitListener
-from taskstats.fields import FIELDS
-from taskstats.jobs import JobTracker
-
-_FIRST_WITH_PROCESSES = FIELDS["ac_tgid"].since
-_REMEMBERED = 250_000  # processes for the tree, 50 MB
-_JOB = "run"
+from taskstats.cost import Cost
+from taskstats.errors import CostUnknown, TaskstatsError
+from taskstats.measuring import measure
 
 _OURS = 125  # exit status where the failure is ours, as of env(1), timeout(1) and others
 
@@ -46,7 +36,7 @@ class _Run(click.Command):
 def _failing_as_ours() -> Iterator[None]:
     try:
         yield
-    except (click.ClickException, TaskstatsError, OSError) as error:
+    except (click.ClickException, TaskstatsError, OSError, MemoryError) as error:
         errors.told(error).show()
         sys.exit(_OURS)
 
@@ -134,76 +124,35 @@ def run(
     if append and not (output or json_path):
         raise click.UsageError("--append is for files: -o, --json")
     _warn_of_root(user)
-    ended = None
     with ExitStack() as files:
         text_file = files.enter_context(_opened(output)) if output else None
         json_file = files.enter_context(_opened(json_path)) if json_path else None
+        cost = _measured(words, user, delays)
+        # A failure from here on is no reason for another exit status than the command's.
         try:
-            with ExitStack() as stack:
-                listener = stack.enter_context(ExitListener(probe="auto"))
-                client = stack.enter_context(Client())
-                version = _version(client)
-                if delays:
-                    stack.enter_context(measured_delays())
-                cgroup = OwnCgroup.find()
-                command = stack.enter_context(launch.Command(words, user))
-                tracker = JobTracker(client.pids, remember=_REMEMBERED)
-                # Children of the program that we were before an exec: siblings, no part of this.
-                for pid in command.others:
-                    tracker.start(pid, pid, subreaper=os.getpid())
-                tracker.start(command.pid, _JOB, subreaper=os.getpid())
-                command.await_gate()
-                waited = client.pid(command.pid).delays
-                follower = Follower(listener, tracker)
-                follower.start()
-                ended = _waited(command, words[0])
-                cgroup_ns = cgroup.cpu_ns() if cgroup else None
-                settled = follower.finish()
-                usage = tracker.usage(_JOB, _tasks())
-                probe = listener.stats().probe
-                costs = Costs(words, command.pid, ended, waited, usage, cgroup_ns, settled, probe)
-            # Signals are this process's again: a report that cannot be written is not waited for.
             if not append:
                 _empty(file for file in (text_file, json_file) if file)
             if json_file:
-                about = formats.about("run", version)
-                _write(json_file, formats.encode({**about, **costs.to_dict()}) + "\n")
-            _tell(costs, text_file, parts, with_tree)
-        except (TaskstatsError, OSError) as error:
-            if ended is None:
-                raise
-            errors.told(error).show()  # the command has run: its status stands
-    launch.die_like(ended.status)
+                about = formats.about("run", cost.version)
+                _write(json_file, formats.encode({**about, **cost.to_dict()}) + "\n")
+            _tell(cost, text_file, parts, with_tree)
+        except (TaskstatsError, OSError, MemoryError) as error:
+            errors.told(error).show()
+    launch.die_like(cost.ended.status)
 
 
-def _version(client: Client) -> int:
-    """The struct's version, if it tells processes apart."""
-    version = client.pid().version
-    if version < _FIRST_WITH_PROCESSES:
-        raise click.ClickException(
-            f"struct version {version} does not name processes ({_FIRST_WITH_PROCESSES} does)"
-        )
-    return version
-
-
-def _waited(command: launch.Command, name: str) -> launch.Ended:
-    """The command's end; if it could not be run, that of this program."""
+def _measured(words: Sequence[str], user: pwd.struct_passwd | None, delays: bool) -> Cost:
+    """The cost of the command; without one, the end of this program."""
     try:
-        return command.wait()
+        return measure(words, user=user, delays=delays)
+    except CostUnknown as error:
+        click.echo(f"Error: {error.what}", err=True)
+        launch.die_like(error.status)
     except OSError as error:
-        if error.filename != name:  # it did not come to that
+        if error.filename != words[0]:  # it did not come to that
             raise
-        click.echo(f"taskstats: {texts.printable(name)}: {error.strerror}", err=True)
+        click.echo(f"taskstats: {texts.printable(words[0])}: {error.strerror}", err=True)
         sys.exit(launch.exit_status(error))
-
-
-def _tasks() -> list[int]:
-    """The ids of all tasks, if this process has a child left."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return []
-    return host.tasks()
 
 
 def _warn_of_root(user: pwd.struct_passwd | None) -> None:
@@ -239,17 +188,17 @@ def _write(file: io.FileIO, text: str) -> None:
 
 
 def _tell(
-    costs: Costs, file: io.FileIO | None, parts: tuple[gnu_time.Part, ...] | None, with_tree: bool
+    cost: Cost, file: io.FileIO | None, parts: tuple[gnu_time.Part, ...] | None, with_tree: bool
 ) -> None:
     """Writes the report to the file or stderr, or the line that was asked for instead."""
     text = io.StringIO() if file else sys.stderr
     console = formats.console(text, colours=file is None)
     if parts is None:
         width = console.width if text.isatty() else None
-        lines = report.lines(costs, width, with_tree)
+        lines = report.lines(cost, width, with_tree)
     else:
-        text.write(gnu_time.render(parts, costs.gnu_values()) + "\n")
-        console, lines = formats.console(sys.stderr), report.doubts(costs)
+        text.write(gnu_time.render(parts, gnu_time.Values.of(cost)) + "\n")
+        console, lines = formats.console(sys.stderr), report.doubts(cost)
     for line in lines:
         console.print(line)
     if isinstance(text, io.StringIO) and file:

@@ -8,7 +8,7 @@ from pathlib import Path
 from support.requirements import needs_probe, needs_processes
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-TASKS, COMPLETE, FAILURES, PROCESSES, JOBS, _ = re.findall(
+TASKS, COMPLETE, FAILURES, PROCESSES, JOBS, MONITOR, _ = re.findall(
     r"```python\n(.*?)```", README, re.DOTALL
 )
 
@@ -56,6 +56,19 @@ def test_the_program_of_processes_runs() -> None:
 
 def test_the_program_of_jobs_runs() -> None:
     needs_processes()
+    needs_probe()
     lines = run(JOBS).stdout.splitlines()
     assert lines[-1] == "complete"
     assert {tuple(line.split()[:2]) for line in lines[:-1]} == {("sh", "1"), ("true", "3")}
+
+
+def test_the_program_of_two_jobs_runs() -> None:
+    needs_processes()
+    needs_probe()
+    lines = run(MONITOR).stdout.splitlines()
+    assert "compile returned 0 complete" in lines
+    assert "test returned 3 complete" in lines
+    counts = {tuple(line.split()[:3]) for line in lines if "returned" not in line}
+    compiled = {("compile", "sh", "1"), ("compile", "true", "3")}
+    assert counts == compiled | {("test", "sh", "1"), ("test", "false", "1")}
+    assert len(MONITOR.splitlines()) <= 20

@@ -1,10 +1,12 @@
 """How a typed program uses the package. Read by mypy --strict, never run."""
 
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from typing import Any
 
 import taskstats
-from taskstats import Batch, ExitListener, ExitStats, Field, Record
+from taskstats import Batch, Cost, ExitListener, ExitStats, Field, Finished, JobMonitor, Record
 from taskstats.jobs import JobTracker, Usage
 from taskstats.totals import Totals
 
@@ -60,3 +62,17 @@ def jobs(root: int, step: int) -> float | None:
         totals: Totals = usage.commands["cc1"]
         print(usage.complete, [one.comm for one in usage.living], totals.delays["cpu"].count)
         return totals.cpu_seconds
+
+
+def commands(pid: int) -> int | None:
+    cost: Cost = taskstats.measure(["make", "-j4"], user="nobody", delays=True, probe="off")
+    print(cost.cpu_ns, cost.usage.commands, cost.to_dict()["tree"])
+    with JobMonitor(probe="require", remember=100) as monitor:
+        process: subprocess.Popen[Any] = monitor.start(["make"], "a", cwd="/")
+        monitor.start(pid, ("b", 1), subreaper=1)
+        monitor.start("/system.slice", "c")
+        monitor.attach(pid, "d")
+        running: Usage = monitor.usage("a", living=True)
+        finished: Finished = monitor.finish("a", timeout=1.5)
+        print(process.pid, running.living, finished.usage.total, finished.complete)
+        return finished.returncode

@@ -26,6 +26,7 @@ from taskstats import FIELDS, Batch, ExitListener, ExitStats, host
 from taskstats.cli import exits as exits_command
 from taskstats.cli.formats import JsonLines, Table
 from taskstats.cli.main import taskstats as command
+from taskstats.cost import COST_KEYS
 from taskstats.fields import RELEASES
 from taskstats.processes import PROCESS_KEYS, ProcessFold
 from taskstats.records import HEADER_KEYS
@@ -447,7 +448,7 @@ def test_fields_lists_every_field_once() -> None:
     head, *rows = objects(run("fields", "--json").stdout)
     assert head["kind"] == "stream"
     names = [row["name"] for row in rows]
-    assert names == [*FIELDS, *PROCESS_KEYS, *TOTALS_KEYS, *HEADER_KEYS]
+    assert names == [*FIELDS, *PROCESS_KEYS, *TOTALS_KEYS, *HEADER_KEYS, *COST_KEYS]
     for row in rows[: len(FIELDS)]:
         field = FIELDS[row["name"]]
         assert (row["unit"], row["since"], row["meaning"]) == (field.unit, field.since, field.doc)

@@ -1,13 +1,13 @@
-"""What a command has cost: the kernel's records beside what wait4 or its cgroup say."""
+"""Cost: what a command and all its descendants used."""
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 from taskstats import launch, tree
 from taskstats.accounts import EndedProcess, Usage
-from taskstats.cli import gnu_time
 from taskstats.exit_stats import ProbeStats
 from taskstats.records import Delay
 from taskstats.totals import DelayTotal
@@ -16,20 +16,75 @@ Source = Literal["cgroup", "wait4", "records"]
 
 _ROUNDING_NS = 2000  # of wait4 and getrusage, for each process
 
+#: The keys of `Cost.to_dict`: unit, meaning. Units of nested keys are in their names.
+COST_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "command": ("", "The command and its arguments"),
+        "pid": ("pid", "The process of the command"),
+        "exit_code": ("", "Its exit status; null if a signal ended it"),
+        "exit_signal": ("", "The number of the signal that ended it; null if it exited"),
+        "wall_seconds": ("s", "Elapsed time from the start of the command to its end"),
+        "cpu_seconds": ("s", "CPU time of the command and all its descendants"),
+        "cpu_source": (
+            "",
+            "Where cpu_seconds comes from: wait4; cgroup, if the command had a cgroup of its own; "
+            "records, if the other two miss processes",
+        ),
+        "teardown_seconds": (
+            "s",
+            "CPU time that is in no record, cpu_seconds less the records; null if it is not known",
+        ),
+        "before_exec": (
+            "ns, bytes",
+            "What the process of the command used before its exec; total, commands and "
+            "executables include it",
+        ),
+        "wait4": (
+            "ns, bytes",
+            "What wait4(2) reports of the command and of each orphan that was reaped",
+        ),
+        "complete": ("bool", "No record of the command or its descendants can be missing"),
+        "lost": ("records", "Records that the kernel dropped meanwhile, of any process"),
+        "births_lost": ("bool", "The probe lost births, so that descendants may be missing"),
+        "undecided": ("records", "Records that may be of the command, and are in no sum"),
+        "evicted": ("records", "Records given up for lack of room, and in no sum"),
+        "unsettled": ("threads", "Threads whose final CPU time is not known"),
+        "probe": ("", "Counters of the probe (ProbeStats); null without the probe"),
+        "total": ("", "Totals of all processes that ended"),
+        "commands": ("", "Totals by command name (comm)"),
+        "executables": (
+            "",
+            "Totals by executable: its device (ac_exe_dev) and inode (ac_exe_inode)",
+        ),
+        "tree": (
+            "",
+            "The processes, parents first; similar processes are merged. parent is the index of "
+            "the parent in this list; cpu_ns includes all processes below",
+        ),
+        "forgotten": ("processes", "Processes that ended and are not in tree, for lack of room"),
+        "living": ("", "Descendants that are still running; they are in no sum but a cgroup's CPU"),
+        "living_unclear": (
+            "processes",
+            "Running processes that may be descendants, or of another job",
+        ),
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
-class Costs:
-    """A command's end, and what it and all its descendants used.
+class Cost:
+    """What a command and all its descendants used.
 
     Attributes:
-        words: The command.
-        pid: Its process.
+        words: The command and its arguments.
+        pid: The process of the command.
         ended: How it ended, and what wait4 reported.
-        waited: Its process's delays before it was let go, by name, as a copy of ours.
-        usage: What the records told.
-        cgroup_ns: CPU time of the cgroup that it had alone; None if it had none.
-        settled: Whether it is known of all that ended before it whose that was.
+        waited: Delays of that process before its exec, by name, when it was a copy of this one.
+        usage: The sum of the records: `total`, `commands`, `executables`, `processes`, `living`.
+        cgroup_ns: CPU time of the cgroup that the command had alone; None if it had none.
+        settled: Whether every record from before the end of the command was assigned to a job.
         probe: What the listener's probe has seen; None if it had none.
+        version: The version of the kernel's struct.
     """
 
     words: Sequence[str]
@@ -40,38 +95,39 @@ class Costs:
     cgroup_ns: int | None
     settled: bool
     probe: ProbeStats | None = None
+    version: int | None = None
 
     @property
     def before_ns(self) -> int:
-        """CPU time of the command's process before its exec, as a copy of ours: not its cost."""
+        """CPU time of the command's process before its exec: no part of the cost."""
         return self.ended.before.user_ns + self.ended.before.system_ns
 
     @property
     def wait4_ns(self) -> int:
-        """CPU time by wait4, of the command and all that was waited for."""
+        """CPU time by wait4, of the command and all processes that were waited for."""
         return self.ended.user_ns + self.ended.system_ns
 
     @property
     def told_ns(self) -> int:
-        """CPU time by the cgroup, there also of what lives on; by wait4 where there is none."""
+        """CPU time by the cgroup, running processes included; without a cgroup, by wait4."""
         return self.wait4_ns if self.cgroup_ns is None else self.cgroup_ns - self.before_ns
 
     @property
     def records_ns(self) -> int:
-        """CPU time of what has ended: the final figures, elsewhere what the records say."""
+        """CPU time of processes that ended: final figures where known, else the records'."""
         return self.usage.total.cpu_ns - self.before_ns * self._was_heard_of
 
     @property
     def living_ns(self) -> int:
-        """CPU time of what lives on."""
+        """CPU time of descendants that are still running."""
         return sum(process.cpu_ns for process in self.usage.living)
 
     @property
     def source(self) -> Source:
-        """Who tells the CPU time: the records, where the other has not seen all that they have.
+        """Where `cpu_ns` comes from: the records if they have more than wait4 or the cgroup.
 
-        wait4 does not tell of a process whose parent ignores SIGCHLD, or lives on
-        (kernel/exit.c:wait_task_zombie); a cgroup not of what has moved to another.
+        wait4 misses a process whose parent ignores SIGCHLD or is still running
+        (kernel/exit.c:wait_task_zombie). A cgroup misses a process that moved to another cgroup.
         """
         rounding = _ROUNDING_NS * self.usage.total.processes
         if self.told_ns + rounding < self.records_ns:
@@ -80,16 +136,15 @@ class Costs:
 
     @property
     def cpu_ns(self) -> int:
-        """CPU time in all; by a cgroup also that of what lives on."""
+        """CPU time in all; running processes are included if the source is a cgroup."""
         return self.records_ns if self.source == "records" else self.told_ns
 
     @property
     def teardown_ns(self) -> int | None:
-        """CPU time that no process has, signed; None where it is not known.
+        """CPU time that is in no record, signed; None if it is not known.
 
-        With the probe it is 0, but for rounding. Of a process without a final figure it is what
-        the process did after its record was made (kernel/exit.c:do_exit), and what the scheduler
-        had not added up by then.
+        With the probe it is 0, but for rounding. Without, it is what processes used after their
+        records were made (kernel/exit.c:do_exit), and what the scheduler had not added up by then.
         """
         if self.source == "records":
             return None
@@ -98,13 +153,13 @@ class Costs:
 
     @property
     def all_settled(self) -> bool:
-        """Whether the final CPU time of each thread is known, and nothing is left."""
+        """Whether the final CPU time of each thread is known, and they add up to `cpu_ns`."""
         left = abs(self.teardown_ns or 0) > _ROUNDING_NS * (self.usage.total.processes + 1)
         return not left and self.usage.total.unsettled == 0
 
     @property
     def complete(self) -> bool:
-        """Whether everything that ended is in it."""
+        """Whether no record of a process that ended can be missing."""
         return self.usage.complete and self.settled
 
     def commands(self) -> dict[str, dict[str, Any]]:
@@ -188,27 +243,8 @@ class Costs:
         """The processes as a tree."""
         return tree.grown(self._processes(), self.usage.living)
 
-    def gnu_values(self) -> gnu_time.Values:
-        """The figures of GNU time, which are wait4's; but the largest size that anybody knows."""
-        used = self.ended.usage
-        peaks = used.max_rss_bytes or 0, self.usage.total.peak_rss_bytes or 0
-        return gnu_time.Values(
-            wall_seconds=self.ended.wall_ns / 1e9,
-            user_seconds=used.user_ns / 1e9,
-            system_seconds=used.system_ns / 1e9,
-            max_rss_bytes=max(peaks) or None,
-            status=self.ended.status,
-            minor_faults=used.minor_faults,
-            major_faults=used.major_faults,
-            voluntary_switches=used.voluntary_switches,
-            involuntary_switches=used.involuntary_switches,
-            block_inputs=used.block_inputs,
-            block_outputs=used.block_outputs,
-            words=tuple(self.words),
-        )
-
     def to_dict(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """COST_KEYS, ready for JSON: what `taskstats run --json` writes."""
         status, usage = self.ended.status, self.usage
         return {
             "command": list(self.words),
@@ -223,8 +259,8 @@ class Costs:
             "wait4": asdict(self.ended.usage),
             "complete": self.complete,
             "lost": usage.lost,
-            "unattributed": usage.unattributed,
-            "ambiguous": usage.ambiguous,
+            "births_lost": usage.births_lost,
+            "undecided": usage.undecided,
             "evicted": usage.evicted,
             "unsettled": usage.total.unsettled,
             "probe": asdict(self.probe) if self.probe else None,

@@ -1,4 +1,4 @@
-"""What a command has cost, made up."""
+"""The cost of a command, made up."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from taskstats import launch
-from taskstats.cli.costs import Costs
+from taskstats.cost import Cost
 from taskstats.jobs import EndedProcess, Usage
 from taskstats.records import Delay
 from taskstats.totals import Totals
@@ -27,7 +27,15 @@ TOTAL = Totals(
 
 
 def process(pid: int, ppid: int, comm: str) -> EndedProcess:
-    return EndedProcess(pid, ppid, comm, S // 3, 1000, 0, 0)
+    return EndedProcess(
+        pid=pid,
+        ppid=ppid,
+        comm=comm,
+        cpu_ns=S // 3,
+        elapsed_us=1000,
+        status=0,
+        received_ns=0,
+    )
 
 
 def delay(count: int, total_ns: int, max_ns: int) -> Delay:
@@ -45,15 +53,15 @@ USAGE = Usage(
     processes=(process(10, 1, "make"), process(11, 10, "cc1"), process(12, 10, "cc1")),
     forgotten=0,
     lost=0,
-    unattributed=0,
-    ambiguous=0,
+    undecided=0,
     evicted=0,
+    births_lost=False,
     unclear=0,
     settled_until=None,
 )
 
 
-def costs(
+def cost(
     wait4_ns: int = S,
     cgroup_ns: int | None = None,
     status: int = 0,
@@ -61,11 +69,11 @@ def costs(
     settled: bool = True,
     waited: Mapping[str, Delay] = MappingProxyType({}),
     **changed: Any,
-) -> Costs:
+) -> Cost:
     ended = launch.Ended(
         status, 2 * S, launch.Usage(user_ns=wait4_ns), launch.Usage(system_ns=S // 100), 0, 0
     )
-    return Costs(
+    return Cost(
         ("make", "-j4"),
         10,
         ended,
