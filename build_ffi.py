@@ -36,6 +36,8 @@ SOURCES = [
     "csrc/settle.c",
     "csrc/exits.c",
     "csrc/drain.c",
+    "csrc/buffer.c",
+    "csrc/drainer.c",
 ]
 
 
