@@ -45,7 +45,7 @@ struct ts_drainer {
     struct ts_buffer buffer;
     int closing;
     int ended;         /* the thread has read all there was */
-    int failure;       /* an error of the drain that nobody has been told; the thread waits */
+    int failure;       /* an error of the drain that the reader has not been told */
     uint64_t asked;    /* how often the reader has asked for a drain without delay, */
     uint64_t answered; /* and up to which of these one has been made */
     uint32_t held;     /* rows that wait for their end, and */
@@ -105,21 +105,25 @@ static void put(struct ts_exits *exits, struct ts_drainer *drainer, const struct
 static void deliver(struct ts_exits *exits, const struct ts_sink *sink, int rc, uint64_t asked)
 {
     struct ts_drainer *drainer = exits->drainer;
+    int failed =
+        rc < 0 && rc != -EINTR && rc != -EINPROGRESS && rc != -EAGAIN && rc != -ESHUTDOWN;
+    int again;
 
     pthread_mutex_lock(&drainer->lock);
+    again = failed && drainer->failure; /* no drain may succeed any more */
     drainer->held = exits->settler ? ts_settler_held(exits->settler) : 0;
     drainer->due_ns = drainer->held ? ts_settler_due(exits->settler) : 0;
     put(exits, drainer, sink);
     drainer->answered = asked;
     if (rc == -ESHUTDOWN)
         drainer->ended = 1;
-    else if (rc < 0 && rc != -EINTR && rc != -EINPROGRESS && rc != -EAGAIN)
+    if (failed)
         drainer->failure = rc;
     if (drainer->ended || drainer->failure)
         set(exits->ready);
     pthread_cond_broadcast(&drainer->changed);
     /* It lives on until the close: an exit of its own would be missing from a witness. */
-    while (!drainer->closing && (drainer->ended || drainer->failure))
+    while (!drainer->closing && (drainer->ended || (again && drainer->failure)))
         pthread_cond_wait(&drainer->changed, &drainer->lock);
     pthread_mutex_unlock(&drainer->lock);
 }
