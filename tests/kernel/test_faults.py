@@ -187,7 +187,7 @@ def test_a_slow_reader_with_a_buffer_loses_nothing(
     with (
         ExitListener([CPU], **queue) as without,
         ExitListener([CPU], **queue, buffer=64 << 20, probe=probe) as listener,
-        Storm("processes", cpu=CPU, exits=20_000, rate=SLOWLY) as storm,
+        Storm("processes", cpu=CPU, exits=10_000, rate=SLOWLY) as storm,
     ):
         storm.begin()
         made = be_slow(storm)
@@ -195,12 +195,12 @@ def test_a_slow_reader_with_a_buffer_loses_nothing(
         listener.stop()
         batches = list(listener.batches())
         stats = listener.stats()
-    assert without.stats().lost > 10_000
+    assert without.stats().lost > 3_000
     assert exits_in(batches, [storm]) == made
     assert (stats.received, stats.lost) == (sum(map(len, batches)), 0)
     assert stats.buffer is not None
     assert (stats.buffer.full, stats.buffer.waiting, stats.buffer.used) == (0, 0, 0)
-    assert stats.buffer.most_used > 10_000 * ROW
+    assert stats.buffer.most_used > 5_000 * ROW
 
 
 def test_losses_while_the_buffer_is_full_are_counted_and_placed() -> None:
