@@ -29,6 +29,9 @@
 #define BIRTHS 1024u
 #define CHANGES 16u
 
+/* Rows of a batch: the reader is woken for so many at the latest. */
+#define BATCH 1024u
+
 _Static_assert(2 * TASKS * sizeof(struct ts_record) + BIRTHS * sizeof(struct ts_birth) +
                        CHANGES * sizeof(struct ts_cgroup_change) <=
                    TS_LONGEST_PARCEL,
@@ -44,6 +47,7 @@ struct ts_drainer {
     pthread_cond_t changed; /* of any member below */
     struct ts_buffer buffer;
     int closing;
+    int told;          /* the reader, that parcels wait */
     int ended;         /* the thread has read all there was */
     int failure;       /* an error of the drain that the reader has not been told */
     uint64_t asked;    /* how often the reader has asked for a drain without delay, */
@@ -81,13 +85,12 @@ static void clear(const struct ts_exits *exits, int event)
 /* Puts the parcel into the buffer, and waits for room. With the lock held. */
 static void put(struct ts_exits *exits, struct ts_drainer *drainer, const struct ts_sink *sink)
 {
-    int was_empty = ts_buffer_is_empty(&drainer->buffer);
-
     if (sink->n_tasks + sink->n_groups + sink->n_births + sink->n_changes == 0) {
         ts_buffer_note(&drainer->buffer, sink);
         return;
     }
     if (!ts_buffer_put(&drainer->buffer, sink)) {
+        set(exits->ready);
         drainer->full++;
         drainer->full_since = ts_now();
         do
@@ -95,10 +98,20 @@ static void put(struct ts_exits *exits, struct ts_drainer *drainer, const struct
         while (!drainer->closing && !ts_buffer_put(&drainer->buffer, sink));
         drainer->full_ns += (uint64_t)(ts_now() - drainer->full_since);
         drainer->full_since = 0;
-        was_empty = 1; /* or has been meanwhile */
     }
-    if (was_empty)
+}
+
+/* Wakes the reader when all queues have been read, or a whole batch waits: to be woken for each
+ * parcel would cost it more than the parcel. With the lock held. */
+static void tell(const struct ts_exits *exits, struct ts_drainer *drainer)
+{
+    if (drainer->ended || drainer->failure) {
         set(exits->ready);
+    } else if (!drainer->told && !ts_buffer_is_empty(&drainer->buffer) &&
+               (!exits->hurry || drainer->buffer.waiting >= BATCH)) {
+        drainer->told = 1;
+        set(exits->ready);
+    }
 }
 
 /* Hands over what a drain has brought. Returns when the next drain may begin. */
@@ -119,8 +132,7 @@ static void deliver(struct ts_exits *exits, const struct ts_sink *sink, int rc, 
         drainer->ended = 1;
     if (failed)
         drainer->failure = rc;
-    if (drainer->ended || drainer->failure)
-        set(exits->ready);
+    tell(exits, drainer);
     pthread_cond_broadcast(&drainer->changed);
     /* It lives on until the close: an exit of its own would be missing from a witness. */
     while (!drainer->closing && (drainer->ended || (again && drainer->failure)))
@@ -294,8 +306,10 @@ static int take(struct ts_exits *exits, struct ts_sink *sink)
         rc = drainer->ended ? -ESHUTDOWN : -EAGAIN;
     if (rc < 0)
         drainer->failure = 0;
-    if (ts_buffer_is_empty(&drainer->buffer) && !drainer->failure && !drainer->ended)
+    if (ts_buffer_is_empty(&drainer->buffer) && !drainer->failure && !drainer->ended) {
+        drainer->told = 0;
         clear(exits, exits->ready);
+    }
     pthread_cond_broadcast(&drainer->changed);
     pthread_mutex_unlock(&drainer->lock);
     return rc < 0 ? rc : (int)(sink->n_tasks - before);
