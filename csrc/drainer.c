@@ -196,6 +196,19 @@ static void put_pages_back(void *pages, size_t size)
     munmap(pages, size);
 }
 
+/* A reader that is preempted with the lock held has the priority of the thread while that
+ * waits. Where the C library or the kernel has no such locks, it is a plain one. */
+void ts_drainer_init_lock(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attributes;
+
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setprotocol(&attributes, PTHREAD_PRIO_INHERIT);
+    if (pthread_mutex_init(lock, &attributes))
+        pthread_mutex_init(lock, NULL);
+    pthread_mutexattr_destroy(&attributes);
+}
+
 /* The thread inherits the mask: signals are for the threads of the program. */
 static int start_thread(struct ts_exits *exits)
 {
@@ -222,7 +235,7 @@ int ts_drainer_start(struct ts_exits *exits, const struct ts_wanted *wanted)
 
     if (!drainer)
         return -ENOMEM;
-    pthread_mutex_init(&drainer->lock, NULL);
+    ts_drainer_init_lock(&drainer->lock);
     pthread_cond_init(&drainer->changed, NULL);
     drainer->latency_ns = wanted->latency_ns;
     rc = ts_buffer_open(&drainer->buffer, wanted->buffer, get_pages, put_pages_back);

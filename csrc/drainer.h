@@ -4,6 +4,9 @@
 
 #include "exits.h"
 
+/* Makes a lock that the thread and a reader share. */
+void ts_drainer_init_lock(pthread_mutex_t *lock);
+
 /* Starts the thread. Sets the listener's `drainer` and `ready`. */
 int ts_drainer_start(struct ts_exits *exits, const struct ts_wanted *wanted);
 

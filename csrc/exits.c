@@ -258,7 +258,10 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wa
         made->cpus[i].stats.cpu = wanted->cpus[i];
     }
     pthread_mutex_init(&made->consumer, NULL);
-    pthread_mutex_init(&made->state, NULL);
+    if (wanted->buffer)
+        ts_drainer_init_lock(&made->state);
+    else
+        pthread_mutex_init(&made->state, NULL);
     ts_receiver_prepare(&made->receiver);
     rc = open_all(made, wanted, opened);
     made->endpoint.cpus = NULL; /* the caller's, and not needed again */
