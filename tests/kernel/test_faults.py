@@ -239,18 +239,18 @@ def _alarm_is_ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGALRM, previous)
 
 
-@pytest.mark.parametrize("max_latency", [0, 0.005])
+@pytest.mark.parametrize(("max_latency", "buffer"), [(0, 0), (0.005, 0), (0.005, None)])
 @pytest.mark.parametrize("read", [ExitListener.batches, ExitListener.__iter__])
 @pytest.mark.usefixtures("_alarm_is_ctrl_c")
 def test_ctrl_c_again_and_again_in_a_storm_loses_and_doubles_nothing(
-    read: Callable[[ExitListener], Iterable[Any]], max_latency: float
+    read: Callable[[ExitListener], Iterable[Any]], max_latency: float, buffer: int | None
 ) -> None:
     needs_processes()
     received: list[Any] = []
     interrupts, interrupted = scaled(2_500, least=1_000), 0
     chance = random.Random(1)
     with (
-        roomy([CPU], max_latency) as listener,
+        roomy([CPU], max_latency, buffer) as listener,
         Storm("threads", cpu=CPU, rate=10_000) as storm,  # as long as there are interrupts:
     ):  # a signal that comes just before a wait for records is heard at the next record
         storm.begin()
