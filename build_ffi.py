@@ -39,6 +39,8 @@ SOURCES = [
     "csrc/jobs.c",
     "csrc/exits.c",
     "csrc/drain.c",
+    "csrc/buffer.c",
+    "csrc/drainer.c",
 ]
 
 

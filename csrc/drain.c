@@ -6,6 +6,7 @@
 #include <sys/timerfd.h>
 #include <time.h>
 
+#include "drainer.h"
 #include "exits.h"
 
 #define EVENTS 64 /* ready sockets an epoll_wait */
@@ -427,8 +428,8 @@ static int64_t look_empty(const struct ts_exits *exits)
 
 /* Waits once, and reads once. If that brought nothing it returns -EINTR, so that the caller
  * can handle a signal that came while this did not wait. */
-static int drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
-                 struct ts_sink *sink)
+int ts_exits_read(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
+                  struct ts_sink *sink)
 {
     uint32_t before = sink->n_tasks;
     int rc;
@@ -473,7 +474,10 @@ int ts_exits_drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_
             return -EBUSY;
         pthread_mutex_lock(&exits->consumer); /* nobody waits for exits any more */
     }
-    rc = drain(exits, latency_ns, deadline_ns, sink);
+    if (exits->drainer)
+        rc = ts_drainer_take(exits, latency_ns, deadline_ns, sink);
+    else
+        rc = ts_exits_read(exits, latency_ns, deadline_ns, sink);
     pthread_mutex_unlock(&exits->consumer);
     return rc;
 }

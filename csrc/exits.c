@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "abi.h"
+#include "drainer.h"
 #include "filter.h"
 #include "peer.h"
 #include "process.h"
@@ -226,6 +227,11 @@ static int open_all(struct ts_exits *exits, const struct ts_wanted *wanted,
     }
     opened->fileno = exits->epoll;
     opened->wake = exits->event;
+    if (rc == 0 && wanted->buffer) {
+        opened->step = TS_STEP_THREAD;
+        rc = ts_drainer_start(exits, wanted);
+        opened->fileno = opened->wake = exits->ready;
+    }
     return rc;
 }
 
@@ -243,7 +249,7 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wa
     made->endpoint = *endpoint;
     made->owner = ts_process();
     made->has_filter = wanted->filter != NULL;
-    made->epoll = made->event = made->timer = -1;
+    made->epoll = made->event = made->timer = made->ready = -1;
     made->probe = wanted->probe;
     made->had_probe = wanted->probe != NULL;
     made->n = n;
@@ -252,7 +258,10 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wa
         made->cpus[i].stats.cpu = wanted->cpus[i];
     }
     pthread_mutex_init(&made->consumer, NULL);
-    pthread_mutex_init(&made->state, NULL);
+    if (wanted->buffer)
+        ts_drainer_init_lock(&made->state);
+    else
+        pthread_mutex_init(&made->state, NULL);
     ts_receiver_prepare(&made->receiver);
     rc = open_all(made, wanted, opened);
     made->endpoint.cpus = NULL; /* the caller's, and not needed again */
@@ -307,6 +316,18 @@ int ts_exits_probe_stats(struct ts_exits *exits, struct ts_probe_stats *stats)
     *stats = exits->probe_stats;
     pthread_mutex_unlock(&exits->state);
     return 0;
+}
+
+int ts_exits_buffer_stats(struct ts_exits *exits, struct ts_buffer_stats *stats)
+{
+    if (ts_exits_inherited(exits))
+        return -EOWNERDEAD;
+    pthread_mutex_lock(&exits->state);
+    if (exits->drainer)
+        ts_drainer_count(exits, &exits->buffer_stats);
+    *stats = exits->buffer_stats;
+    pthread_mutex_unlock(&exits->state);
+    return stats->bytes ? 0 : -EOPNOTSUPP;
 }
 
 /* ---- stop, close ---- */
@@ -390,6 +411,8 @@ static void deregister(struct ts_exits *exits)
     exits->stopped = 1; /* before the eventfd: what it wakes looks at that */
     if (exits->event >= 0)
         (void)!write(exits->event, &one, sizeof(one)); /* the first of 2^64 - 2 it takes */
+    if (exits->drainer)
+        ts_drainer_stopped(exits);
 }
 
 int ts_exits_stop(struct ts_exits *exits)
@@ -424,7 +447,9 @@ static void close_all(struct ts_exits *exits)
         close(exits->event);
     if (exits->timer >= 0)
         close(exits->timer);
-    exits->epoll = exits->event = exits->timer = -1;
+    if (exits->ready >= 0)
+        close(exits->ready);
+    exits->epoll = exits->event = exits->timer = exits->ready = -1;
     exits->closed = 1;
 }
 
@@ -437,11 +462,17 @@ int ts_exits_close(struct ts_exits *exits)
     }
     ts_exits_stop(exits);
     pthread_mutex_lock(&exits->consumer); /* a drain that waited is on its way out */
+    if (exits->drainer)
+        ts_drainer_join(exits);
     pthread_mutex_lock(&exits->state);
     if (!exits->closed) {
         for (uint32_t i = 0; i < exits->n; i++)
             ts_exits_count(exits, &exits->cpus[i]);
         count_probe(exits);
+        if (exits->drainer) {
+            ts_drainer_count(exits, &exits->buffer_stats);
+            ts_drainer_free(exits);
+        }
         close_all(exits);
         ts_settler_free(exits->settler);
         exits->settler = NULL;

@@ -3,7 +3,7 @@
  *
  * Two locks: `consumer` is held for a whole drain, waiting included; `state`
  * only while sockets are read or changed, so that stop and stats never wait for
- * an exit. Taken in that order. */
+ * an exit. Taken in that order. With a buffer, the thread of drainer.c does the draining. */
 #ifndef TASKSTATS_EXITS_H
 #define TASKSTATS_EXITS_H
 
@@ -48,7 +48,8 @@ struct ts_exits {
     int64_t look_ns;    /* it is set to this moment */
     atomic_int stopped; /* these two change under `state`, */
     atomic_int closed;  /* and are read without */
-    int hurry;          /* the last drain left records behind, */
+    int ready; /* with a drainer: an eventfd, readable while parcels wait or after a stop */
+    int hurry; /* the last drain left records behind, */
     uint32_t filled;    /* full at this socket: the next one starts after it */
     int flowing;        /* the last drain brought many records, */
     int64_t drained_ns; /* and began then */
@@ -59,12 +60,19 @@ struct ts_exits {
     struct ts_shape next_shape;
     int reshape; /* cut the next ones by that */
     struct ts_receiver receiver;
+    struct ts_drainer *drainer;          /* NULL without a buffer, and after the close */
+    struct ts_buffer_stats buffer_stats; /* as of the close */
     uint32_t n;
     struct cpu_socket cpus[];
 };
 
 /* Whether this is a child of the process that opened it. */
 int ts_exits_inherited(const struct ts_exits *exits);
+
+/* Waits and drains: ts_exits_drain without a buffer. With `consumer` locked; where there is a
+ * drainer, its thread alone calls it, without that lock. */
+int ts_exits_read(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
+                  struct ts_sink *sink);
 
 /* Reads the counters of a CPU's sockets into its stats. With `state` locked. */
 void ts_exits_count(const struct ts_exits *exits, struct cpu_socket *cpu);

@@ -235,7 +235,8 @@ enum ts_step {
     TS_STEP_BTF,
     TS_STEP_RING,
     TS_STEP_PROGRAM,
-    TS_STEP_ATTACH
+    TS_STEP_ATTACH,
+    TS_STEP_THREAD
 };
 
 /* What an open got or, where it failed, at which step. */
@@ -317,6 +318,8 @@ struct ts_wanted {
     uint32_t n_filter;
     struct ts_probe *probe; /* stays the caller's, open as long as the listener; NULL: none */
     int64_t settle_ns;      /* with a probe: the longest that a row waits for its end */
+    uint64_t buffer;        /* bytes for a thread to drain into, at least 1 MiB; 0: no thread */
+    int64_t latency_ns;     /* that thread's, see ts_exits_drain */
 };
 
 struct ts_cpu_stats {
@@ -447,6 +450,13 @@ struct ts_member {
     uint64_t cpu_ns; /* of its threads that have ended */
     uint32_t pid;
     uint32_t job;
+struct ts_buffer_stats {
+    uint64_t bytes;     /* that the buffer may take */
+    uint64_t used;      /* bytes that wait in it, rows and births */
+    uint64_t most_used; /* so far */
+    uint64_t waiting;   /* task records that wait in it */
+    uint64_t full;      /* how often the thread had to wait for room, */
+    uint64_t full_ns;   /* and how long in all */
 };
 
 struct ts_client;
@@ -504,12 +514,19 @@ int ts_exits_open(const struct ts_endpoint *endpoint, const struct ts_wanted *wa
  * With a probe, rows are held until their end was seen, and all that came after them:
  * the order stays. Births and changes of cgroups come as well, and 0 is returned also
  * when there is no more room for these. While rows are held, a deadline waits for them;
- * with one of 0, -EINPROGRESS says that there are some. */
+ * with one of 0, -EINPROGRESS says that there are some.
+ *
+ * With a buffer this takes what the thread has drained, and the thread lets records gather for
+ * the latency given at the open. At the deadline it has the thread drain at once; also with a
+ * deadline of 0 if `latency_ns` is 0, and else it returns 0 where nothing waits. An error comes
+ * after all records that were read before it. */
 int ts_exits_drain(struct ts_exits *exits, int64_t latency_ns, int64_t deadline_ns,
                    struct ts_sink *sink);
 int ts_exits_stats(struct ts_exits *exits, struct ts_cpu_stats *cpus, uint64_t *wakeups);
 /* After a close, the counts are those of that moment. -EOPNOTSUPP without a probe. */
 int ts_exits_probe_stats(struct ts_exits *exits, struct ts_probe_stats *stats);
+/* After a close, as of that moment. -EOPNOTSUPP without a buffer. */
+int ts_exits_buffer_stats(struct ts_exits *exits, struct ts_buffer_stats *stats);
 /* Deregisters; a drain that waits is woken. What is queued can still be drained. */
 int ts_exits_stop(struct ts_exits *exits);
 int ts_exits_close(struct ts_exits *exits);

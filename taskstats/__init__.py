@@ -26,7 +26,7 @@ from taskstats.errors import (
     TaskstatsError,
     Unavailable,
 )
-from taskstats.exit_stats import CpuStats, ExitStats, ProbeStats
+from taskstats.exit_stats import BufferStats, CpuStats, ExitStats, ProbeStats
 from taskstats.exits import Batches, ExitListener
 from taskstats.fields import FIELDS, Field
 from taskstats.processes import Process, ProcessFold
@@ -46,6 +46,7 @@ __all__ = [
     "Batches",
     "Birth",
     "Births",
+    "BufferStats",
     "CgroupStats",
     "Check",
     "Client",

@@ -21,7 +21,7 @@ REASONS = (
 #: enum ts_step there: where an open failed.
 STEPS = (
     *("socket", "buffer", "connect", "family", "clean", "register", "epoll", "request", "filter"),
-    *("btf", "ring", "program", "attach"),
+    *("btf", "ring", "program", "attach", "thread"),
 )
 
 _REASON_TEXTS = {
@@ -227,6 +227,11 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
         Unavailable,
         "the kernel sends exits to the initial network namespace only, and this is another",
         "Run in the host's network namespace (docker run --network=host, nsenter -t 1 -n)",
+    ),
+    ("listen", "thread", codes.EAGAIN): (
+        TaskstatsError,
+        "cannot start a thread: the limit on processes and threads is reached",
+        "Raise TasksMax= of the service, pids.max of the cgroup, or ulimit -u; or use buffer=0",
     ),
     ("query", "", codes.EPERM): (
         AccessDenied,

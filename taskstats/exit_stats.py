@@ -87,6 +87,27 @@ class ProbeStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BufferStats:
+    """The buffer that a listener's thread drains into.
+
+    Attributes:
+        bytes: The most memory that it takes.
+        used: Bytes that wait in it now.
+        most_used: The most bytes that have waited in it.
+        waiting: Task records that wait in it now. They count as `received` already.
+        full: How often it was full. The thread waited then, and the kernel's queues filled.
+        full_seconds: How long it was full, in all.
+    """
+
+    bytes: int
+    used: int
+    most_used: int
+    waiting: int
+    full: int
+    full_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExitStats(Counts):
     """What a listener has seen: sums over its CPUs, and each of them.
 
@@ -96,11 +117,13 @@ class ExitStats(Counts):
             /proc cannot be read. Read a moment before or after the rest, and a task counts there
             when it is reaped: equal when all is quiet.
         probe: What the probe has seen; None if the listener has none.
+        buffer: The buffer of its thread; None if the listener has none.
         cpus: Each CPU's own, ascending.
     """
 
     witness: int | None
     probe: ProbeStats | None
+    buffer: BufferStats | None
     cpus: tuple[CpuStats, ...]
 
 
@@ -154,9 +177,31 @@ def probe_stats(row: Any, ring_bytes: int) -> ProbeStats:
     )
 
 
+def buffer_stats(row: Any) -> BufferStats:
+    """From the shim's struct ts_buffer_stats."""
+    return BufferStats(
+        bytes=row.bytes,
+        used=row.used,
+        most_used=row.most_used,
+        waiting=row.waiting,
+        full=row.full,
+        full_seconds=row.full_ns / 1e9,
+    )
+
+
 def total(
-    cpus: list[CpuStats], wakeups: int, witness: int | None, probe: ProbeStats | None
+    cpus: list[CpuStats],
+    wakeups: int,
+    witness: int | None,
+    probe: ProbeStats | None,
+    buffer: BufferStats | None,
 ) -> ExitStats:
     """All CPUs together."""
     sums: dict[str, Any] = {field.name: _sum(cpus, field.name) for field in fields(Counts)}
-    return ExitStats(**sums | {"wakeups": wakeups}, witness=witness, probe=probe, cpus=tuple(cpus))
+    return ExitStats(
+        **sums | {"wakeups": wakeups},
+        witness=witness,
+        probe=probe,
+        buffer=buffer,
+        cpus=tuple(cpus),
+    )

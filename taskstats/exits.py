@@ -17,7 +17,15 @@ from taskstats.births import Births
 from taskstats.client import Client
 from taskstats.endpoint import KERNEL, Endpoint
 from taskstats.errors import TaskstatsError, from_errno
-from taskstats.exit_stats import ExitStats, ProbeStats, cpu_stats, probe_stats, total
+from taskstats.exit_stats import (
+    BufferStats,
+    ExitStats,
+    ProbeStats,
+    buffer_stats,
+    cpu_stats,
+    probe_stats,
+    total,
+)
 from taskstats.probe import Mode, open_probe
 from taskstats.records import Batch, Record
 from taskstats.rows import ROW, text_of
@@ -30,8 +38,15 @@ BATCH_ROWS = 1024
 _RCVBUF = 96 << 20  # half a second of threaded exits at 70,000/s is 77 MiB
 _LEAST_RCVBUF = 1 << 20
 _SHARE_OF_MEMORY = 50  # by default all CPUs together take at most 1/50
+#: Half a second at 106,000 exits/s: a row of 752 bytes for each, a group row for every second exit
+#: (processes of two threads), a birth of 32 bytes for each; and what is left over in each MiB.
+_BUFFER = 64 << 20
+_LEAST_BUFFER = 1 << 20
+_MOST_BUFFER = 1 << 40
 #: Those it opens beside the sockets: epoll, eventfd, and one to look.
 DESCRIPTORS = 3
+#: That of a buffer: an eventfd.
+BUFFER_DESCRIPTORS = 1
 #: Those of a probe: two maps, five programs and their attachments, a timer.
 PROBE_DESCRIPTORS = 13
 
@@ -61,6 +76,11 @@ class ExitListener:
         rcvbuf: Bytes of kernel memory for each CPU's queue, used only while records wait.
         rcvbuf_total: The most for all CPUs together, but at least 1 MiB each; None for 2 % of
             memory.
+        buffer: Bytes of memory that a thread of the listener drains into, at least 1 MiB; 0 for no
+            thread; None for 64 MiB, but at most 2 % of memory. The reader may then be busy, or wait
+            for something else, and the kernel's queues do not overflow meanwhile. The memory is
+            used only while records wait. While it is full, the thread waits; if the kernel's queues
+            overflow then, the loss is counted as ever. See the notes below.
         where: Which exits to hear; None for all. The kernel keeps out the others, and how many
             those are is counted.
         probe: "require" to have records completed by BPF programs, which add `final_cpu_ns`,
@@ -73,6 +93,12 @@ class ExitListener:
             2, or a controller of a version 1 hierarchy ("memory"). None for that of cpuacct where
             it is of version 1, else version 2.
         endpoint: Whom to listen to.
+
+    Notes:
+        The thread of `buffer` runs no Python, and handles no signals. It takes the lowest real-time
+        priority (SCHED_RR) if the process may set it (CAP_SYS_NICE or RLIMIT_RTPRIO). It stops when
+        the whole process is stopped (SIGSTOP): for that, choose a larger `rcvbuf`. Python 3.12 and
+        later warn when `os.fork` is called in a process with threads; `subprocess` does not.
 
     Attributes:
         closed: Whether it is closed.
@@ -87,7 +113,8 @@ class ExitListener:
             where the probe is required, no BTF or no such programs.
         ValueError: A CPU or a cgroup hierarchy that does not exist; `cgroup_hierarchy` without a
             probe.
-        TaskstatsError: Too few file descriptors, and whatever else the system refuses.
+        TaskstatsError: Too few file descriptors, no thread for the buffer, and whatever else the
+            system refuses.
     """
 
     # Signal handlers run between two bytecodes, at calls and at the end of a loop's turn. So what
@@ -105,6 +132,7 @@ class ExitListener:
         max_latency: float = 0.005,
         rcvbuf: int = _RCVBUF,
         rcvbuf_total: int | None = None,
+        buffer: int | None = 0,
         where: Where | None = None,
         probe: Mode = "off",
         settle: float = 0.25,
@@ -118,6 +146,7 @@ class ExitListener:
         self.cpus = tuple(cpulist.chosen(cpus, possible))
         self._max_latency_ns = _nanoseconds("max_latency", max_latency)
         settle_ns = _nanoseconds("settle", settle)
+        self._buffer = _buffer_bytes(buffer)
         self._sink = ffi.new("struct ts_sink *")
         self._sink.capacity = BATCH_ROWS
         self._tasks, self._groups = _new_array(), _new_array()
@@ -137,6 +166,7 @@ class ExitListener:
         self._metered = self._filters and endpoint.counts_exits
         sockets = 2 if self._filters and endpoint.synchronous else 1
         spare = host.free_descriptors() - len(self.cpus) * sockets - DESCRIPTORS
+        spare -= BUFFER_DESCRIPTORS if self._buffer else 0
         if spare < (PROBE_DESCRIPTORS if probe == "require" else 0):
             raise from_errno("listen", errno.EMFILE, "limit", f"on {len(self.cpus)} CPUs")
         program = None if where is None else _program(where, endpoint)
@@ -182,6 +212,7 @@ class ExitListener:
             wanted.filter, wanted.n_filter = filter_, len(program)
         if self._probe:
             wanted.probe, wanted.settle_ns = self._probe.cell[0], settle_ns
+        wanted.buffer, wanted.latency_ns = self._buffer, self._max_latency_ns
         rc = lib.ts_exits_open(native, wanted, self._cell, opened)
         if rc < 0:
             raise opening_error("listen", rc, opened)
@@ -416,7 +447,16 @@ class ExitListener:
         if rc < 0:
             raise from_errno("listen", -rc)
         cpus = [cpu_stats(row, self._filters, self._metered) for row in rows]
-        return total(cpus, wakeups[0], self._witness(), self._probe_stats())
+        return total(cpus, wakeups[0], self._witness(), self._probe_stats(), self._buffer_stats())
+
+    def _buffer_stats(self) -> BufferStats | None:
+        if not self._buffer:
+            return None
+        row = ffi.new("struct ts_buffer_stats *")
+        rc = lib.ts_exits_buffer_stats(self._cell[0], row)
+        if rc < 0:
+            raise from_errno("listen", -rc)
+        return buffer_stats(row)
 
     def _probe_stats(self) -> ProbeStats | None:
         if self._probe is None:
@@ -630,6 +670,17 @@ def _program(where: Where, endpoint: Endpoint) -> list[Instruction]:
     if where.last and sample.version < FIRST_WITH_LAST:
         raise from_errno("listen", errno.EOPNOTSUPP, "where", f"on struct version {sample.version}")
     return compile_for(where, sample.version, sample.size)
+
+
+def _buffer_bytes(buffer: int | None) -> int:
+    if buffer is None:
+        return min(_BUFFER, max(host.memory_bytes() // _SHARE_OF_MEMORY, _LEAST_BUFFER))
+    if buffer and not _LEAST_BUFFER <= buffer <= _MOST_BUFFER:
+        raise ValueError(
+            f"buffer is a number of bytes from {_LEAST_BUFFER:,} to {_MOST_BUFFER:,}, 0 for none, "
+            f"or None for the default; not {buffer}"
+        )
+    return buffer
 
 
 def _rcvbuf_each(rcvbuf: int, total: int | None, cpus: int) -> int:

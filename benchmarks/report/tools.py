@@ -31,6 +31,7 @@ TOOLS = {
     "ours, of one socket": Tool("taskstats, of one socket", OURS, BLUE),
     "ours, a single listener": Tool("taskstats, a single listener", OURS, BLUE),
     "ours, without a probe": Tool("taskstats, without a probe", OURS, BLUE),
+    "ours, without a buffer": Tool("taskstats, without a buffer", OURS, BLUE),
     "pyroute2": Tool("pyroute2", RIVAL, VERMILION),
     "pyroute2, asyncio": Tool("pyroute2, asyncio", RIVAL, VERMILION),
     "pyroute2, in batches": Tool("pyroute2, in batches", RIVAL, VERMILION),

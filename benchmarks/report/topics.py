@@ -52,6 +52,12 @@ TOPICS = {
         "that is stopped for a while:\nhow many were seen, how many lost, and whether the tool "
         "knew. The truth is the count of who made the exits.",
     ),
+    "buffer": (
+        "A buffer",
+        "A listener that drains in a thread of its own into a buffer, against one whose reader "
+        "drains: what a record costs,\nand how many exits are lost while the reader sleeps, in a "
+        "storm of as many exits as can be and with queues of 8 MiB.",
+    ),
     "filter": (
         "A filter in the kernel",
         "What a listener costs an exit if it keeps few of them, against one that takes all.",

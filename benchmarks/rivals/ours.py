@@ -1,6 +1,8 @@
 """This package, as it is by default."""
 
+import signal
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -53,6 +55,7 @@ class Exits:
         storms: Whose records are counted: of their threads, and of processes that they made.
         by_record: Record by record.
         failed: Only those that failed; the others are kept out by the kernel.
+        sleeps: Seconds that it sleeps at SIGUSR1.
         options: Of the listener.
     """
 
@@ -62,6 +65,7 @@ class Exits:
         *,
         by_record: bool = False,
         failed: bool = False,
+        sleeps: float = 0,
         **options: Any,
     ) -> None:
         where = taskstats.Where(failed=True) if failed else None
@@ -70,6 +74,7 @@ class Exits:
         self._count = self._count_records if by_record else self._count_batches
         self._storms = storms
         self.seen = 0
+        signal.signal(signal.SIGUSR1, lambda *_: time.sleep(sleeps))
 
     def first(self) -> None:
         self._count(islice(self._heard, 1))

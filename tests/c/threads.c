@@ -1,5 +1,5 @@
-/* Queries, drains, counts, stops and closes from many threads, with a probe and without:
- * for the thread sanitizer.
+/* Queries, drains, counts, stops and closes from many threads, with and without a filter, a
+ * probe and a buffer: for the thread sanitizer.
  *
  * Usage: threads peer|kernel. The peer is a thread of this program; it answers queries
  * and sends exits. With the kernel the exits are those of threads made here; where it does
@@ -22,7 +22,7 @@
 #include "socket.h"
 #include "wire.h"
 
-#define ROUNDS 10
+#define ROUNDS 16
 #define AFTERWARDS 10 /* queries of each thread after the close */
 #define COUNTS 100    /* of each thread, each round */
 #define EXITS 200     /* a round at least, while it is listened to */
@@ -41,6 +41,7 @@ static struct ts_endpoint endpoint;
 static struct ts_client *client;
 static struct ts_exits *exits;
 static struct ts_probe *probe; /* in every second round */
+static unsigned buffered;
 static pthread_barrier_t started;
 
 static atomic_ulong answered;
@@ -49,6 +50,7 @@ static atomic_ulong heard;
 static atomic_ulong busy;
 static atomic_ulong counted;
 static atomic_ulong settled;
+static atomic_ulong through_buffer;
 static atomic_int made;
 
 static pthread_t start(void *(*work)(void *), void *argument)
@@ -353,7 +355,9 @@ static void *drain(void *unused)
 
     CHECK(rows);
     pthread_barrier_wait(&started);
-    for (;;) {
+    for (unsigned turn = 0;; turn++) {
+        int64_t wait =
+            buffered && turn % 2 ? 0 : -1; /* 0: the buffer's thread is asked to read */
         struct ts_sink sink = {
             .tasks = rows,
             .groups = rows + ROWS,
@@ -363,11 +367,13 @@ static void *drain(void *unused)
             .changes = changes,
             .room_changes = BIRTHS,
         };
-        int n = ts_exits_drain(exits, 1000000, -1, &sink);
+        int n = ts_exits_drain(exits, wait ? 1000000 : 0, wait, &sink);
         if (n == -ESHUTDOWN || n == -EBADF)
             break;
-        CHECK(n > 0 || n == -EBUSY || n == -EINTR ||
-              (n == 0 && sink.n_births + sink.n_changes));
+        CHECK(n > 0 || n == -EBUSY || n == -EINTR || (wait == 0 && n == -EINPROGRESS) ||
+              (n == 0 && (wait == 0 || sink.n_births + sink.n_changes)));
+        if (n > 0 && buffered)
+            atomic_fetch_add(&through_buffer, (unsigned)n);
         if (n >= 0)
             atomic_fetch_add(&heard, (unsigned)n);
         else if (n == -EBUSY)
@@ -386,10 +392,13 @@ static void *count(void *unused)
 {
     struct ts_cpu_stats stats[1];
     struct ts_probe_stats of_probe;
+    struct ts_buffer_stats of_buffer;
     uint64_t wakeups;
 
     pthread_barrier_wait(&started);
     for (int i = 0; i < COUNTS; i++) {
+        CHECK(ts_exits_buffer_stats(exits, &of_buffer) == (buffered ? 0 : -EOPNOTSUPP));
+        CHECK(of_buffer.used <= of_buffer.bytes);
         CHECK(ts_exits_stats(exits, stats, &wakeups) == 1);
         CHECK(ts_exits_probe_stats(exits, &of_probe) == (probe ? 0 : -EOPNOTSUPP));
         atomic_fetch_add(&counted, 1);
@@ -450,7 +459,7 @@ static int open_probe(void)
     return ts_probe_open(&wanted, &probe, &opened);
 }
 
-static void run_round(unsigned with_filter, unsigned with_probe)
+static void run_round(unsigned with_filter, unsigned with_probe, unsigned with_buffer)
 {
     static const struct ts_instruction all = {.code = 0x06, .k = 0xffffffff}; /* BPF: take */
     void *(*const works[])(void *) = {make_exits, query, drain, count, stop, close_both};
@@ -460,12 +469,15 @@ static void run_round(unsigned with_filter, unsigned with_probe)
         .rcvbuf = 64 << 10, /* so little that it overflows at times */
         .filter = with_filter ? &all : NULL,
         .n_filter = with_filter,
+        .buffer = with_buffer << 20,
+        .latency_ns = 1000000,
     };
     struct ts_opened opened;
     int rc;
     pthread_t threads[2 + THREADS * 4];
     unsigned n = 0;
 
+    buffered = with_buffer;
     if (with_probe)
         skip_unless(open_probe());
     wanted.probe = probe;
@@ -533,12 +545,13 @@ int main(int argc, char **argv)
         player = start(play, NULL);
     }
     for (unsigned i = 0; i < ROUNDS; i++)
-        run_round(i % 2, i / 2 % 2);
+        run_round(i % 2, i / 2 % 2, i / 4 % 2);
     if (!with_kernel)
         close_peer(player);
     printf("threads, %s: %d listeners and clients; %lu queries answered, %lu after the close; "
-           "%lu records heard, %lu settled, %lu drains refused; %lu counts\n",
-           argv[1], ROUNDS, answered, refused, heard, settled, busy, counted);
-    CHECK(answered && refused && heard && counted && settled);
+           "%lu records heard, %lu of them from a buffer, %lu settled, %lu drains refused; %lu "
+           "counts\n",
+           argv[1], ROUNDS, answered, refused, heard, through_buffer, settled, busy, counted);
+    CHECK(answered && refused && heard && through_buffer && counted && settled);
     return 0;
 }

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,6 +30,8 @@ from support.scale import scaled
 from support.storm import CPUS, Storm, everywhere, exits_in
 
 from taskstats import Batch, ExitListener, Record, TaskstatsError, host
+from taskstats.probe import Mode
+from taskstats.rows import ROW
 
 CPU = CPUS[0]
 POSSIBLE = host.possible_cpus()
@@ -154,6 +157,75 @@ def test_a_reader_that_is_stopped_in_a_storm_and_goes_on_counts_exactly() -> Non
     assert {one: lost for one, lost in records if lost} == losses(truth, heard)
 
 
+# ---- a buffer --------------------------------------------------------------------------------
+
+QUEUE = 8 << 20  # holds 3,600 to 6,600 records: of SLOWLY, the exits of 180 ms at least
+SLOWLY = 20_000  # exits a second
+
+
+def sleep_until(storm: Storm) -> int:
+    return storm.finish()
+
+
+def work_until(storm: Storm) -> int:
+    """Uses all of a CPU, and Python's lock."""
+    made: list[int] = []
+    waiter = threading.Thread(target=lambda: made.append(storm.finish()))
+    waiter.start()
+    while not made:
+        sum(range(10_000))
+    waiter.join()
+    return made[0]
+
+
+@pytest.mark.parametrize("be_slow", [sleep_until, work_until])
+@pytest.mark.parametrize("probe", ["off", "auto"])
+def test_a_slow_reader_with_a_buffer_loses_nothing(
+    be_slow: Callable[[Storm], int], probe: Mode
+) -> None:
+    queue = {"rcvbuf": QUEUE, "rcvbuf_total": 1 << 40}
+    with (
+        ExitListener([CPU], **queue) as without,
+        ExitListener([CPU], **queue, buffer=64 << 20, probe=probe) as listener,
+        Storm("processes", cpu=CPU, exits=10_000, rate=SLOWLY) as storm,
+    ):
+        storm.begin()
+        made = be_slow(storm)
+        without.stop()
+        listener.stop()
+        batches = list(listener.batches())
+        stats = listener.stats()
+    assert without.stats().lost > 3_000
+    assert exits_in(batches, [storm]) == made
+    assert (stats.received, stats.lost) == (sum(map(len, batches)), 0)
+    assert stats.buffer is not None
+    assert (stats.buffer.full, stats.buffer.waiting, stats.buffer.used) == (0, 0, 0)
+    assert stats.buffer.most_used > 5_000 * ROW
+
+
+def test_losses_while_the_buffer_is_full_are_counted_and_placed() -> None:
+    with (
+        roomy([CPU]) as reference,
+        ExitListener([CPU], rcvbuf=SMALL, buffer=1 << 20) as listener,
+    ):
+        make_exits(5_000)  # nobody reads: 1,400 and less than 1,000 find room
+        batches = waiting(listener)
+        make_exits(100)
+        listener.stop()
+        batches += listener.batches()
+        stats = listener.stats()
+        told = [record for batch in waiting(reference) for record in batch]
+        assert reference.stats().lost == 0
+    records = [record for batch in batches for record in batch]
+    truth, heard = list(map(key, told)), list(map(key, records))
+    assert stats.buffer is not None
+    assert stats.buffer.full >= 1
+    assert stats.lost >= 2_000
+    assert stats.received == len(records)
+    assert stats.received + stats.lost == len(between(truth, heard))
+    assert {key(r): r.lost_before for r in records if r.lost_before} == losses(truth, heard)
+
+
 # ---- signals ---------------------------------------------------------------------------------
 
 
@@ -167,18 +239,18 @@ def _alarm_is_ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGALRM, previous)
 
 
-@pytest.mark.parametrize("max_latency", [0, 0.005])
+@pytest.mark.parametrize(("max_latency", "buffer"), [(0, 0), (0.005, 0), (0.005, None)])
 @pytest.mark.parametrize("read", [ExitListener.batches, ExitListener.__iter__])
 @pytest.mark.usefixtures("_alarm_is_ctrl_c")
 def test_ctrl_c_again_and_again_in_a_storm_loses_and_doubles_nothing(
-    read: Callable[[ExitListener], Iterable[Any]], max_latency: float
+    read: Callable[[ExitListener], Iterable[Any]], max_latency: float, buffer: int | None
 ) -> None:
     needs_processes()
     received: list[Any] = []
     interrupts, interrupted = scaled(2_500, least=1_000), 0
     chance = random.Random(1)
     with (
-        roomy([CPU], max_latency) as listener,
+        roomy([CPU], max_latency, buffer) as listener,
         Storm("threads", cpu=CPU, rate=10_000) as storm,  # as long as there are interrupts:
     ):  # a signal that comes just before a wait for records is heard at the next record
         storm.begin()

@@ -20,9 +20,13 @@ FITS = 50_000
 _ROOM = 128 << 20  # a record takes up to 2,304 bytes there
 
 
-def roomy(cpus: Iterable[int] | None = None, max_latency: float = 0.005) -> ExitListener:
+def roomy(
+    cpus: Iterable[int] | None = None, max_latency: float = 0.005, buffer: int | None = 0
+) -> ExitListener:
     """A listener that loses nothing of up to FITS exits a CPU, however slow its reader is."""
-    return ExitListener(cpus, max_latency=max_latency, rcvbuf=_ROOM, rcvbuf_total=1 << 40)
+    return ExitListener(
+        cpus, max_latency=max_latency, rcvbuf=_ROOM, rcvbuf_total=1 << 40, buffer=buffer
+    )
 
 
 def waiting(listener: ExitListener) -> list[Batch]:

@@ -21,10 +21,17 @@ from taskstats.exits import BATCH_ROWS
 Send = Callable[[int], None]
 
 
-@pytest.fixture
-def kernel() -> Iterator[FakeKernel]:
+#: Kernels whose listeners drain in a thread of their own.
+_BUFFERED: set[FakeKernel] = set()
+
+
+@pytest.fixture(params=[False, True], ids=["unbuffered", "buffered"])
+def kernel(request: pytest.FixtureRequest) -> Iterator[FakeKernel]:
     with FakeKernel() as fake:
+        if request.param:
+            _BUFFERED.add(fake)
         yield fake
+        _BUFFERED.discard(fake)
 
 
 def opened(
@@ -32,7 +39,11 @@ def opened(
 ) -> tuple[ExitListener, Send]:
     """A listener, and what sends it a record."""
     listener = ExitListener(
-        "0", max_latency=max_latency, rcvbuf=rcvbuf, endpoint=kernel.endpoint(cpus="0")
+        "0",
+        max_latency=max_latency,
+        rcvbuf=rcvbuf,
+        buffer=1 << 20 if kernel in _BUFFERED else 0,
+        endpoint=kernel.endpoint(cpus="0"),
     )
     while not kernel.registered():
         select.select([], [], [], 0.001)

@@ -33,9 +33,10 @@ def kernel() -> Iterator[FakeKernel]:
 Send = Callable[[bytes], None]
 
 
-@pytest.fixture
-def listener(kernel: FakeKernel) -> Iterator[ExitListener]:
-    with ExitListener(max_latency=0, endpoint=kernel.endpoint(cpus="0-1")) as one:
+@pytest.fixture(params=[0, 1 << 20], ids=["unbuffered", "buffered"])
+def listener(kernel: FakeKernel, request: pytest.FixtureRequest) -> Iterator[ExitListener]:
+    endpoint = kernel.endpoint(cpus="0-1")
+    with ExitListener(max_latency=0, buffer=request.param, endpoint=endpoint) as one:
         yield one
 
 
@@ -480,6 +481,7 @@ def needs_room_for(listener: ExitListener, records: int) -> None:
         pytest.skip(f"the {granted} bytes granted for a queue do not hold {records} records")
 
 
+@pytest.mark.parametrize("listener", [0], indirect=True)  # with a buffer it is read meanwhile
 def test_a_busy_cpu_does_not_keep_the_others_from_being_read(
     listener: ExitListener, send: Callable[..., None]
 ) -> None:
@@ -648,6 +650,7 @@ def test_buffers_are_bounded_in_all(kernel: FakeKernel, total: int, each: int) -
     assert granted in ([each] * 2, [min(each, unprivileged)] * 2)
 
 
+@pytest.mark.parametrize("listener", [0], indirect=True)  # with a buffer it is read meanwhile
 def test_batches_are_bounded_and_full_ones_are_not_copied(
     listener: ExitListener, send: Send
 ) -> None:
