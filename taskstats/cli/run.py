@@ -3,17 +3,16 @@
 import io
 import os
 import pwd
-import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from taskstats import host, launch
 from taskstats.cgroup_cpu import OwnCgroup
-from taskstats.cli import errors, formats, gnu_time, options, report, texts
+from taskstats.cli import errors, files, formats, gnu_time, options, report, texts
 from taskstats.cli.costs import Costs
 from taskstats.cli.following import Follower
 from taskstats.client import Client
@@ -135,9 +134,9 @@ def run(
         raise click.UsageError("--append is for files: -o, --json")
     _warn_of_root(user)
     ended = None
-    with ExitStack() as files:
-        text_file = files.enter_context(_opened(output)) if output else None
-        json_file = files.enter_context(_opened(json_path)) if json_path else None
+    with ExitStack() as outputs:
+        text_file = outputs.enter_context(files.opened(output)) if output else None
+        json_file = outputs.enter_context(files.opened(json_path)) if json_path else None
         try:
             with ExitStack() as stack:
                 listener = stack.enter_context(ExitListener(probe="auto"))
@@ -163,17 +162,28 @@ def run(
                 probe = listener.stats().probe
                 costs = Costs(words, command.pid, ended, waited, usage, cgroup_ns, settled, probe)
             # Signals are this process's again: a report that cannot be written is not waited for.
-            if not append:
-                _empty(file for file in (text_file, json_file) if file)
-            if json_file:
-                about = formats.about("run", version)
-                _write(json_file, formats.encode({**about, **costs.to_dict()}) + "\n")
+            with _reporting_errors():  # the report is written all the same
+                for file in (text_file, json_file):
+                    if file and not append:
+                        files.empty(file)
+                if json_file:
+                    about = formats.about("run", version)
+                    files.write(json_file, formats.encode({**about, **costs.to_dict()}) + "\n")
             _tell(costs, text_file, parts, with_tree)
         except (TaskstatsError, OSError) as error:
             if ended is None:
                 raise
             errors.told(error).show()  # the command has run: its status stands
     launch.die_like(ended.status)
+
+
+@contextmanager
+def _reporting_errors() -> Iterator[None]:
+    """Print an error of writing a file, and go on: the command has run, and its status stands."""
+    try:
+        yield
+    except OSError as error:
+        errors.told(error).show()
 
 
 def _version(client: Client) -> int:
@@ -213,44 +223,33 @@ def _warn_of_root(user: pwd.struct_passwd | None) -> None:
         click.echo(f"the command runs as root; --user {caller} runs it as {caller}", err=True)
 
 
-def _opened(path: str) -> io.FileIO:
-    """Without a buffer: what finds no room is told once, and not again as it is closed.
-
-    Always at the end, since the report and the JSON may go to one file.
-    """
-    return io.FileIO(path, "a")
-
-
-def _empty(files: Iterable[io.FileIO]) -> None:
-    """Makes files anew, once there is something to write."""
-    for file in files:
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.truncate(0)
-
-
-def _write(file: io.FileIO, text: str) -> None:
-    left = text.encode(errors="backslashreplace")
-    try:
-        while left:
-            left = left[file.write(left) :]
-    except OSError as error:
-        error.filename = file.name
-        raise
-
-
 def _tell(
     costs: Costs, file: io.FileIO | None, parts: tuple[gnu_time.Part, ...] | None, with_tree: bool
 ) -> None:
-    """Writes the report to the file or stderr, or the line that was asked for instead."""
-    text = io.StringIO() if file else sys.stderr
-    console = formats.console(text, colours=file is None)
-    if parts is None:
-        width = console.width if text.isatty() else None
-        lines = report.lines(costs, width, with_tree)
-    else:
+    """Writes the report, or the line that was asked for instead, to the file or stderr.
+
+    It goes to stderr too if the file cannot be written.
+    """
+    text = io.StringIO()
+    _print(costs, text if file else sys.stderr, parts, with_tree)
+    if file:
+        try:
+            files.write(file, text.getvalue())
+        except OSError as error:
+            errors.told(error).show()
+            _print(costs, sys.stderr, parts, with_tree)
+    if parts is not None:
+        console = formats.console(sys.stderr)
+        for line in report.doubts(costs):
+            console.print(line)
+
+
+def _print(
+    costs: Costs, text: TextIO, parts: tuple[gnu_time.Part, ...] | None, with_tree: bool
+) -> None:
+    if parts is not None:
         text.write(gnu_time.render(parts, costs.gnu_values()) + "\n")
-        console, lines = formats.console(sys.stderr), report.doubts(costs)
-    for line in lines:
+        return
+    console = formats.console(text, colours=text is sys.stderr)
+    for line in report.lines(costs, console.width if text.isatty() else None, with_tree):
         console.print(line)
-    if isinstance(text, io.StringIO) and file:
-        _write(file, text.getvalue())

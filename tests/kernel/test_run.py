@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import statistics
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -629,6 +630,46 @@ def test_a_report_that_cannot_be_written_leaves_the_status() -> None:
     assert done.returncode == 4
     assert "/dev/full: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def small_files(size: int) -> Callable[[], None]:
+    """What lets a process write files up to this size."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_failed_append_leaves_no_part_of_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "figures"
+    command = [TASKSTATS, "run", "--json", str(path), "--append", SHELL, "-c", "exit 4"]
+    settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 60}
+    subprocess.run(command, **settings)
+    before = path.read_bytes()
+    done = subprocess.run(command, preexec_fn=small_files(len(before) + 100), **settings)
+    assert path.read_bytes() == before
+    assert done.returncode == 4
+    assert f"{path}: File too large" in done.stderr
+    assert "  exit 4  " in done.stderr  # the report
+    subprocess.run(command, **settings)
+    assert [json.loads(line)["exit_code"] for line in path.read_text().splitlines()] == [4, 4]
+
+
+def test_without_room_for_json_the_report_is_written(tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    report.write_text("of before\n")
+    command = [TASKSTATS, "run", "-o", str(report), "--json", "/dev/full", SHELL, "-c", "exit 4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 4
+    assert done.stderr == "Error: /dev/full: No space left on device\n"
+    assert "  exit 4  " in report.read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize(("options", "figure"), [([], "  exit 4  "), (["--format", "%x"], "4\n")])
+def test_a_report_without_room_goes_to_stderr(options: list[str], figure: str) -> None:
+    command = [TASKSTATS, "run", "-o", "/dev/full", *options, SHELL, "-c", "exit 4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 4
+    error, _, report = done.stderr.partition("\n")
+    assert error == "Error: /dev/full: No space left on device"
+    assert figure in report
 
 
 def test_report_and_json_may_go_to_one_file(tmp_path: Path) -> None:
