@@ -672,6 +672,21 @@ def test_a_report_without_room_goes_to_stderr(options: list[str], figure: str) -
     assert figure in report
 
 
+@pytest.mark.parametrize("option", ["-o", "--json"])
+def test_a_planted_link_is_refused_before_the_command_runs(option: str, tmp_path: Path) -> None:
+    shared, planted, victim = tmp_path / "shared", tmp_path / "shared/planted", tmp_path / "victim"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    victim.write_text("of before")
+    planted.symlink_to(victim)
+    os.chown(planted, 65534, 65534, follow_symlinks=False)
+    command = [TASKSTATS, "run", option, str(planted), "echo", "ran"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert f"{planted}: refused, since it is a symbolic link of another user" in done.stderr
+    assert victim.read_text() == "of before"
+
+
 def test_report_and_json_may_go_to_one_file(tmp_path: Path) -> None:
     path = tmp_path / "both"
     path.write_text("of before\n")
