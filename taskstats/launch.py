@@ -367,7 +367,10 @@ class Command:
             _restore_locale()
             privileges.drop_inherited_capabilities()
             if user:
+                stranger = user.pw_uid != os.getuid()
                 privileges.become(user, groups)
+                if stranger:
+                    privileges.leave_session_keyring()
             words = (ctypes.c_char_p * (len(self._words) + 1))(*self._words)
             # First to nothing: what this way takes of our pages is copied then, and of what the
             # kernel counts after the gate all is the command's.
