@@ -12,7 +12,7 @@ import click
 
 from taskstats import host, launch
 from taskstats.cgroup_cpu import OwnCgroup
-from taskstats.cli import errors, files, formats, gnu_time, options, report, texts
+from taskstats.cli import errors, files, formats, gnu_time, options, report, terminals, texts
 from taskstats.cli.costs import Costs
 from taskstats.cli.following import Follower
 from taskstats.client import Client
@@ -95,7 +95,13 @@ class _TimeFormat(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--delays", is_flag=True, help="Measure all kinds of delay and print a table of them."
 )
-@click.option("--user", type=options.Account(), metavar="NAME", help="Run it as this user.")
+@click.option(
+    "--user",
+    type=options.Account(),
+    metavar="NAME",
+    help="Run it as this user. Refused on a terminal of another user if the kernel lets the "
+    "command type into it (dev.tty.legacy_tiocsti).",
+)
 @click.argument("words", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     output: str | None,
@@ -133,6 +139,8 @@ def run(
     if append and not (output or json_path):
         raise click.UsageError("--append is for files: -o, --json")
     _warn_of_root(user)
+    if user:
+        terminals.check(user)
     ended = None
     with ExitStack() as outputs:
         text_file = outputs.enter_context(files.opened(output)) if output else None

@@ -559,7 +559,8 @@ def test_losses_are_told_on_the_first_line(tmp_path: Path) -> None:
 
 def test_it_runs_as_another_user_without_rights(tmp_path: Path) -> None:
     script = "id -un; grep -h Cap /proc/self/status; umask"
-    run = Run(tmp_path, SHELL, "-c", script, options=("--user", "nobody"))
+    own: dict[str, Any] = {"options": ("--user", "nobody"), "start_new_session": True}
+    run = Run(tmp_path, SHELL, "-c", script, **own)  # without the terminal of these tests
     name, *capabilities, umask = run.output.splitlines()
     assert name == "nobody"
     held = {line.split()[0]: int(line.split()[1], 16) for line in capabilities}
@@ -568,6 +569,19 @@ def test_it_runs_as_another_user_without_rights(tmp_path: Path) -> None:
     before = os.umask(0)
     os.umask(before)
     assert int(umask, 8) == before
+
+
+def test_another_user_cannot_type_into_our_terminal() -> None:
+    needs_program("script")
+    switch = Path("/proc/sys/dev/tty/legacy_tiocsti")
+    refuses = switch.exists() and switch.read_text() == "0\n"
+    words = shlex.join([TASKSTATS, "run", "--user", "nobody", "id", "-un"])
+    with terminal.Dialogue() as bash:
+        bash.say(f"{words} </dev/null 2>&1 | cat; echo =${{PIPESTATUS[0]}}=")
+        bash.expect(r"nobody\r\n" if refuses else r"could type into this terminal \(TIOCSTI\)")
+        bash.expect("=0=\r" if refuses else "=125=\r")
+        bash.say(shlex.join(["script", "-qec", f"exec {words}", "/dev/null"]))
+        bash.expect(r"nobody\r\n")
 
 
 def test_sudo_is_warned_of(tmp_path: Path) -> None:
@@ -701,7 +715,8 @@ def test_a_user_that_it_may_not_become_is_a_failure_of_ours() -> None:
     needs_program("setpriv")
     drop = ["setpriv", "--bounding-set=-setgid", "--inh-caps=-setgid"]
     command = [*drop, TASKSTATS, "run", "--user", "nobody", SHELL, "-c", "exit 4"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 60}
+    done = subprocess.run(command, start_new_session=True, **settings)
     assert done.returncode == 125
     assert "setgroups to nobody: Operation not permitted" in done.stderr
 
