@@ -361,7 +361,7 @@ def _listener(
 
 
 def _see_doctor(remark: str) -> str:
-    text = f"{remark}; see: {fixes.command()} doctor"
+    text = texts.printable_lines(f"{remark}; see: {fixes.command()} doctor")
     return formats.wrapped(text) if sys.stderr.isatty() else text
 
 

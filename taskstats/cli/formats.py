@@ -131,7 +131,7 @@ class Table(Format):
         self._console.print(f"-- {lost} lost on CPU {cpu} before this line --", style="red")
 
     def note(self, text: str) -> None:
-        self._console.print(text)
+        self._console.print(texts.printable_lines(text))
 
 
 class JsonLines(Format):

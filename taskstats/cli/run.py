@@ -90,7 +90,8 @@ class _TimeFormat(click.ParamType):  # type: ignore[type-arg]
     "parts",
     type=_TimeFormat(),
     metavar="TEXT",
-    help="Print a line of figures instead, in the format of GNU time: '%e %U %S %M'.",
+    help="Print a line of figures instead, in the format of GNU time: '%e %U %S %M'. Control "
+    "characters in the command (%C) are escaped as \\xNN.",
 )
 @click.option(
     "--delays", is_flag=True, help="Measure all kinds of delay and print a table of them."
@@ -228,6 +229,7 @@ def _warn_of_root(user: pwd.struct_passwd | None) -> None:
     """Says so where sudo has made the command root's without need."""
     caller = os.environ.get("SUDO_USER", "root")
     if user is None and os.geteuid() == 0 and caller != "root":
+        caller = texts.printable(caller)
         click.echo(f"the command runs as root; --user {caller} runs it as {caller}", err=True)
 
 

@@ -23,9 +23,11 @@ from support.fake_kernel import FakeKernel, Request
 
 import taskstats
 from taskstats import FIELDS, Batch, ExitListener, ExitStats, host
+from taskstats.cli import doctor as doctor_command
 from taskstats.cli import exits as exits_command
 from taskstats.cli.formats import JsonLines, Table
 from taskstats.cli.main import taskstats as command
+from taskstats.diagnosis import Check, Diagnosis
 from taskstats.fields import RELEASES
 from taskstats.processes import PROCESS_KEYS, ProcessFold
 from taskstats.records import HEADER_KEYS
@@ -328,6 +330,60 @@ def test_a_loss_is_told_where_it_fell(threads: bool, capsys: pytest.CaptureFixtu
 def test_a_loss_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     exits_command._Written(Table([]), None, lambda _: True).write_tail(stats_of(0, 1))
     assert capsys.readouterr().out == "-- 1 lost on CPU 1 before this line --\n"
+
+
+# ---- escape sequences ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fields", "\x1b[31m"),
+        ("fields", "--\x1b[31m"),
+        ("\x1b[31m",),
+        ("--\x1b[31m",),
+        ("cgroup", "/no/\x1b[31m"),
+        ("run", "--\x1b[31m", "true"),
+        ("run", "-o", "/no/\x1b[31m\n", "true"),
+        ("exits", "--fields", "\x1b[31m"),
+        ("exits", "--cpus", "\x1b[31m"),
+        ("query", "--cgroup-hierarchy", "\x1b[31m", "1"),
+    ],
+)
+def test_an_argument_writes_no_escape_sequence(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code != 0
+    assert "\x1b" not in result.output
+    assert "\\x1b[31m" in result.output
+
+
+def test_a_path_writes_no_line_of_its_own() -> None:
+    output = run("run", "-o", "/no/a\nb", "true").output
+    assert output == "Error: /no/a\\x0ab: No such file or directory\n"
+
+
+def test_doctor_writes_no_escape_sequence(capsys: pytest.CaptureFixture[str]) -> None:
+    checks = [
+        Check("cgroups", "warn", "v2 at /a\x1b[2J", "why\x1b", "mount \x1b"),
+        Check("probe", "warn", "not \x1b", "why"),
+    ]
+    doctor_command._print(Diagnosis(tuple(checks)))
+    output = capsys.readouterr().out
+    assert "\x1b" not in output
+    assert "v2 at /a\\x1b[2J: why\\x1b" in output
+    assert "fix: mount \\x1b" in output
+    assert "no, because: not \\x1b" in output
+
+
+def test_a_remark_writes_no_escape_sequence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exits_command.fixes, "command", lambda: "'/a\x1b/taskstats'")
+    assert exits_command._see_doctor("remark\x1b") == (
+        "remark\\x1b; see: '/a\\x1b/taskstats' doctor"
+    )
+    Table([]).note("one\ntwo\x1b")
+    assert capsys.readouterr().out == "one\ntwo\\x1b\n"
 
 
 # ---- query -----------------------------------------------------------------------------------
