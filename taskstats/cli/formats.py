@@ -3,10 +3,11 @@
 import csv
 import io
 import json
+import re
 import sys
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -159,8 +160,29 @@ class JsonLines(Format):
             click.echo(lines, nl=False)
 
 
-#: JSON in one line.
-encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def encode(value: Any) -> str:
+    r"""Return the value as JSON in one line, that strict parsers accept.
+
+    Python has a byte that is not UTF-8 as a lone surrogate, which no UTF-8 text may hold. It
+    becomes \xNN, as in the names of commands.
+    """
+    made = _encode(value)
+    return _encode(_without_surrogates(value)) if "\\ud" in made else made
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATES.sub(lambda found: texts.printable(found[0]), value)
+    if isinstance(value, Mapping):
+        return {key: _without_surrogates(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(one) for one in value]
+    return value
 
 
 class Csv(Format):

@@ -701,6 +701,11 @@ def test_a_planted_link_is_refused_before_the_command_runs(option: str, tmp_path
     assert victim.read_text() == "of before"
 
 
+def test_json_of_an_argument_that_is_no_text_is_text(tmp_path: Path) -> None:
+    run = Run(tmp_path, SHELL, "-c", "exit 4", os.fsdecode(b"caf\xe9"))
+    assert run.figures["command"] == [SHELL, "-c", "exit 4", r"caf\xe9"]
+
+
 def test_report_and_json_may_go_to_one_file(tmp_path: Path) -> None:
     path = tmp_path / "both"
     path.write_text("of before\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from taskstats.cli.formats import SCHEMA, Csv, Format, JsonLines, Table
+from taskstats.cli.formats import SCHEMA, Csv, Format, JsonLines, Table, encode
 from taskstats.cli.tables import Column
 
 COLUMNS = [Column("pid", "PID", lambda row: str(row["pid"]), 5)]
@@ -56,6 +56,24 @@ def test_json_lines_of_chosen_names(capsys: pytest.CaptureFixture[str]) -> None:
     _, row, loss = map(json.loads, written(JsonLines(["pid", "irq_count", "nvcsw"]), capsys))
     assert list(row.items()) == [("kind", "process"), ("pid", 7), ("irq_count", None)]
     assert loss == {"kind": "loss", "cpu": 3, "lost": 512}
+
+
+@pytest.mark.parametrize(
+    ("text", "decoded"),
+    [
+        ("a\udcffb", r"a\xffb"),
+        ("\U0001f600", "\U0001f600"),  # a pair of surrogates, in JSON
+        (r"a\udcff", r"a\udcff"),
+        ("\ud83d", r"\xd83d"),
+    ],
+)
+def test_json_has_no_lone_surrogate(text: str, decoded: str) -> None:
+    value = {"command": [text, 1, None, True], "tree": [{"comm": text}], "words": (text,)}
+    line = encode(value)
+    made = json.loads(line)
+    assert made["command"] == [decoded, 1, None, True]
+    assert (made["tree"], made["words"]) == ([{"comm": decoded}], [decoded])
+    json.dumps(made, ensure_ascii=False).encode()  # fails on a lone surrogate
 
 
 def test_csv(capsys: pytest.CaptureFixture[str]) -> None:
