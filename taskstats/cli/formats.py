@@ -188,7 +188,8 @@ def _without_surrogates(value: Any) -> Any:
 class Csv(Format):
     """Comma-separated values: a line of names, then a line for each row.
 
-    The first column is the kind. What a row does not have is empty.
+    The first column is the kind. What a row does not have is empty. A text that a spreadsheet would
+    take for a formula has a single quote in front.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -213,7 +214,13 @@ class Csv(Format):
 def _csv_cell(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
-    return texts.printable(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return f"'{texts.printable(value)}" if value.startswith(_FORMULA) else texts.printable(value)
+
+
+#: What makes a spreadsheet take a text for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def for_programs(name: str, csv_names: Sequence[str]) -> Format:

@@ -76,6 +76,34 @@ def test_json_has_no_lone_surrogate(text: str, decoded: str) -> None:
     json.dumps(made, ensure_ascii=False).encode()  # fails on a lone surrogate
 
 
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\\x09=1"),
+        ("\r=1", "'\\x0d=1"),
+        ("a=1", "a=1"),
+        ("'", "'"),
+        ("", ""),
+        (-1, "-1"),
+        (-1.5, "-1.5"),
+        (None, ""),
+        (True, "1"),
+    ],
+)
+def test_a_text_in_csv_is_no_formula(
+    value: object, cell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = Csv(["comm"])
+    output.head()
+    output.rows([{"kind": "process", "comm": value}])
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["comm"] == cell
+
+
 def test_csv(capsys: pytest.CaptureFixture[str]) -> None:
     names = ["pid", "comm", "complete", "irq_count", "cpu", "lost"]
     lines = written(Csv(names), capsys)
