@@ -131,7 +131,8 @@ def exits(
     listener, and the last line says how many records were filtered.
 
     TIME is when the record was read, some milliseconds after the exit. A process that had several
-    threads is printed 0.1 s later, so that no thread is missed: lines need not be in order.
+    threads is printed when the records of all of them were read, or no more can come: lines need
+    not be in order.
 
     STATUS is 0, FAIL and the exit status, or the signal that killed the process; "?" behind it if
     its threads disagree about the exit status, or its leader was not heard. THR is the number of

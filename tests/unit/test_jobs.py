@@ -22,9 +22,18 @@ EMPTY = Batch(b"")
 
 
 def ended(
-    pid: int, ppid: int, comm: str = "task", *, of_threads: bool = False, **values: Any
+    pid: int,
+    ppid: int,
+    comm: str = "task",
+    *,
+    of_threads: bool = False,
+    unheard: int = 0,
+    **values: Any,
 ) -> bytes:
-    """The datagram of a process that has ended; of one thread, or the last of several."""
+    """The datagram of a process that has ended; of one thread, or the last of several.
+
+    `unheard` is how often its other threads waited for a CPU, by the kernel's sums.
+    """
     its = {
         **wire.SAMPLE,
         "ac_pid": pid,
@@ -42,7 +51,9 @@ def ended(
     stats = wire.pack(16, wire.SIZES[16], its, fill=0)
     aggregates = [wire.aggregate("task", its["ac_pid"], stats)]
     if of_threads:
-        aggregates.append(wire.aggregate("group", pid, stats))
+        sums = {**its, "cpu_count": its["cpu_count"] + unheard}
+        packed = wire.pack(16, wire.SIZES[16], sums, fill=0)
+        aggregates.append(wire.aggregate("group", pid, packed))
     return wire.message(*aggregates)
 
 
@@ -389,7 +400,7 @@ def test_the_oldest_that_waits_says_until_when_all_is_settled() -> None:
     """One of several threads is held after what was read later."""
     tracker = JobTracker()
     tracker.start(10, "a")
-    tracker.feed(batch(ended(51, 50, of_threads=True)))
+    tracker.feed(batch(ended(51, 50, of_threads=True, unheard=1)))
     tracker.feed(batch(ended(52, 50), ms=40))
     assert heard(tracker) == {"waiting": 2}
     assert [end.pid for end in tracker._held[50]] == [52, 51]
