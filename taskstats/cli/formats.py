@@ -81,18 +81,26 @@ def is_terminal() -> bool:
 
 def about(kind: str, struct_version: int | None) -> dict[str, Any]:
     """What programs need to know of what they read."""
-    from importlib.metadata import version  # takes time, and people need none
-
-    made = {
+    made: dict[str, Any] = {
         "kind": kind,
         "schema": SCHEMA,
         "kernel": host.kernel_release(),
         "boot_id": host.boot_id(),
-        "package_version": version("linux-taskstats"),
+        "package_version": _package_version(),
     }
     if struct_version is not None:
         made["struct_version"] = struct_version
     return made
+
+
+def _package_version() -> str | None:
+    """The version; None where the package's metadata is missing or may not be read."""
+    from importlib.metadata import PackageNotFoundError, version  # takes time; people need none
+
+    try:
+        return version("linux-taskstats")
+    except (PackageNotFoundError, OSError):
+        return None
 
 
 def left_out(columns: Sequence[Column], width: int) -> str:

@@ -4,11 +4,12 @@ import csv
 import io
 import json
 import os
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from taskstats.cli.formats import SCHEMA, Csv, Format, JsonLines, Table, encode
+from taskstats.cli.formats import SCHEMA, Csv, Format, JsonLines, Table, about, encode
 from taskstats.cli.tables import Column
 
 COLUMNS = [Column("pid", "PID", lambda row: str(row["pid"]), 5)]
@@ -50,6 +51,17 @@ def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
         "struct_version": 16,
     }
     assert rest == [*ROWS, {"kind": "loss", "cpu": 3, "lost": 512}]
+
+
+@pytest.mark.parametrize("error", [metadata.PackageNotFoundError, PermissionError])
+def test_without_its_metadata_the_version_is_unknown(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_name: str) -> str:
+        raise error
+
+    monkeypatch.setattr(metadata, "version", refused)
+    assert about("stream", None)["package_version"] is None
 
 
 def test_json_lines_of_chosen_names(capsys: pytest.CaptureFixture[str]) -> None:
