@@ -18,6 +18,7 @@ from taskstats.cgroups import cgroup_identity
 from taskstats.cgroups.hierarchies import choose, hierarchies
 from taskstats.cli import columns, formats, options, streams, texts
 from taskstats.cli.formats import Format
+from taskstats.cli.unheard import CountedListener, remark
 from taskstats.client import Client
 from taskstats.endpoint import KERNEL, Endpoint
 from taskstats.errors import TaskstatsError
@@ -103,7 +104,7 @@ One = Process | Record
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exit status 3 if a record was lost or could not be read; see above.",
+    help="Exit status 3 if a record was lost, is missing or could not be read; see above.",
 )
 @click.pass_obj
 def exits(
@@ -156,11 +157,14 @@ def exits(
     If records were lost, a line says how many and on which CPU. When the command ends, it prints a
     line of totals to stderr: records received and lost; the kernel's own count of exits (of all
     tasks: it can differ by those that end at that moment, and there is none with --cpus); with
-    the probe the records settled and unsettled, and what its ring had no room for.
+    the probe the records settled and unsettled, and what its ring had no room for. If that count
+    is clearly larger than what was received and lost (by 1 %, and some tasks that were about to be
+    reaped at the start), another line says so: another program may have ended the registration.
+    That is not checked with --cpus, with --threads and a filter, and where /proc hides processes.
 
-    --strict makes a lost or unreadable record exit status 3. With --probe require an unsettled
-    record does so too; with --cgroup, --unit or --container an unsettled record or a process that
-    was left out since its cgroup is not known.
+    --strict makes a lost, missing or unreadable record exit status 3. With --probe require an
+    unsettled record does so too; with --cgroup, --unit or --container an unsettled record or a
+    process that was left out since its cgroup is not known.
 
     \b
     Exit status: 0 also after Ctrl-C, SIGTERM, and when a pipe's reader is gone;
@@ -220,7 +224,10 @@ def exits(
             listener.close()
             stats = listener.stats()
             click.echo(_totals(stats, fold, place.unknown), err=True)
-    missing = stats.lost + stats.truncated + stats.malformed
+            unheard = listener.unheard(stats)
+            if unheard:
+                click.echo(remark(*unheard), err=True)
+    missing = stats.lost + stats.truncated + stats.malformed + bool(unheard)
     if mode == "require" and stats.probe:
         missing += stats.probe.unsettled + place.unknown
     if strict and missing:
@@ -342,9 +349,9 @@ def _listener(
     hierarchy: str | None,
     option: str,
     endpoint: Endpoint,
-) -> ExitListener:
+) -> CountedListener:
     try:
-        return ExitListener(
+        return CountedListener(
             cpus,
             where=where,
             probe=mode,

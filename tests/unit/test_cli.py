@@ -217,6 +217,57 @@ def test_what_strict_counts(counts: dict[str, int], status: int) -> None:
         assert heard("--json", "--strict").exit_code == status
 
 
+def counted_and_heard(
+    *options: str, counted: int, leaving: int | None = 0, witness: int | None = 9, **counts: int
+) -> Result:
+    """`taskstats exits`, where the kernel counts this many exits and these numbers were heard."""
+    books = iter([1000, 1000 + counted])
+    stats = ExitListener.stats
+
+    def changed(self: ExitListener) -> ExitStats:
+        return dataclasses.replace(stats(self), witness=witness, **counts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ExitListener, "stats", changed)
+        patch.setattr(host, "leaving_tasks", lambda: leaving)
+        patch.setattr(host, "exits_by_the_books", lambda: next(books))
+        return heard("--json", "--cpus", "0", *options)
+
+
+@pytest.mark.parametrize(
+    ("counts", "missing"),
+    [
+        ({"counted": 740, "received": 232}, 508),
+        ({"counted": 740, "received": 232, "truncated": 507, "malformed": 1}, 0),
+        ({"counted": 740, "received": 232, "witness": None}, 0),  # on some of the CPUs
+        ({"counted": 740, "received": 232, "leaving": None}, 0),  # /proc hides processes
+        ({"counted": 19, "received": 0}, 19),
+        ({"counted": 18, "received": 0}, 0),
+        ({"counted": 28, "received": 0, "leaving": 10}, 0),
+        ({"counted": 29, "received": 0, "leaving": 10}, 29),
+        ({"counted": 10_000, "received": 9_882}, 0),
+        ({"counted": 10_000, "received": 9_881}, 119),
+        ({"counted": 0, "received": 900}, 0),
+    ],
+)
+def test_exits_that_the_kernel_counted_and_nobody_heard(
+    counts: dict[str, Any], missing: int
+) -> None:
+    usual = counted_and_heard(**counts)
+    strict = counted_and_heard("--strict", **counts)
+    unreadable = counts.get("malformed", 0)
+    remark = f"{missing} were neither received nor lost"
+    assert (remark in usual.stderr, usual.exit_code) == (missing > 0, 0)
+    assert remark in strict.stderr if missing else "incomplete" not in strict.stderr
+    assert strict.exit_code == (3 if missing or unreadable else 0)
+
+
+def test_what_a_filter_leaves_out_is_not_missing() -> None:
+    for options in (["--threads", "--failed"], ["--threads", "--user", "root"]):
+        result = counted_and_heard("--strict", *options, counted=740, received=232)
+        assert (result.exit_code, "incomplete" in result.stderr) == (0, False)
+
+
 def test_threads_of_which_no_process_was_heard_are_told() -> None:
     result = heard(exits=[ending(ac_pid=n, ac_tgid=4, ac_flag=0) for n in (5, 6)])
     assert "; records that wait for other threads: 2, given up: 0" in result.stderr
