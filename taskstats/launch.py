@@ -151,7 +151,9 @@ class Command:
     """A command that waits to be let go.
 
     It has what this process has been given: streams, terminal, process group, environment, limits,
-    the signals that it ignores or blocks. It does not get this process's capabilities.
+    the signals that it ignores or blocks. It does not get this process's capabilities. SIGPIPE and
+    SIGXFSZ always have their default: Python ignores both from its start, so that it is lost
+    whether this process's caller ignored them.
 
     This process becomes a child subreaper (prctl(2)), so that the command's orphans come to it. It
     must have one thread; those it makes later inherit its signal mask. Until `close` all signals

@@ -121,6 +121,10 @@ def run(
     this program needs. When the command ends, a line of totals and a table by command name are
     printed to stderr.
 
+    Signals that the caller ignores stay ignored, but for SIGPIPE and SIGXFSZ: Python ignores these
+    two itself when it starts, so the caller's choice is lost, and the command gets the default. To
+    ignore one of them: run env --ignore-signal=PIPE COMMAND.
+
     CPU in the first line is the kernel's figure at the end: wait4's, or the cgroup's where the
     command has one of its own. The rows are CPU times of processes, by name. With the rights to
     load BPF programs these are final. Without, they are the kernel's exit records, which are made
