@@ -437,10 +437,9 @@ struct ts_jobs_counts {
     uint64_t evicted;
     uint64_t waiting;
     uint64_t lost;
-    uint64_t
-        waiting_since;  /* CLOCK_REALTIME: when the oldest ended process that waits was read */
-    uint64_t processes; /* known to live, or whose end was not heard */
-    uint64_t bytes;     /* of memory for these */
+    uint64_t waiting_since; /* CLOCK_REALTIME: when the oldest that waits was read */
+    uint64_t processes;     /* known to live, or whose end was not heard */
+    uint64_t bytes;         /* of memory for these */
 };
 
 /* A living process of a job. */
@@ -450,6 +449,8 @@ struct ts_member {
     uint64_t cpu_ns; /* of its threads that have ended */
     uint32_t pid;
     uint32_t job;
+};
+
 struct ts_buffer_stats {
     uint64_t bytes;     /* that the buffer may take */
     uint64_t used;      /* bytes that wait in it, rows and births */

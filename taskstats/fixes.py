@@ -1,5 +1,6 @@
 """Commands that fix the setup, as a shell on this machine takes them."""
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -11,12 +12,14 @@ from taskstats import host
 
 def command() -> str:
     """Return the absolute path of `taskstats`: sudo does not search virtual environments."""
-    candidates = [Path(sys.executable).absolute().with_name("taskstats")]
+    candidates = [Path(sys.executable).with_name("taskstats")]
     if Path(sys.argv[0]).name == "taskstats":
-        candidates.insert(0, Path(sys.argv[0]).absolute())
+        candidates.insert(0, Path(sys.argv[0]))
     for path in candidates:
-        if path.is_file() and os.access(path, os.X_OK):
-            return shlex.quote(str(path))
+        # Where a directory may not be searched, is_file raises; without a working one, absolute.
+        with contextlib.suppress(OSError):
+            if path.is_file() and os.access(path, os.X_OK):
+                return shlex.quote(str(path.absolute()))
     return shlex.quote(shutil.which("taskstats") or "taskstats")
 
 

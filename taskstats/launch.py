@@ -151,7 +151,9 @@ class Command:
     """A command that waits to be let go.
 
     It has what this process has been given: streams, terminal, process group, environment, limits,
-    the signals that it ignores or blocks. It does not get this process's capabilities.
+    the signals that it ignores or blocks. It does not get this process's capabilities. SIGPIPE and
+    SIGXFSZ always have their default: Python ignores both from its start, so that it is lost
+    whether this process's caller ignored them.
 
     This process becomes a child subreaper (prctl(2)), so that the command's orphans come to it. It
     must have one thread; those it makes later inherit its signal mask. Until `close` all signals
@@ -367,7 +369,10 @@ class Command:
             _restore_locale()
             privileges.drop_inherited_capabilities()
             if user:
+                stranger = user.pw_uid != os.getuid()
                 privileges.become(user, groups)
+                if stranger:
+                    privileges.leave_session_keyring()
             words = (ctypes.c_char_p * (len(self._words) + 1))(*self._words)
             # First to nothing: what this way takes of our pages is copied then, and of what the
             # kernel counts after the gate all is the command's.

@@ -60,8 +60,6 @@ _CPU_COUNT = TOTALS.index("cpu_count")
 _CPU_RUN = TOTALS.index("cpu_run_virtual_total")
 _FINAL_CPU = TOTALS.index(FINAL_CPU)
 
-_GRACE_NS = 100_000_000  # how long records of other threads may come after the last one's
-
 
 @cache
 def _present(
@@ -365,9 +363,15 @@ class ProcessFold:
     """Folds the records of exits into processes.
 
     Records of one process come from several CPUs, between which there is no order: the last
-    thread's may be read before the others'. So a process that had several threads is given out
-    0.1 s (of the stream's time) after its last thread's record, or at an empty batch; any other at
-    once. `ExitListener.batches(timeout=0.1)` gives what it needs.
+    thread's record may be read before the others. So a process is given out at the first of these:
+
+    - at once, if it never had a second thread;
+    - when the records heard add up to the kernel's own sums for the group;
+    - with a later batch than that of the last thread's record which has left the queues empty
+      (`Batch.emptied_ns`), or with an empty batch: then the missing records do not come;
+    - when another process with its pid ends, beyond the capacity, and at `flush`.
+
+    When the caller reads does not matter. A batch that was replayed has no `emptied_ns`.
 
     What is held of processes that have not ended is bounded: beyond `capacity` the one heard of
     longest ago is forgotten.
@@ -409,7 +413,9 @@ class ProcessFold:
             return self.flush()
         check_exits(batch)
         flags, tgids = batch.columns["flags"], batch.columns["ac_tgid"]
-        made = [self._end(tgid) for tgid in self._due(batch.columns["received_ns"][0])]
+        made: list[Process] = []
+        # What this batch brings of other processes may be ahead of other threads' records.
+        waiting = [] if batch.emptied_ns is None else list(self._ending.items())
         rows = range(len(batch)) if rows is None else rows
         several = [row for row in rows if flags[row] & (LAST | PAIRED) != LAST]
         readings = iter(read(batch.data, several))
@@ -422,8 +428,10 @@ class ProcessFold:
             elif tgid in self._ending:
                 self._ending[tgid][1].add(batch, row, next(readings))
                 self.held += 1
+                made += self._end_if_complete(tgid)
             else:
                 self._hold(tgid, batch, row, next(readings))
+        made += [self._end(tgid) for tgid, one in waiting if self._ending.get(tgid) is one]
         return made
 
     def flush(self) -> list[Process]:
@@ -466,18 +474,14 @@ class ProcessFold:
         # A copy: the record is kept for a while, and would keep the whole batch.
         self._ending[tgid] = batch[row : row + 1], threads
         self.held += 1
+        before += self._end_if_complete(tgid)
         if len(self._ending) > self.capacity:
             before.append(self._end(next(iter(self._ending))))
         return before
 
-    def _due(self, now: int) -> list[int]:
-        due = []
-        for tgid, (last, _) in self._ending.items():
-            # A clock that was set back does not keep it waiting.
-            if 0 <= now - last.columns["received_ns"][0] < _GRACE_NS:
-                break
-            due.append(tgid)
-        return due
+    def _end_if_complete(self, tgid: int) -> list[Process]:
+        last, threads = self._ending[tgid]
+        return [self._end(tgid)] if _is_complete(last[0], threads) else []
 
     def _end(self, tgid: int) -> Process:
         last, threads = self._ending.pop(tgid)

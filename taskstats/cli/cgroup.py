@@ -36,10 +36,11 @@ def cgroup(format_name: str | None, paths: tuple[str, ...]) -> None:
         try:
             stats = cgroup_stats(path)
         except TaskstatsError as error:
-            click.echo(f"taskstats: {error}", err=True)
+            click.echo(f"taskstats: {texts.printable(str(error))}", err=True)
             failed = True
         except OSError as error:
-            click.echo(f"taskstats: cgroup {path}: {error.strerror}", err=True)
+            shown = texts.printable(path)
+            click.echo(f"taskstats: cgroup {shown}: {error.strerror}", err=True)
             failed = True
         else:
             rows.append({"kind": "cgroup", "path": path, **dataclasses.asdict(stats)})

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 from rich.text import Text
 
-from taskstats.cli import formats, options
+from taskstats.cli import formats, options, texts
 from taskstats.diagnosis import Check, Diagnosis
 from taskstats.diagnosis import doctor as diagnose
 
@@ -53,20 +53,20 @@ def _lines(check: Check, width: int) -> Iterator[str]:
     """The check, wrapped; the fix on a line of its own, whole, to be copied."""
     text = check.finding if check.state == "ok" else f"{check.finding}: {check.why}"
     yield from textwrap.wrap(
-        text,
+        texts.printable(text),
         max(width, 2 * _INDENT),
         initial_indent=f"{check.state:<6}{check.what:<13}",
         subsequent_indent=" " * _INDENT,
         break_on_hyphens=False,
     )
     if check.mend:
-        yield f"{'':{_INDENT}}fix: {check.mend}"
+        yield f"{'':{_INDENT}}fix: {texts.printable(check.mend)}"
 
 
 def _complete(found: Diagnosis, width: int) -> str:
     reason = found.incomplete_because
     text = f"complete records: {f'no, because: {reason}' if reason else 'yes'}"
-    return textwrap.fill(text, max(width, 2 * _INDENT), break_on_hyphens=False)
+    return textwrap.fill(texts.printable(text), max(width, 2 * _INDENT), break_on_hyphens=False)
 
 
 def _summary(found: Diagnosis) -> str:

@@ -1,8 +1,11 @@
 """How errors are told."""
 
+import os
+
 import click
 
 from taskstats import fixes
+from taskstats.cli import texts
 from taskstats.errors import AccessDenied, TaskstatsError, Unavailable
 
 
@@ -11,12 +14,21 @@ def told(
 ) -> click.ClickException:
     """An error as a command ends on it: a line, and where more is to be found."""
     if isinstance(error, click.ClickException):
-        return error
+        return cleaned(error)
     if isinstance(error, MemoryError):
         return click.ClickException("not enough memory: raise the limit, ulimit -v or -d")
     if isinstance(error, AccessDenied | Unavailable):
-        return click.ClickException(f"{error}\nMore: {fixes.command()} doctor")
+        return cleaned(click.ClickException(f"{error}\nMore: {fixes.command()} doctor"))
     if isinstance(error, TaskstatsError) or not error.strerror:
-        return click.ClickException(str(error))
-    about = f"{error.filename}: " if error.filename else ""
-    return click.ClickException(f"{about}{error.strerror}")
+        return cleaned(click.ClickException(str(error)))
+    about = f"{texts.printable(os.fsdecode(error.filename))}: " if error.filename else ""
+    return cleaned(click.ClickException(f"{about}{error.strerror}"))
+
+
+def cleaned(error: click.ClickException) -> click.ClickException:
+    """Return the error, with the control characters of its message escaped.
+
+    A message may quote an argument or a path.
+    """
+    error.message = texts.printable_lines(error.message)  # type: ignore[misc]
+    return error

@@ -18,6 +18,7 @@ from taskstats.cgroups import cgroup_identity
 from taskstats.cgroups.hierarchies import choose, hierarchies
 from taskstats.cli import columns, formats, options, streams, texts
 from taskstats.cli.formats import Format
+from taskstats.cli.unheard import CountedListener, remark
 from taskstats.client import Client
 from taskstats.endpoint import KERNEL, Endpoint
 from taskstats.errors import TaskstatsError
@@ -103,7 +104,7 @@ One = Process | Record
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exit status 3 if a record was lost or could not be read; see above.",
+    help="Exit status 3 if a record was lost, is missing or could not be read; see above.",
 )
 @click.pass_obj
 def exits(
@@ -131,7 +132,8 @@ def exits(
     listener, and the last line says how many records were filtered.
 
     TIME is when the record was read, some milliseconds after the exit. A process that had several
-    threads is printed 0.1 s later, so that no thread is missed: lines need not be in order.
+    threads is printed when the records of all of them were read, or no more can come: lines need
+    not be in order.
 
     STATUS is 0, FAIL and the exit status, or the signal that killed the process; "?" behind it if
     its threads disagree about the exit status, or its leader was not heard. THR is the number of
@@ -155,11 +157,14 @@ def exits(
     If records were lost, a line says how many and on which CPU. When the command ends, it prints a
     line of totals to stderr: records received and lost; the kernel's own count of exits (of all
     tasks: it can differ by those that end at that moment, and there is none with --cpus); with
-    the probe the records settled and unsettled, and what its ring had no room for.
+    the probe the records settled and unsettled, and what its ring had no room for. If that count
+    is clearly larger than what was received and lost (by 1 %, and some tasks that were about to be
+    reaped at the start), another line says so: another program may have ended the registration.
+    That is not checked with --cpus, with --threads and a filter, and where /proc hides processes.
 
-    --strict makes a lost or unreadable record exit status 3. With --probe require an unsettled
-    record does so too; with --cgroup, --unit or --container an unsettled record or a process that
-    was left out since its cgroup is not known.
+    --strict makes a lost, missing or unreadable record exit status 3. With --probe require an
+    unsettled record does so too; with --cgroup, --unit or --container an unsettled record or a
+    process that was left out since its cgroup is not known.
 
     \b
     Exit status: 0 also after Ctrl-C, SIGTERM, and when a pipe's reader is gone;
@@ -219,7 +224,10 @@ def exits(
             listener.close()
             stats = listener.stats()
             click.echo(_totals(stats, fold, place.unknown), err=True)
-    missing = stats.lost + stats.truncated + stats.malformed
+            unheard = listener.unheard(stats)
+            if unheard:
+                click.echo(remark(*unheard), err=True)
+    missing = stats.lost + stats.truncated + stats.malformed + bool(unheard)
     if mode == "require" and stats.probe:
         missing += stats.probe.unsettled + place.unknown
     if strict and missing:
@@ -341,9 +349,9 @@ def _listener(
     hierarchy: str | None,
     option: str,
     endpoint: Endpoint,
-) -> ExitListener:
+) -> CountedListener:
     try:
-        return ExitListener(
+        return CountedListener(
             cpus,
             where=where,
             probe=mode,
@@ -361,7 +369,7 @@ def _listener(
 
 
 def _see_doctor(remark: str) -> str:
-    text = f"{remark}; see: {fixes.command()} doctor"
+    text = texts.printable_lines(f"{remark}; see: {fixes.command()} doctor")
     return formats.wrapped(text) if sys.stderr.isatty() else text
 
 

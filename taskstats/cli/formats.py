@@ -3,10 +3,11 @@
 import csv
 import io
 import json
+import re
 import sys
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -80,18 +81,26 @@ def is_terminal() -> bool:
 
 def about(kind: str, struct_version: int | None) -> dict[str, Any]:
     """What programs need to know of what they read."""
-    from importlib.metadata import version  # takes time, and people need none
-
-    made = {
+    made: dict[str, Any] = {
         "kind": kind,
         "schema": SCHEMA,
         "kernel": host.kernel_release(),
         "boot_id": host.boot_id(),
-        "package_version": version("linux-taskstats"),
+        "package_version": _package_version(),
     }
     if struct_version is not None:
         made["struct_version"] = struct_version
     return made
+
+
+def _package_version() -> str | None:
+    """The version; None where the package's metadata is missing or may not be read."""
+    from importlib.metadata import PackageNotFoundError, version  # takes time; people need none
+
+    try:
+        return version("linux-taskstats")
+    except (PackageNotFoundError, OSError):
+        return None
 
 
 def left_out(columns: Sequence[Column], width: int) -> str:
@@ -131,7 +140,7 @@ class Table(Format):
         self._console.print(f"-- {lost} lost on CPU {cpu} before this line --", style="red")
 
     def note(self, text: str) -> None:
-        self._console.print(text)
+        self._console.print(texts.printable_lines(text))
 
 
 class JsonLines(Format):
@@ -159,14 +168,36 @@ class JsonLines(Format):
             click.echo(lines, nl=False)
 
 
-#: JSON in one line.
-encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def encode(value: Any) -> str:
+    r"""Return the value as JSON in one line, that strict parsers accept.
+
+    Python has a byte that is not UTF-8 as a lone surrogate, which no UTF-8 text may hold. It
+    becomes \xNN, as in the names of commands.
+    """
+    made = _encode(value)
+    return _encode(_without_surrogates(value)) if "\\ud" in made else made
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATES.sub(lambda found: texts.printable(found[0]), value)
+    if isinstance(value, Mapping):
+        return {key: _without_surrogates(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(one) for one in value]
+    return value
 
 
 class Csv(Format):
     """Comma-separated values: a line of names, then a line for each row.
 
-    The first column is the kind. What a row does not have is empty.
+    The first column is the kind. What a row does not have is empty. A text that a spreadsheet would
+    take for a formula has a single quote in front.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -191,7 +222,13 @@ class Csv(Format):
 def _csv_cell(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
-    return texts.printable(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return f"'{texts.printable(value)}" if value.startswith(_FORMULA) else texts.printable(value)
+
+
+#: What makes a spreadsheet take a text for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def for_programs(name: str, csv_names: Sequence[str]) -> Format:

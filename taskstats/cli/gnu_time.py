@@ -1,8 +1,10 @@
-"""The format of GNU time's --format (time(1)): parsed before the command runs, rendered after.
+r"""The format of GNU time's --format (time(1)): parsed before the command runs, rendered after.
 
-Units and digits are GNU's, with three differences. What GNU time does not know (it writes `?` and
+Units and digits are GNU's, with four differences. What GNU time does not know (it writes `?` and
 goes on), and what Linux never counts (it writes 0), is refused by `parse`. A figure that is not to
-be had is written `?`, and so is the exit status of a command that a signal ended (it writes 0).
+be had is written `?`, and so is the exit status of a command that a signal ended (it writes 0). In
+the command (%C), control characters and bytes that are not UTF-8 are escaped as \xNN, in a file
+too: an argument can neither write escape sequences to a terminal nor begin a line.
 """
 
 import os
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from taskstats.cli import texts
 from taskstats.cost import Cost
 
 _UNKNOWN = "?"
@@ -180,7 +183,7 @@ SPECIFIERS: Mapping[str, Part] = MappingProxyType(
         "I": lambda values: _count(values.block_inputs),
         "O": lambda values: _count(values.block_outputs),
         "x": _exit_status,
-        "C": lambda values: " ".join(values.words),
+        "C": lambda values: texts.printable(" ".join(values.words)),
         "Z": lambda _: str(resource.getpagesize()),
         "%": "%",
     }

@@ -27,9 +27,17 @@ class _Group(click.Group):
             errors.told(error).show()
             sys.exit(1)
 
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **settings)
+        except click.ClickException as error:
+            raise errors.cleaned(error) from error.__cause__
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            raise errors.cleaned(error) from error.__cause__
         except TaskstatsError as error:
             raise errors.told(error) from error
 

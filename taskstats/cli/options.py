@@ -26,7 +26,11 @@ RECORD_NAMES = (*HEADER_KEYS, *FIELDS)
 def formats(command: Command) -> Command:
     """Gives a command --json and --csv; it takes `format_name`."""
     command = click.option(
-        "--csv", "format_name", flag_value="csv", help="Comma-separated values, with a heading."
+        "--csv",
+        "format_name",
+        flag_value="csv",
+        help="Comma-separated values, with a heading. A "
+        "single quote precedes a text that begins with = + - or @.",
     )(command)
     return click.option("--json", "format_name", flag_value="json", help="One JSON object a line.")(
         command

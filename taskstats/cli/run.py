@@ -3,16 +3,15 @@
 import io
 import os
 import pwd
-import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from taskstats import launch
-from taskstats.cli import errors, formats, gnu_time, options, report, texts
+from taskstats.cli import errors, files, formats, gnu_time, options, report, terminals, texts
 from taskstats.cost import Cost
 from taskstats.errors import CostUnknown, TaskstatsError
 from taskstats.measuring import measure
@@ -81,12 +80,19 @@ class _TimeFormat(click.ParamType):  # type: ignore[type-arg]
     "parts",
     type=_TimeFormat(),
     metavar="TEXT",
-    help="Print a line of figures instead, in the format of GNU time: '%e %U %S %M'.",
+    help="Print a line of figures instead, in the format of GNU time: '%e %U %S %M'. Control "
+    "characters in the command (%C) are escaped as \\xNN.",
 )
 @click.option(
     "--delays", is_flag=True, help="Measure all kinds of delay and print a table of them."
 )
-@click.option("--user", type=options.Account(), metavar="NAME", help="Run it as this user.")
+@click.option(
+    "--user",
+    type=options.Account(),
+    metavar="NAME",
+    help="Run it as this user. Refused on a terminal of another user if the kernel lets the "
+    "command type into it (dev.tty.legacy_tiocsti).",
+)
 @click.argument("words", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     output: str | None,
@@ -104,6 +110,10 @@ def run(
     somebody sends to the whole process group arrives twice). It has none of the capabilities that
     this program needs. When the command ends, a line of totals and a table by command name are
     printed to stderr.
+
+    Signals that the caller ignores stay ignored, but for SIGPIPE and SIGXFSZ: Python ignores these
+    two itself when it starts, so the caller's choice is lost, and the command gets the default. To
+    ignore one of them: run env --ignore-signal=PIPE COMMAND.
 
     CPU in the first line is the kernel's figure at the end: wait4's, or the cgroup's where the
     command has one of its own. The rows are CPU times of processes, by name. With the rights to
@@ -124,21 +134,32 @@ def run(
     if append and not (output or json_path):
         raise click.UsageError("--append is for files: -o, --json")
     _warn_of_root(user)
-    with ExitStack() as files:
-        text_file = files.enter_context(_opened(output)) if output else None
-        json_file = files.enter_context(_opened(json_path)) if json_path else None
+    if user:
+        terminals.check(user)
+    with ExitStack() as outputs:
+        text_file = outputs.enter_context(files.opened(output)) if output else None
+        json_file = outputs.enter_context(files.opened(json_path)) if json_path else None
         cost = _measured(words, user, delays)
         # A failure from here on is no reason for another exit status than the command's.
-        try:
-            if not append:
-                _empty(file for file in (text_file, json_file) if file)
+        with _reporting_errors():  # the report is written all the same
+            for file in (text_file, json_file):
+                if file and not append:
+                    files.empty(file)
             if json_file:
                 about = formats.about("run", cost.version)
-                _write(json_file, formats.encode({**about, **cost.to_dict()}) + "\n")
+                files.write(json_file, formats.encode({**about, **cost.to_dict()}) + "\n")
+        with _reporting_errors():
             _tell(cost, text_file, parts, with_tree)
-        except (TaskstatsError, OSError, MemoryError) as error:
-            errors.told(error).show()
     launch.die_like(cost.ended.status)
+
+
+@contextmanager
+def _reporting_errors() -> Iterator[None]:
+    """Print an error, and go on: the command has run, and its status stands."""
+    try:
+        yield
+    except (TaskstatsError, OSError, MemoryError) as error:
+        errors.told(error).show()
 
 
 def _measured(words: Sequence[str], user: pwd.struct_passwd | None, delays: bool) -> Cost:
@@ -159,47 +180,37 @@ def _warn_of_root(user: pwd.struct_passwd | None) -> None:
     """Says so where sudo has made the command root's without need."""
     caller = os.environ.get("SUDO_USER", "root")
     if user is None and os.geteuid() == 0 and caller != "root":
+        caller = texts.printable(caller)
         click.echo(f"the command runs as root; --user {caller} runs it as {caller}", err=True)
-
-
-def _opened(path: str) -> io.FileIO:
-    """Without a buffer: what finds no room is told once, and not again as it is closed.
-
-    Always at the end, since the report and the JSON may go to one file.
-    """
-    return io.FileIO(path, "a")
-
-
-def _empty(files: Iterable[io.FileIO]) -> None:
-    """Makes files anew, once there is something to write."""
-    for file in files:
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.truncate(0)
-
-
-def _write(file: io.FileIO, text: str) -> None:
-    left = text.encode(errors="backslashreplace")
-    try:
-        while left:
-            left = left[file.write(left) :]
-    except OSError as error:
-        error.filename = file.name
-        raise
 
 
 def _tell(
     cost: Cost, file: io.FileIO | None, parts: tuple[gnu_time.Part, ...] | None, with_tree: bool
 ) -> None:
-    """Writes the report to the file or stderr, or the line that was asked for instead."""
-    text = io.StringIO() if file else sys.stderr
-    console = formats.console(text, colours=file is None)
-    if parts is None:
-        width = console.width if text.isatty() else None
-        lines = report.lines(cost, width, with_tree)
-    else:
+    """Writes the report, or the line that was asked for instead, to the file or stderr.
+
+    It goes to stderr too if the file cannot be written.
+    """
+    text = io.StringIO()
+    _print(cost, text if file else sys.stderr, parts, with_tree)
+    if file:
+        try:
+            files.write(file, text.getvalue())
+        except OSError as error:
+            errors.told(error).show()
+            _print(cost, sys.stderr, parts, with_tree)
+    if parts is not None:
+        console = formats.console(sys.stderr)
+        for line in report.doubts(cost):
+            console.print(line)
+
+
+def _print(
+    cost: Cost, text: TextIO, parts: tuple[gnu_time.Part, ...] | None, with_tree: bool
+) -> None:
+    if parts is not None:
         text.write(gnu_time.render(parts, gnu_time.Values.of(cost)) + "\n")
-        console, lines = formats.console(sys.stderr), report.doubts(cost)
-    for line in lines:
+        return
+    console = formats.console(text, colours=text is sys.stderr)
+    for line in report.lines(cost, console.width if text.isatty() else None, with_tree):
         console.print(line)
-    if isinstance(text, io.StringIO) and file:
-        _write(file, text.getvalue())

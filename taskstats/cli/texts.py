@@ -29,6 +29,14 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{_code(c):02x}" for c in name)
 
 
+def printable_lines(text: str) -> str:
+    """Return the text with control characters escaped as in `printable`, but for its newlines.
+
+    It is for texts with paths and names in them that nobody has checked.
+    """
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _code(character: str) -> int:
     code = ord(character)
     return code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code
@@ -80,7 +88,7 @@ def moment(seconds: float) -> str:
 def user(uid: int) -> str:
     """The user's name, or the number where it has none."""
     try:
-        return pwd.getpwuid(uid).pw_name
+        return printable(pwd.getpwuid(uid).pw_name)
     except (KeyError, OverflowError):
         return str(uid)
 

@@ -1,12 +1,16 @@
 """The command `taskstats`, as a shell runs it."""
 
+import contextlib
 import csv
+import ctypes
+import errno
 import io
 import json
 import mmap
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +22,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support import child
+from support import child, raw
+from support.asking import DEREGISTER, REQUEST, attribute, message
 from support.command import STORM, TASKSTATS, ended, listening, mine, objects, overflow, run
 from support.requirements import lacks, needs_processes
 
@@ -44,6 +49,48 @@ def test_a_line_for_every_process() -> None:
     assert {one["uid"] for one in lines} == {child.NOBODY}
     assert {one["threads"] for one in lines} == {1}
     assert ", lost 0, kernel's own count " in errors
+
+
+_PIDFD_GETFD = 438  # the same number on every machine
+
+
+def end_registration(pid: int) -> None:
+    """Deregisters a process's listener by its own sockets, as another program with rights may."""
+    wanted = attribute(DEREGISTER, host.possible_cpus().encode() + b"\0")
+    request = message(raw.family(), wanted, flags=REQUEST)
+    libc = ctypes.CDLL(None, use_errno=True)
+    process = os.pidfd_open(pid)
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        fd = libc.syscall(_PIDFD_GETFD, process, int(name), 0)
+        if fd < 0 and ctypes.get_errno() == errno.ENOSYS:
+            lacks("pidfd_getfd (Linux 5.6)")
+        assert fd >= 0
+        with contextlib.suppress(OSError), socket.socket(fileno=fd) as one:  # no socket: ENOTSOCK
+            if one.family == socket.AF_NETLINK:
+                one.send(request)
+            continue
+        os.close(fd)
+    os.close(process)
+
+
+@pytest.mark.parametrize("options", [[], ["--threads"]])
+def test_strict_fails_if_the_registration_was_ended(options: list[str]) -> None:
+    with listening("--json", "--strict", *options) as process:
+        end_registration(process.pid)
+        for _ in range(100):
+            child.spawn_and_reap()
+        _, errors = ended(process)
+    assert process.returncode == 3
+    assert re.search(r"\nincomplete: of \d+ exits that the kernel counted, \d+ were", errors)
+
+
+@pytest.mark.parametrize("options", [[], ["--threads"]])
+def test_strict_is_satisfied_by_a_whole_stream(options: list[str]) -> None:
+    with listening("--json", "--strict", *options) as process:
+        for _ in range(100):
+            child.spawn_and_reap()
+        _, errors = ended(process)
+    assert (process.returncode, "incomplete" in errors) == (0, False), errors
 
 
 def test_the_first_object_is_about_the_stream() -> None:

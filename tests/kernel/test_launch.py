@@ -1,5 +1,6 @@
 """A command run by `taskstats.launch`, and what becomes of this program's rights."""
 
+import ctypes
 import os
 import pwd
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 from support import child, launched
 from support.requirements import skip
+
+from taskstats import privileges
 
 NOBODY = pwd.getpwuid(child.NOBODY)
 RIGHTS = ["/bin/grep", "-E", "^(Uid|Gid|Groups|Cap|NoNewPrivs)", "/proc/self/status"]
@@ -57,6 +60,21 @@ def test_a_user_has_its_ids_and_environment() -> None:
         "LOGNAME=nobody",
         "OTHER=kept",
     }
+
+
+@pytest.mark.parametrize(("user", "has_it"), [("nobody", False), ("root", True), ("", True)])
+def test_another_user_does_not_get_our_session_keyring(user: str, has_it: bool) -> None:
+    if not Path("/proc/keys").exists():
+        skip("the kernel has no keys, or does not list them")
+    name = ctypes.create_string_buffer(b"taskstats-session")
+
+    def join() -> None:
+        joined = privileges._keyctl(1, ctypes.addressof(name))
+        assert joined >= 0
+
+    words = launched.words("/bin/cat", "/proc/keys", user=user)
+    shown = subprocess.check_output(words, text=True, cwd="/", preexec_fn=join)
+    assert ("taskstats-session" in shown) is has_it
 
 
 def test_a_user_that_we_may_not_be() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import statistics
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -558,7 +559,8 @@ def test_losses_are_told_on_the_first_line(tmp_path: Path) -> None:
 
 def test_it_runs_as_another_user_without_rights(tmp_path: Path) -> None:
     script = "id -un; grep -h Cap /proc/self/status; umask"
-    run = Run(tmp_path, SHELL, "-c", script, options=("--user", "nobody"))
+    own: dict[str, Any] = {"options": ("--user", "nobody"), "start_new_session": True}
+    run = Run(tmp_path, SHELL, "-c", script, **own)  # without the terminal of these tests
     name, *capabilities, umask = run.output.splitlines()
     assert name == "nobody"
     held = {line.split()[0]: int(line.split()[1], 16) for line in capabilities}
@@ -567,6 +569,19 @@ def test_it_runs_as_another_user_without_rights(tmp_path: Path) -> None:
     before = os.umask(0)
     os.umask(before)
     assert int(umask, 8) == before
+
+
+def test_another_user_cannot_type_into_our_terminal() -> None:
+    needs_program("script")
+    switch = Path("/proc/sys/dev/tty/legacy_tiocsti")
+    refuses = switch.exists() and switch.read_text() == "0\n"
+    words = shlex.join([TASKSTATS, "run", "--user", "nobody", "id", "-un"])
+    with terminal.Dialogue() as bash:
+        bash.say(f"{words} </dev/null 2>&1 | cat; echo =${{PIPESTATUS[0]}}=")
+        bash.expect(r"nobody\r\n" if refuses else r"could type into this terminal \(TIOCSTI\)")
+        bash.expect("=0=\r" if refuses else "=125=\r")
+        bash.say(shlex.join(["script", "-qec", f"exec {words}", "/dev/null"]))
+        bash.expect(r"nobody\r\n")
 
 
 def test_sudo_is_warned_of(tmp_path: Path) -> None:
@@ -631,6 +646,66 @@ def test_a_report_that_cannot_be_written_leaves_the_status() -> None:
     assert "Traceback" not in done.stderr
 
 
+def small_files(size: int) -> Callable[[], None]:
+    """What lets a process write files up to this size."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_failed_append_leaves_no_part_of_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "figures"
+    command = [TASKSTATS, "run", "--json", str(path), "--append", SHELL, "-c", "exit 4"]
+    settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 60}
+    subprocess.run(command, **settings)
+    before = path.read_bytes()
+    done = subprocess.run(command, preexec_fn=small_files(len(before) + 100), **settings)
+    assert path.read_bytes() == before
+    assert done.returncode == 4
+    assert f"{path}: File too large" in done.stderr
+    assert "  exit 4  " in done.stderr  # the report
+    subprocess.run(command, **settings)
+    assert [json.loads(line)["exit_code"] for line in path.read_text().splitlines()] == [4, 4]
+
+
+def test_without_room_for_json_the_report_is_written(tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    report.write_text("of before\n")
+    command = [TASKSTATS, "run", "-o", str(report), "--json", "/dev/full", SHELL, "-c", "exit 4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 4
+    assert done.stderr == "Error: /dev/full: No space left on device\n"
+    assert "  exit 4  " in report.read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize(("options", "figure"), [([], "  exit 4  "), (["--format", "%x"], "4\n")])
+def test_a_report_without_room_goes_to_stderr(options: list[str], figure: str) -> None:
+    command = [TASKSTATS, "run", "-o", "/dev/full", *options, SHELL, "-c", "exit 4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 4
+    error, _, report = done.stderr.partition("\n")
+    assert error == "Error: /dev/full: No space left on device"
+    assert figure in report
+
+
+@pytest.mark.parametrize("option", ["-o", "--json"])
+def test_a_planted_link_is_refused_before_the_command_runs(option: str, tmp_path: Path) -> None:
+    shared, planted, victim = tmp_path / "shared", tmp_path / "shared/planted", tmp_path / "victim"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    victim.write_text("of before")
+    planted.symlink_to(victim)
+    os.chown(planted, 65534, 65534, follow_symlinks=False)
+    command = [TASKSTATS, "run", option, str(planted), "echo", "ran"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert f"{planted}: refused, since it is a symbolic link of another user" in done.stderr
+    assert victim.read_text() == "of before"
+
+
+def test_json_of_an_argument_that_is_no_text_is_text(tmp_path: Path) -> None:
+    run = Run(tmp_path, SHELL, "-c", "exit 4", os.fsdecode(b"caf\xe9"))
+    assert run.figures["command"] == [SHELL, "-c", "exit 4", r"caf\xe9"]
+
+
 def test_report_and_json_may_go_to_one_file(tmp_path: Path) -> None:
     path = tmp_path / "both"
     path.write_text("of before\n")
@@ -645,7 +720,8 @@ def test_a_user_that_it_may_not_become_is_a_failure_of_ours() -> None:
     needs_program("setpriv")
     drop = ["setpriv", "--bounding-set=-setgid", "--inh-caps=-setgid"]
     command = [*drop, TASKSTATS, "run", "--user", "nobody", SHELL, "-c", "exit 4"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 60}
+    done = subprocess.run(command, start_new_session=True, **settings)
     assert done.returncode == 125
     assert "setgroups to nobody: Operation not permitted" in done.stderr
 

@@ -23,10 +23,12 @@ from support.fake_kernel import FakeKernel, Request
 
 import taskstats
 from taskstats import FIELDS, Batch, ExitListener, ExitStats, host
+from taskstats.cli import doctor as doctor_command
 from taskstats.cli import exits as exits_command
 from taskstats.cli.formats import JsonLines, Table
 from taskstats.cli.main import taskstats as command
 from taskstats.cost import COST_KEYS
+from taskstats.diagnosis import Check, Diagnosis
 from taskstats.fields import RELEASES
 from taskstats.processes import PROCESS_KEYS, ProcessFold
 from taskstats.records import HEADER_KEYS
@@ -178,9 +180,9 @@ def test_threads_that_the_kernel_does_not_sum_are_neither_all_nor_too_few() -> N
 
 def test_a_process_that_was_not_asked_for_any_more_is_a_process() -> None:
     fold = [fake_kernel.frame(f"exit_thread{n}") for n in range(4)]
-    result = heard("--count", "1", "--json", exits=[*fold, ending()])
+    result = heard("--count", "1", "--json", exits=[*fold[1:], ending()])
     assert [one.get("pid") for one in objects(result.stdout)[1:]] == [7]
-    assert "received 5, lost 0" in result.stderr
+    assert "received 4, lost 0" in result.stderr
     assert "no process yet" not in result.stderr
 
 
@@ -214,6 +216,57 @@ def test_what_strict_counts(counts: dict[str, int], status: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ExitListener, "stats", changed)
         assert heard("--json", "--strict").exit_code == status
+
+
+def counted_and_heard(
+    *options: str, counted: int, leaving: int | None = 0, witness: int | None = 9, **counts: int
+) -> Result:
+    """`taskstats exits`, where the kernel counts this many exits and these numbers were heard."""
+    books = iter([1000, 1000 + counted])
+    stats = ExitListener.stats
+
+    def changed(self: ExitListener) -> ExitStats:
+        return dataclasses.replace(stats(self), witness=witness, **counts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ExitListener, "stats", changed)
+        patch.setattr(host, "leaving_tasks", lambda: leaving)
+        patch.setattr(host, "exits_by_the_books", lambda: next(books))
+        return heard("--json", "--cpus", "0", *options)
+
+
+@pytest.mark.parametrize(
+    ("counts", "missing"),
+    [
+        ({"counted": 740, "received": 232}, 508),
+        ({"counted": 740, "received": 232, "truncated": 507, "malformed": 1}, 0),
+        ({"counted": 740, "received": 232, "witness": None}, 0),  # on some of the CPUs
+        ({"counted": 740, "received": 232, "leaving": None}, 0),  # /proc hides processes
+        ({"counted": 19, "received": 0}, 19),
+        ({"counted": 18, "received": 0}, 0),
+        ({"counted": 28, "received": 0, "leaving": 10}, 0),
+        ({"counted": 29, "received": 0, "leaving": 10}, 29),
+        ({"counted": 10_000, "received": 9_882}, 0),
+        ({"counted": 10_000, "received": 9_881}, 119),
+        ({"counted": 0, "received": 900}, 0),
+    ],
+)
+def test_exits_that_the_kernel_counted_and_nobody_heard(
+    counts: dict[str, Any], missing: int
+) -> None:
+    usual = counted_and_heard(**counts)
+    strict = counted_and_heard("--strict", **counts)
+    unreadable = counts.get("malformed", 0)
+    remark = f"{missing} were neither received nor lost"
+    assert (remark in usual.stderr, usual.exit_code) == (missing > 0, 0)
+    assert remark in strict.stderr if missing else "incomplete" not in strict.stderr
+    assert strict.exit_code == (3 if missing or unreadable else 0)
+
+
+def test_what_a_filter_leaves_out_is_not_missing() -> None:
+    for options in (["--threads", "--failed"], ["--threads", "--user", "root"]):
+        result = counted_and_heard("--strict", *options, counted=740, received=232)
+        assert (result.exit_code, "incomplete" in result.stderr) == (0, False)
 
 
 def test_threads_of_which_no_process_was_heard_are_told() -> None:
@@ -329,6 +382,60 @@ def test_a_loss_is_told_where_it_fell(threads: bool, capsys: pytest.CaptureFixtu
 def test_a_loss_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     exits_command._Written(Table([]), None, lambda _: True).write_tail(stats_of(0, 1))
     assert capsys.readouterr().out == "-- 1 lost on CPU 1 before this line --\n"
+
+
+# ---- escape sequences ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fields", "\x1b[31m"),
+        ("fields", "--\x1b[31m"),
+        ("\x1b[31m",),
+        ("--\x1b[31m",),
+        ("cgroup", "/no/\x1b[31m"),
+        ("run", "--\x1b[31m", "true"),
+        ("run", "-o", "/no/\x1b[31m\n", "true"),
+        ("exits", "--fields", "\x1b[31m"),
+        ("exits", "--cpus", "\x1b[31m"),
+        ("query", "--cgroup-hierarchy", "\x1b[31m", "1"),
+    ],
+)
+def test_an_argument_writes_no_escape_sequence(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code != 0
+    assert "\x1b" not in result.output
+    assert "\\x1b[31m" in result.output
+
+
+def test_a_path_writes_no_line_of_its_own() -> None:
+    output = run("run", "-o", "/no/a\nb", "true").output
+    assert output == "Error: /no/a\\x0ab: No such file or directory\n"
+
+
+def test_doctor_writes_no_escape_sequence(capsys: pytest.CaptureFixture[str]) -> None:
+    checks = [
+        Check("cgroups", "warn", "v2 at /a\x1b[2J", "why\x1b", "mount \x1b"),
+        Check("probe", "warn", "not \x1b", "why"),
+    ]
+    doctor_command._print(Diagnosis(tuple(checks)))
+    output = capsys.readouterr().out
+    assert "\x1b" not in output
+    assert "v2 at /a\\x1b[2J: why\\x1b" in output
+    assert "fix: mount \\x1b" in output
+    assert "no, because: not \\x1b" in output
+
+
+def test_a_remark_writes_no_escape_sequence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exits_command.fixes, "command", lambda: "'/a\x1b/taskstats'")
+    assert exits_command._see_doctor("remark\x1b") == (
+        "remark\\x1b; see: '/a\\x1b/taskstats' doctor"
+    )
+    Table([]).note("one\ntwo\x1b")
+    assert capsys.readouterr().out == "one\ntwo\\x1b\n"
 
 
 # ---- query -----------------------------------------------------------------------------------

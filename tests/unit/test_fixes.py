@@ -1,5 +1,7 @@
 """Commands that fix the setup."""
 
+import errno
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +19,27 @@ def test_the_command_is_an_absolute_path(monkeypatch: pytest.MonkeyPatch) -> Non
     assert fixes.command() == beside
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     assert fixes.command() == (shutil.which("taskstats") or "taskstats")
+
+
+def test_a_folder_that_may_not_be_searched_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refused(_path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    monkeypatch.setattr(shutil, "which", {"taskstats": "/usr/bin/taskstats"}.get)
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "taskstats")])
+    assert fixes.command() == "/usr/bin/taskstats"
+
+
+def test_a_working_directory_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    monkeypatch.setattr(sys, "argv", ["./taskstats"])
+    assert fixes.command() == str(Path(sys.executable).with_name("taskstats"))
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,11 @@ def rendered(text: str, values: Values = SOME) -> str:
     return gnu_time.render(gnu_time.parse(text), values)
 
 
+def test_a_command_writes_no_escape_sequence() -> None:
+    values = replace(SOME, words=("a\x1b[2J", "b\nc", "\udcff"))
+    assert rendered("%C\\n", values) == "a\\x1b[2J b\\x0ac \\xff\n"
+
+
 # ---- beside GNU time -------------------------------------------------------------------------
 
 

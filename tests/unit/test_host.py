@@ -57,6 +57,33 @@ def test_free_descriptors_are_as_many_as_can_be_opened() -> None:
     assert then == 0
 
 
+def test_a_zombie_is_a_leaving_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    monkeypatch.setattr(host, "processes", lambda: [os.getpid(), child])
+    monkeypatch.setattr(host, "proc_view", lambda: "whole")
+    assert host.leaving_tasks() == 1
+    os.waitpid(child, 0)
+    assert host.leaving_tasks() == 0
+    monkeypatch.setattr(host, "proc_view", lambda: "partial")
+    assert host.leaving_tasks() is None
+
+
+def test_exits_by_the_books_are_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that was preempted between the two files looks again."""
+    forks = iter([1000, 4000, 4000, 4500, 4600, 4601])
+    monkeypatch.setattr(host, "_forks", lambda: next(forks))
+    loads = iter(["0 0 0 1/100 7", "0 0 0 1/200 7", "0 0 0 1/300 7"])
+    monkeypatch.setattr(Path, "read_text", lambda _path, **_: next(loads))
+    assert host.exits_by_the_books() == 4600 - 300
+    many = iter(range(0, 10**6, 500))
+    monkeypatch.setattr(host, "_forks", lambda: next(many))
+    monkeypatch.setattr(Path, "read_text", lambda _path, **_: "0 0 0 1/100 7")
+    assert host.exits_by_the_books() == -100  # the first of all that are as bad
+
+
 def test_exits_by_the_books_count_children() -> None:
     before = host.exits_by_the_books()
     end = time.monotonic() + 60

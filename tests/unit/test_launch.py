@@ -19,6 +19,7 @@ from support import launched
 from support.terminal import Dialogue
 
 from taskstats import launch
+from taskstats.cli.run import run
 
 PYTHON = sys.executable
 TELLING = (PYTHON, "-P", str(Path(__file__).parents[1] / "support/telling.py"))
@@ -88,6 +89,26 @@ def test_dispositions_and_mask_are_those_of_the_start(
     made = launched.run(*lines, preexec_fn=prepare)
     assert made.stdout == bare + "out "
     assert made.returncode == 0
+
+
+def test_a_command_has_the_default_of_what_python_ignores() -> None:
+    """Whether the caller ignored it is lost; env(1) can ignore it again."""
+
+    def ignored(*words: str) -> int:
+        status = ["/bin/grep", "^SigIgn", "/proc/self/status"]
+        ignoring = signal.SIG_IGN
+        made = launched.run(
+            *words, *status, preexec_fn=lambda: signal.signal(signal.SIGPIPE, ignoring)
+        )
+        assert made.returncode == 0, made.stderr
+        return int(made.stdout.split()[1], 16)
+
+    pipe = 1 << (signal.SIGPIPE - 1)
+    assert not ignored() & pipe
+    assert "SIGPIPE and SIGXFSZ" in (run.help or "")
+    option = "--ignore-signal"
+    if option in subprocess.run(["env", "--help"], capture_output=True, text=True).stdout:
+        assert ignored("env", f"{option}=PIPE") & pipe
 
 
 # ---- how it ends -----------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from taskstats.rows import HEADER, PROBED, ROW
 from taskstats.totals import Tally
 
 AXSIG, AGROUP = 0x10, 0x20
-GRACE_NS = 100_000_000
+LATER_NS = 10**12  # more than anybody would wait
 START_NS = 1_700_000_000_123_456_789
 EMPTY = Batch(b"")
 VERSIONS = (12, 13, 14, 15, 16, 17)
@@ -71,14 +71,16 @@ def sent(task: Values, group: Values | None = None, version: int = 17, port: int
     return wire.message(*parts, port=port)
 
 
-def batch_of(*datagrams: bytes, ns: int | Sequence[int] = START_NS) -> Batch:
+def batch_of(
+    *datagrams: bytes, ns: int | Sequence[int] = START_NS, emptied_ns: int | None = None
+) -> Batch:
     """One batch of them, read at `ns`, or each at its own."""
     made = taskstats.decode(b"".join(datagrams))
     times = [ns] * len(made) if isinstance(ns, int) else ns
     data = bytearray(made.data)
     for row, time in enumerate(times):
         struct.pack_into("=Q", data, row * ROW + HEADER["received_ns"][0], time)
-    return Batch(bytes(data), made.groups)
+    return Batch(bytes(data), made.groups, emptied_ns=emptied_ns)
 
 
 def process_of(threads: Sequence[Values], version: int = 17, **group: Any) -> list[bytes]:
@@ -99,9 +101,9 @@ def folded(*datagrams: bytes) -> Process:
     return process
 
 
-def filler(at_ns: int) -> Batch:
-    """Another process's end at this moment, which moves the stream's time on."""
-    return batch_of(sent(last(9, 9)), ns=at_ns)
+def filler(at_ns: int = START_NS, emptied_ns: int | None = None) -> Batch:
+    """Another process's end at this moment."""
+    return batch_of(sent(last(9, 9)), ns=at_ns, emptied_ns=emptied_ns)
 
 
 def totals_of(
@@ -150,9 +152,9 @@ def test_the_last_threads_record_may_come_before_the_others(order: tuple[int, ..
     datagrams = process_of(THREE)
     made = ProcessFold()
     for fed, i in enumerate(order, 1):
-        assert made.feed(batch_of(datagrams[i])) == []
-        assert made.held == fed
-    (process,) = made.flush()
+        given_out = made.feed(batch_of(datagrams[i]))
+        assert (made.held, len(given_out)) == ((fed, 0) if fed < 3 else (0, 1))
+    (process,) = given_out
     assert (process.pid, process.threads, process.complete) == (100, 3, True)
     assert process.record.ac_pid == 102
     assert process.totals == totals_of(THREE)
@@ -165,61 +167,84 @@ def test_threads_that_ended_without_the_last_are_no_process() -> None:
     assert (made.feed(EMPTY), made.held) == ([], 2)
 
 
+#: One of whose threads is not heard of, and another such process.
+LACKING = process_of(THREE)[1:]
+OTHER_LACKING = process_of([thread(200, 200), last(201, 200)])[1:]
+
+
+def pids_of(processes: Iterable[Process]) -> list[int]:
+    return [process.pid for process in processes]
+
+
 def test_an_empty_batch_gives_out_those_that_wait() -> None:
     made = ProcessFold()
     assert made.feed(EMPTY) == []
-    other = process_of([thread(200, 200), last(201, 200)])
-    assert made.feed(batch_of(*process_of(THREE), *other)) == []
-    assert [process.pid for process in made.feed(EMPTY)] == [100, 200]
+    assert made.feed(batch_of(*LACKING, *OTHER_LACKING)) == []
+    assert pids_of(made.feed(EMPTY)) == [100, 200]
     assert made.feed(EMPTY) == made.flush() == []
 
 
-@pytest.mark.parametrize(("after", "given"), [(0, []), (GRACE_NS - 1, []), (GRACE_NS, [100])])
-def test_a_process_of_several_threads_waits_for_a_tenth_of_a_second(
-    after: int, given: list[int]
-) -> None:
+def test_a_process_waits_until_the_queues_were_emptied_after_its_end() -> None:
     made = ProcessFold()
-    made.feed(batch_of(*process_of(THREE)))
-    assert [process.pid for process in made.feed(filler(START_NS + after))] == [*given, 9]
-    assert made.held == (0 if given else 3)
+    assert made.feed(batch_of(*LACKING)) == []
+    assert pids_of(made.feed(filler(START_NS + LATER_NS))) == [9]
+    assert made.held == 2
+    processes = made.feed(filler(START_NS + LATER_NS, emptied_ns=1))
+    assert pids_of(processes) == [9, 100]
+    assert (processes[1].threads, processes[1].complete, made.held) == (2, False, 0)
 
 
-def test_only_those_whose_time_has_come_are_given_out() -> None:
-    made = ProcessFold()
-    for i in range(3):
-        pair = [thread(i, 10 + i), last(i + 50, 10 + i)]
-        made.feed(batch_of(*process_of(pair), ns=START_NS + i * GRACE_NS // 4))
-    due = made.feed(filler(START_NS + GRACE_NS * 5 // 4))
-    assert [process.pid for process in due] == [10, 11, 9]
-    assert [process.pid for process in made.flush()] == [12]
-
-
-def test_the_wait_begins_with_the_last_threads_record() -> None:
+def test_the_batch_of_its_end_may_be_ahead_of_another_queue() -> None:
     made = ProcessFold()
     one, two, end = process_of(THREE)
-    made.feed(batch_of(one, ns=START_NS - GRACE_NS * 5))
-    made.feed(batch_of(end))
-    made.feed(batch_of(two, ns=START_NS + GRACE_NS - 1))
-    process, _ = made.feed(filler(START_NS + GRACE_NS))
+    assert made.feed(batch_of(one, end, emptied_ns=1)) == []
+    (process,) = made.feed(batch_of(two))
     assert (process.threads, process.complete) == (3, True)
 
 
-def test_a_record_after_the_wait_is_held_and_in_no_process() -> None:
+def test_only_those_that_ended_in_an_earlier_batch_are_given_out() -> None:
+    made = ProcessFold()
+    made.feed(batch_of(*LACKING))
+    assert pids_of(made.feed(batch_of(*OTHER_LACKING, emptied_ns=1))) == [100]
+    assert pids_of(made.feed(filler(emptied_ns=2))) == [9, 200]
+
+
+def test_a_pid_that_ends_again_begins_to_wait_again() -> None:
+    made = ProcessFold()
+    made.feed(batch_of(*LACKING))
+    again = process_of([thread(101, seed=7), last(102, seed=8)])[1:]
+    (first,) = made.feed(batch_of(*again, emptied_ns=1))
+    assert (first.threads, first.record) == (2, batch_of(*LACKING)[1])
+    assert [process.threads for process in made.feed(filler(emptied_ns=2))] == [1, 1]
+
+
+def test_a_record_in_the_batch_that_empties_the_queues_counts() -> None:
+    made = ProcessFold()
+    one, two, end = process_of(THREE, cpu_count=0)  # whether it is complete cannot be told
+    made.feed(batch_of(one, end))
+    processes = made.feed(batch_of(sent(last(9, 9)), two, emptied_ns=1))
+    assert [(process.pid, process.threads) for process in processes] == [(9, 1), (100, 3)]
+
+
+@pytest.mark.parametrize("later", [0, LATER_NS])
+def test_when_a_record_is_read_does_not_matter(later: int) -> None:
+    made = ProcessFold()
+    one, two, end = process_of(THREE)
+    made.feed(batch_of(one, ns=START_NS - later))
+    assert made.feed(batch_of(end)) == []
+    assert pids_of(made.feed(filler(START_NS + later))) == [9]
+    (process,) = made.feed(batch_of(two, ns=START_NS + 2 * later))
+    assert (process.threads, process.complete) == (3, True)
+
+
+def test_a_record_that_comes_too_late_is_held_and_in_no_process() -> None:
     made = ProcessFold()
     one, two, end = process_of(THREE)
     made.feed(batch_of(one, end))
-    (process,) = made.feed(batch_of(two, ns=START_NS + GRACE_NS * 2))
+    _, process = made.feed(filler(emptied_ns=1))
+    made.feed(batch_of(two))
     assert (process.threads, process.complete) == (2, False)
     assert (made.held, made.forgotten) == (1, 0)
-
-
-def test_a_record_within_the_wait_counts_although_its_batch_ends_later() -> None:
-    made = ProcessFold()
-    one, two, end = process_of(THREE)
-    made.feed(batch_of(one, end))
-    later = batch_of(two, sent(last(9, 9)), ns=[START_NS + GRACE_NS // 2, START_NS + 2 * GRACE_NS])
-    processes = made.feed(later) + made.flush()
-    assert {process.pid: process.threads for process in processes} == {100: 3, 9: 1}
 
 
 # ---- any order, any batches ------------------------------------------------------------------
@@ -262,26 +287,26 @@ records = st.tuples(
     st.integers(1, 4),  # the tgid
     st.integers(0, 2),  # the thread
     st.sampled_from(["thread", "alone", "ends a group"]),
-    st.integers(0, GRACE_NS * 3 // 2),  # since the one before
+    st.integers(0, 1),  # waits that another thread had, which was not heard
 )
+emptied = st.sampled_from([None, 1])
 
 
-@given(st.lists(st.lists(records, max_size=6), max_size=12), st.integers(1, 3))
+@given(st.lists(st.tuples(st.lists(records, max_size=6), emptied), max_size=12), st.integers(1, 3))
 def test_every_record_fed_is_in_a_process_or_held_or_forgotten(
-    batches: list[list[tuple[int, int, str, int]]], capacity: int
+    batches: list[tuple[list[tuple[int, int, str, int]], int | None]], capacity: int
 ) -> None:
     made = ProcessFold(capacity)
     given_out: list[Process] = []
-    now, fed, ends = START_NS, 0, 0
-    for batch in batches:
-        datagrams, times = [], []
-        for tgid, number, kind, later in batch:
-            now += later
-            times.append(now)
+    fed, ends = 0, 0
+    for batch, emptied_ns in batches:
+        datagrams = []
+        for tgid, number, kind, waits in batch:
             one = thread(tgid + number * 10, tgid, ac_flag=0 if kind == "thread" else AGROUP)
-            datagrams.append(sent(one, group_of([one]) if kind == "ends a group" else None))
+            group = group_of([one], cpu_count=one["cpu_count"] + waits)
+            datagrams.append(sent(one, group if kind == "ends a group" else None))
             ends += kind != "thread"
-        given_out += made.feed(batch_of(*datagrams, ns=times) if batch else EMPTY)
+        given_out += made.feed(batch_of(*datagrams, emptied_ns=emptied_ns) if batch else EMPTY)
         fed += len(batch)
         assert fed == sum(process.threads for process in given_out) + made.held + made.forgotten
         assert made.held >= 0
@@ -491,10 +516,10 @@ def test_a_dict_has_none_for_delays_that_were_not_measured() -> None:
 
 def test_a_replayed_stream_has_no_time() -> None:
     made = ProcessFold()
-    for datagram in process_of(THREE):
+    for datagram in LACKING:
         assert made.feed(taskstats.decode(datagram)) == []
     (single, process) = made.feed(taskstats.decode(sent(last(7, 7)))) + made.flush()
-    assert (single.threads, process.threads) == (1, 3)
+    assert (single.threads, process.threads) == (1, 2)
     assert process.received_at is process.to_dict()["received_ns"] is None
 
 
@@ -584,13 +609,17 @@ def test_threads_of_a_process_whose_pid_a_single_thread_has_now_are_forgotten() 
 @pytest.mark.parametrize("several", [True, False])
 def test_a_second_end_of_the_same_pid_gives_out_the_first(several: bool) -> None:
     made = ProcessFold()
-    made.feed(batch_of(*process_of(THREE)))
+    made.feed(batch_of(*LACKING))
     second = [last(100, seed=5, ac_comm=b"second")]
-    given_out = made.feed(batch_of(*process_of(second) if several else [sent(second[0])]))
-    assert [process.totals for process in given_out[:1]] == [totals_of(THREE)]
+    given_out = made.feed(
+        batch_of(*process_of(second, cpu_count=0) if several else [sent(second[0])])
+    )
+    assert [process.totals["ac_minflt"] for process in given_out[:1]] == [
+        sum(one["ac_minflt"] for one in THREE[1:])
+    ]
     assert made.held == several
     given_out += made.flush()
-    assert [(process.pid, process.threads) for process in given_out] == [(100, 3), (100, 1)]
+    assert [(process.pid, process.threads) for process in given_out] == [(100, 2), (100, 1)]
     assert given_out[1].totals == totals_of(second)
     assert (made.held, made.forgotten) == (0, 0)
 
@@ -611,29 +640,23 @@ def test_beyond_the_capacity_the_one_heard_of_longest_ago_is_forgotten() -> None
     assert (made.held, made.forgotten) == (4, 2)
     for tgid, heard in {1: 2, 2: 0, 3: 1, 4: 1}.items():
         end = last(tgid * 10 + 1, tgid)
-        made.feed(batch_of(sent(end, group_of([end]))))
+        made.feed(batch_of(sent(end, group_of([end], cpu_count=0))))
         assert [process.threads for process in made.flush()] == [heard + 1], tgid
 
 
 def test_processes_that_have_ended_do_not_count_against_the_capacity() -> None:
     made = ProcessFold(capacity=1)
-    made.feed(batch_of(*process_of(THREE)))
+    made.feed(batch_of(*LACKING))
     made.feed(of_process(5))
-    assert (made.held, made.forgotten) == (4, 0)
-    assert [process.threads for process in made.flush()] == [3]
+    assert (made.held, made.forgotten) == (3, 0)
+    assert [process.threads for process in made.flush()] == [2]
 
 
 def test_beyond_the_capacity_the_one_that_waits_longest_is_given_out() -> None:
     made = ProcessFold(capacity=2)
-    ends = [process_of((last(tgid, tgid),)) for tgid in (1, 2, 3)]
+    ends = [process_of((last(tgid, tgid),), cpu_count=0) for tgid in (1, 2, 3)]
     assert [process.pid for end in ends for process in made.feed(batch_of(*end, ns=0))] == [1]
     assert [process.pid for process in made.flush()] == [2, 3]
-
-
-def test_a_clock_that_is_set_back_keeps_nothing_waiting() -> None:
-    made = ProcessFold()
-    assert made.feed(batch_of(*process_of(THREE))) == []
-    assert [process.pid for process in made.feed(filler(START_NS - 1))] == [100, 9]
 
 
 @pytest.mark.parametrize("capacity", [0, -1])
@@ -642,7 +665,7 @@ def test_a_capacity_is_from_1(capacity: int) -> None:
         ProcessFold(capacity)
 
 
-@pytest.mark.parametrize("datagrams", [process_of(THREE), process_of(THREE)[:1]], ids=["end", "no"])
+@pytest.mark.parametrize("datagrams", [LACKING, process_of(THREE)[:1]], ids=["end", "no"])
 def test_what_is_held_does_not_keep_a_batch(datagrams: list[bytes]) -> None:
     made = ProcessFold()
     singles = [sent(last(1000 + i, 1000 + i)) for i in range(20)]
@@ -681,8 +704,8 @@ def test_a_struct_without_thread_groups_is_refused() -> None:
 
 def test_a_batch_that_is_refused_loses_no_process() -> None:
     made = ProcessFold()
-    made.feed(batch_of(*process_of(THREE)))
-    old = batch_of(sent(last(7, 7), None, 11), ns=START_NS + GRACE_NS)
+    made.feed(batch_of(*LACKING))
+    old = batch_of(sent(last(7, 7), None, 11), emptied_ns=1)
     with pytest.raises(FieldUnavailable):
         made.feed(old)
     assert [process.pid for process in made.flush()] == [100]
@@ -782,8 +805,7 @@ def test_without_each_threads_figure_there_is_no_final_one() -> None:
     threads = [thread(100), last(101)]
     run = [one["cpu_run_virtual_total"] for one in threads]
     made = ProcessFold()
-    made.feed(settled(batch_of(*process_of(threads)), (0, 0), (run[1] + 9, 6)))
-    (process,) = made.flush()
+    (process,) = made.feed(settled(batch_of(*process_of(threads)), (0, 0), (run[1] + 9, 6)))
     assert (process.final_cpu_ns, process.unsettled, process.start_ns) == (None, 1, None)
     assert process.cpu_ns == sum(run) + 9
     (alone,) = made.feed(settled(batch_of(sent(last(7, 7))), (11, 3)))
@@ -808,8 +830,7 @@ def test_totals_take_final_figures_where_they_are_known() -> None:
     threads = [thread(100), last(101)]
     run = sum(one["cpu_run_virtual_total"] for one in threads)
     made = ProcessFold()
-    made.feed(batch_of(*process_of(threads)))
-    tally.add_process(*made.flush())
+    tally.add_process(*made.feed(batch_of(*process_of(threads))))
     both = Tally()
     both.add_tally(tally)
     totals = both.totals(batch.fields)

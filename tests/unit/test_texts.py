@@ -43,6 +43,18 @@ def test_a_delay_longer_than_its_task_has_lived_is_in_doubt(row: texts.Row, text
     assert texts.of({"delays_measured": True, **row}, "blkio_delay_total") == text
 
 
+def test_control_characters_are_escaped_but_for_newlines_in_lines() -> None:
+    text = "a\x1b[31m\nb\r\udcff\u202e"
+    assert texts.printable(text) == "a\\x1b[31m\\x0ab\\x0d\\xff\\x202e"
+    assert texts.printable_lines(text) == "a\\x1b[31m\nb\\x0d\\xff\\x202e"
+
+
+def test_a_users_name_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = pwd.struct_passwd(("a\x1b", "x", 4_000_000_002, 0, "", "/", ""))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: entry)
+    assert texts.user(4_000_000_002) == "a\\x1b"
+
+
 def test_a_moment_that_no_calendar_has() -> None:
     assert texts.of({"ac_btime64": 10**18}, "ac_btime64") == "1000000000000000000 s?"
     assert len(texts.of({"ac_btime64": 1_700_000_000}, "ac_btime64")) == 19
