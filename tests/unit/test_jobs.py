@@ -474,6 +474,20 @@ def test_a_full_table_marks_the_jobs_that_may_lack_a_process(machine: Machine) -
     assert (usage.births_lost, usage.complete) == (True, False)
 
 
+def test_a_full_table_gives_no_job_the_threads_of_another_process(machine: Machine) -> None:
+    """The birth of the next owner of a pid finds no room; then its thread ends."""
+    tracker, root = begun(machine, capacity=2)
+    machine.fork(root, 77)
+    tracker.feed(machine.read())
+    machine.end(machine.living[77])
+    stranger = machine.fork(machine.daemon, 77)
+    machine.end(stranger, machine.thread(stranger))
+    machine.end(stranger)
+    tracker.feed(machine.read(order=(1, 2, 0)))
+    usage = tracker.usage("a")
+    assert (usage.total.threads, usage.complete) == (0, False)
+
+
 def test_the_ended_make_room_before_a_job_is_marked(machine: Machine) -> None:
     """A pid that was given again: its owner of before has ended unheard."""
     tracker, root = begun(machine, capacity=10)
@@ -559,6 +573,22 @@ def test_the_records_of_a_removed_cgroup_belong_to_its_job(cgroups: Machine) -> 
     tracker.feed(in_cgroups(cgroups, 5, 5))
     usage = tracker.usage("a")
     assert (usage.total.processes, usage.complete) == (2, True)
+
+
+def test_a_closed_jobs_waiting_process_is_not_the_next_jobs(cgroups: Machine) -> None:
+    """It waits for a thread's record while its job is closed, and the number is given again."""
+    tracker = cgroups.tracker()
+    tracker.start_cgroup("/", "root")
+    tracker.start_cgroup("/a", "a")
+    child = cgroups.fork(cgroups.daemon, cgroup=5)
+    tid = cgroups.thread(child)
+    cgroups.end(child, tid, heard=False)
+    cgroups.end(child)
+    tracker.feed(cgroups.read(emptied=False))
+    tracker.close("a")
+    tracker.start_cgroup("/ab", "ab")
+    tracker.flush()
+    assert (processes(tracker, "ab"), processes(tracker, "root")) == (0, 1)
 
 
 def test_a_process_is_of_a_job_by_root_and_of_one_by_cgroup(cgroups: Machine) -> None:
