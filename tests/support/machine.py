@@ -116,7 +116,13 @@ class Machine:
         return one
 
     def fork(
-        self, maker: Proc, pid: int = 0, *, parent: Proc | None = None, lost: bool = False, **of: Any
+        self,
+        maker: Proc,
+        pid: int = 0,
+        *,
+        parent: Proc | None = None,
+        lost: bool = False,
+        **of: Any,
     ) -> Proc:
         """A process makes another one; with `parent`, by CLONE_PARENT. Its birth may be lost."""
         self.now += 10 * US

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support import wire
-from support.machine import MS, S, Machine, Proc, counts
+from support.machine import MS, Machine, Proc, S, counts
 
 import taskstats
 from taskstats import Batch, ExitListener, FieldUnavailable, alive
@@ -688,11 +688,12 @@ def test_other_batches_are_refused(machine: Machine) -> None:
 
 def test_totals_are_sums_and_extremes(machine: Machine) -> None:
     tracker, root = begun(machine, remember=1)
-    for values in (
+    ends: list[dict[str, Any]] = [
         {"comm": "x", "hiwater_rss": 5, "nvcsw": 2, "ac_exitcode": 0x100, "ac_exe_inode": 1},
         {"comm": "x", "hiwater_rss": 7, "nvcsw": 3, "ac_exitcode": 9, "ac_exe_inode": 2},
         {"comm": "y", "ac_exe_inode": 2, "settled": False},
-    ):
+    ]
+    for values in ends:
         one = machine.fork(root)
         machine.now += 3 * S
         machine.end(one, **values)
@@ -758,7 +759,7 @@ def test_any_thread_may_call_anything(machine: Machine) -> None:
                 assert usage.total.processes == sum(
                     one.processes for one in usage.commands.values()
                 )
-        except BaseException as error:  # noqa: BLE001 - shown below
+        except BaseException as error:
             failures.append(error)
 
     interval = sys.getswitchinterval()

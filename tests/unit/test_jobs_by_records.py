@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from support.machine import MS, S, Machine, Proc, counts
+from support.machine import MS, Machine, Proc, S, counts
 
 from taskstats import Batch
 from taskstats.jobs import JobTracker
@@ -256,12 +256,12 @@ def test_a_parent_whose_threads_are_late_counts_as_an_owner(machine: Machine) ->
     stranger.tids.pop(tid)
     stranger.cpu_count += 1  # of the thread that is late
     machine.end(stranger)
-    for n in range(3):
+    for _ in range(3):
         tracker.feed(machine.read())
         machine.now += MS
         machine.end(machine.fork(root))
     fed(machine, tracker)
-    assert tracker.usage("a").total.processes == 1 + n + 1
+    assert tracker.usage("a").total.processes == 4
 
 
 def test_the_next_owner_of_a_living_parents_pid_is_another(machine: Machine) -> None:
