@@ -573,6 +573,11 @@ int ts_jobs_close(struct ts_jobs *jobs, uint32_t number)
     }
     job->open = 0;
     outer = nearest_open(jobs, job->outer);
+    for (uint32_t i = 0; i < jobs->n_ending; i++) { /* the number may be another job's soon */
+        struct ts_threads *threads = jobs->kin.all[jobs->ending[i]].threads;
+        if (threads->by_cgroup == number)
+            threads->by_cgroup = outer;
+    }
     if (is_job(outer))
         rc = hand_over(jobs, job, outer);
     if (is_job(outer) || job->by_cgroup || job->outer_known)
@@ -743,6 +748,9 @@ static void take_birth(struct ts_jobs *jobs, const struct ts_birth *birth)
     struct ts_kin *process;
 
     if (!one) {
+        uint32_t before = ts_kinship_first(kin, birth->pid);
+        if (before) /* it is dead: it can make room, and has no claim to records to come */
+            ts_kinship_line_up(kin, before, TS_REPLACED);
         if (make_room(jobs) == 0)
             one = add_kin(jobs, birth->pid, birth->start_ns, birth->start_ns);
         if (!one) {

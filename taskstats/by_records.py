@@ -1,6 +1,7 @@
 """A stream without births: its processes are assigned to jobs by what their records prove."""
 
 import sys
+from collections.abc import Iterable
 
 from taskstats.engine import Engine
 from taskstats.parentage import Parentage, Process, process
@@ -30,6 +31,8 @@ class ByRecords:
         self._engine = engine
         self._fold = ProcessFold()
         self._forgotten = 0
+        #: Processes of several threads that have ended and are not added up yet: by pid, in order.
+        self._adding_up: dict[int, list[Process]] = {}
 
     @property
     def waiting(self) -> int:
@@ -39,7 +42,7 @@ class ByRecords:
     @property
     def waiting_since(self) -> int | None:
         """When the oldest record of an ended process that waits was read, ns since the epoch."""
-        since = [_received(one) for one in self.parentage.waiting]
+        since = [_received(one) for one in self.parentage.waiting if one.about is not None]
         if (several := self._fold.waiting_since) is not None:
             since.append(several)
         return min(since, default=None)
@@ -57,14 +60,17 @@ class ByRecords:
             flags, _, ppid, lived, began, tgid, age = values
             if flags & LOST_BEFORE:
                 lost += batch.columns["lost_before"][row]
-            if flags & _ALONE == LAST and tgid not in self._fold.holding:
-                second = began + lived // 1_000_000
-                raw = bytes(data[row * ROW : (row + 1) * ROW])
-                ended.append(process(tgid, ppid, second, age, raw))
-            else:
+            alone = flags & _ALONE == LAST and tgid not in self._fold.holding
+            if not alone:
                 several.append(row)
-        made = self._fold.feed(batch, several) if batch else self._fold.flush()
-        ended += map(_folded, made)
+            if flags & LAST:
+                second = began + lived // 1_000_000
+                raw = bytes(data[row * ROW : (row + 1) * ROW]) if alone else None
+                one = process(tgid, ppid, second, age, raw)
+                ended.append(one)
+                if not alone:
+                    self._adding_up.setdefault(tgid, []).append(one)
+        added = self._fold.feed(batch, several) if batch else self._fold.flush()
         if lost:
             self._engine.lose(lost)
             self.parentage.lose()
@@ -72,17 +78,31 @@ class ByRecords:
             self._engine.give_up(self._fold.forgotten - self._forgotten)
             self._forgotten = self._fold.forgotten
         self.parentage.add(ended)
+        self._join(added)
         self._count(self.parentage.settle(batch.emptied_ns))
 
     def flush(self) -> None:
         """Assign what waits; what needs more records is undecided."""
-        self.parentage.add(map(_folded, self._fold.flush()))
+        self._join(self._fold.flush())
         self._count(self.parentage.flush())
 
-    def _count(self, decided: list[Process]) -> None:
+    def _join(self, added: Iterable[Threads]) -> None:
+        """Take the sums of processes whose ends are known: their jobs may be so, too.
+
+        A process counts as an owner of its pid from the reading of its last thread's record.
+        """
+        for threads in added:
+            those = self._adding_up[threads.pid]
+            one = those.pop(0)
+            if not those:
+                del self._adding_up[threads.pid]
+            one.about = threads
+            self._count([one])
+
+    def _count(self, decided: Iterable[Process]) -> None:
         for one in decided:
             verdict, about = one.verdict, one.about
-            if verdict is None:
+            if verdict is None or about is None:
                 continue
             if isinstance(about, Threads):
                 self._engine.add_process(verdict.job, about)
@@ -93,14 +113,9 @@ class ByRecords:
             one.about = None
 
 
-def _folded(threads: Threads) -> Process:
-    """A process of several threads."""
-    record = threads.record
-    second = record.ac_btime64 + record.ac_etime // 1_000_000
-    return process(threads.pid, threads.ppid, second, record.ac_tgetime, threads)
-
-
 def _records(one: Process) -> int:
+    if one.about is None:  # the fold holds them
+        return 0
     return one.about.threads if isinstance(one.about, Threads) else 1
 
 

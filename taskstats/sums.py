@@ -1,6 +1,5 @@
 """Sums over the rows of threads: what may be added up is, of extremes the extreme is kept."""
 
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -32,45 +31,31 @@ TOTALS = _PICKER.names
 
 _COUNTS = Picker(f"{name}_count" for name in DELAYS[1:])
 
-#: What is read of a row, as `read` gives it: see Layout.
+#: What is read of a row, as `read` gives it: values of TOTALS, all or some. See Layout.
 Reading: TypeAlias = tuple[Any, ...]
-
-#: What is read besides what is summed up: who it was, and how it ended.
-_HEAD = (
-    *("flags", "ac_exitcode", "ac_comm", "ac_ppid", "ac_tgid", "ac_tgetime"),
-    *("ac_exe_dev", "ac_exe_inode"),
-)
 
 
 class Layout:
-    """Where the values of a reading are.
+    """Which values a reading has.
 
     Args:
         names: Those of TOTALS that it has.
 
     Attributes:
-        picker: Reads it.
-        width: How many values there are.
-        at: The name of a value -> where it is.
-        sums: Where one of TOTALS is, its place in TOTALS, and how it is folded.
+        picker: Reads them.
+        width: How many they are.
+        sums: Of each its place in TOTALS, and how it is folded.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.picker = Picker((*_HEAD, *names))
+        self.picker = Picker(names)
         self.width = len(self.picker.names)
-        self.at = {name: place for place, name in enumerate(self.picker.names)}
-        self.sums = [(self.at[name], TOTALS.index(name), _FOLDS[name]) for name in names]
-
-    def getter(self, *names: str) -> Callable[[Reading], Any]:
-        """What takes several values of a reading."""
-        return operator.itemgetter(*(self.at[name] for name in names))
+        self.sums = [(TOTALS.index(name), _FOLDS[name]) for name in self.picker.names]
 
 
 # Delays are read only of batches where one was measured, which on most machines are none.
 _WITH_DELAYS = Layout(TOTALS)
 _WITHOUT = Layout([name for name in TOTALS if name not in DELAY_FIELDS])
-
-LAYOUTS = (_WITHOUT, _WITH_DELAYS)
 
 
 def read(data: memoryview, rows: Sequence[int] | None = None) -> list[Reading]:
@@ -106,11 +91,6 @@ class Sums:
         if len(self._waiting) >= self._gather:
             self._add_up()
 
-    def add_values(self, values: Iterable[int]) -> None:
-        """Adds other sums."""
-        for at, (name, value) in enumerate(zip(TOTALS, values, strict=True)):
-            self._values[at] = _FOLDS[name]((value,), self._values[at])
-
     @property
     def values(self) -> tuple[int, ...]:
         """Those of TOTALS; 0 where no row has the field."""
@@ -119,12 +99,12 @@ class Sums:
 
     def _add_up(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for layout in LAYOUTS:
+        for layout in (_WITHOUT, _WITH_DELAYS):
             rows = [one for one in waiting if len(one) == layout.width]
             if rows:
                 self._take(layout, list(zip(*rows, strict=True)))
 
     def _take(self, layout: Layout, columns: Sequence[Sequence[int]]) -> None:
         """Adds what waited, by columns."""
-        for at, place, fold in layout.sums:
-            self._values[place] = fold(columns[at], self._values[place])
+        for column, (place, fold) in zip(columns, layout.sums, strict=True):
+            self._values[place] = fold(column, self._values[place])

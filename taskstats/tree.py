@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taskstats.accounts import EndedProcess, LivingProcess
-from taskstats.ancestry import DISORDER_NS
+
+#: How much later a parent's record may be read than its child's although the parent ended after
+#: it, ns: they come from several CPUs.
+_DISORDER_NS = 100_000_000
 
 
 @dataclass(slots=True)
@@ -58,9 +61,10 @@ class Node:
 
 
 def grown(ended: Sequence[EndedProcess], living: Iterable[LivingProcess]) -> list[Node]:
-    """The trees of these processes: of those whose parent is not among them.
+    """Return the trees of these processes. A process whose parent is not among them is a root.
 
-    An orphan stands under the process that inherited it, if that is among them.
+    A process stands under its maker where that is known, from a birth. Elsewhere it stands under
+    the parent that it had when it ended: an orphan under the process that inherited it.
     """
     alive = list(living)
     nodes = [Node(one.comm, one.pid, 1, one.cpu_ns, one.elapsed_us, 0) for one in ended]
@@ -69,8 +73,12 @@ def grown(ended: Sequence[EndedProcess], living: Iterable[LivingProcess]) -> lis
     by_pid: dict[int, list[int]] = defaultdict(list)
     for at, one in enumerate(ended):
         by_pid[one.pid].append(at)
+    both: list[EndedProcess | LivingProcess] = [*ended, *alive]
+    by_start = {(one.pid, one.start_ns): at for at, one in enumerate(both)}
     parents = [
         _parent(one, ended, by_pid.get(one.ppid, ()), place_of_living.get(one.ppid))
+        if one.maker_pid is None
+        else _maker(one, by_start)
         for one in ended
     ]
     parents += [place_of_living.get(one.ppid) for one in alive]
@@ -87,11 +95,18 @@ def grown(ended: Sequence[EndedProcess], living: Iterable[LivingProcess]) -> lis
     return _merged(nodes[at] for at in children[None])
 
 
+def _maker(one: EndedProcess, by_start: dict[tuple[int, int | None], int]) -> int | None:
+    """Where its maker stands. The start of a maker from before the births is not known."""
+    assert one.maker_pid is not None
+    exact = by_start.get((one.maker_pid, one.maker_start_ns))
+    return by_start.get((one.maker_pid, None)) if exact is None else exact
+
+
 def _parent(
     one: EndedProcess, ended: Sequence[EndedProcess], same_pid: Sequence[int], alive: int | None
 ) -> int | None:
     """Where its parent stands: of those that had the pid, the first that ended after it."""
-    later = (at for at in same_pid if ended[at].received_ns >= one.received_ns - DISORDER_NS)
+    later = (at for at in same_pid if ended[at].received_ns >= one.received_ns - _DISORDER_NS)
     first = min(later, key=lambda at: ended[at].received_ns, default=None)
     return alive if first is None else first
 

@@ -101,6 +101,7 @@ class Machine:
         self.init = self._made(1, None, None)
         self.init.start_ns = 1
         self.daemon = self.fork(self.init)
+        self.other = self.fork(self.init)  # no ancestor of what the daemon makes
         self.now += S
         self._births.clear()
 

@@ -477,6 +477,20 @@ def test_a_full_table_marks_the_jobs_that_may_lack_a_process(machine: Machine) -
     assert (usage.births_lost, usage.complete) == (True, False)
 
 
+def test_a_full_table_gives_no_job_the_threads_of_another_process(machine: Machine) -> None:
+    """The birth of the next owner of a pid finds no room; then its thread ends."""
+    tracker, root = begun(machine, capacity=2)
+    machine.fork(root, 77)
+    tracker.feed(machine.read())
+    machine.end(machine.living[77])
+    stranger = machine.fork(machine.daemon, 77)
+    machine.end(stranger, machine.thread(stranger))
+    machine.end(stranger)
+    tracker.feed(machine.read(order=(1, 2, 0)))
+    usage = tracker.usage("a")
+    assert (usage.total.threads, usage.complete) == (0, False)
+
+
 def test_the_ended_make_room_before_a_job_is_marked(machine: Machine) -> None:
     """A pid that was given again: its owner of before has ended unheard."""
     tracker, root = begun(machine, capacity=10)
@@ -562,6 +576,22 @@ def test_the_records_of_a_removed_cgroup_belong_to_its_job(cgroups: Machine) -> 
     tracker.feed(in_cgroups(cgroups, 5, 5))
     usage = tracker.usage("a")
     assert (usage.total.processes, usage.complete) == (2, True)
+
+
+def test_a_closed_jobs_waiting_process_is_not_the_next_jobs(cgroups: Machine) -> None:
+    """It waits for a thread's record while its job is closed, and the number is given again."""
+    tracker = cgroups.tracker()
+    tracker.start_cgroup("/", "root")
+    tracker.start_cgroup("/a", "a")
+    child = cgroups.fork(cgroups.daemon, cgroup=5)
+    tid = cgroups.thread(child)
+    cgroups.end(child, tid, heard=False)
+    cgroups.end(child)
+    tracker.feed(cgroups.read(emptied=False))
+    tracker.close("a")
+    tracker.start_cgroup("/ab", "ab")
+    tracker.flush()
+    assert (processes(tracker, "ab"), processes(tracker, "root")) == (0, 1)
 
 
 def test_a_process_is_of_a_job_by_root_and_of_one_by_cgroup(cgroups: Machine) -> None:
@@ -661,11 +691,12 @@ def test_other_batches_are_refused(machine: Machine) -> None:
 
 def test_totals_are_sums_and_extremes(machine: Machine) -> None:
     tracker, root = begun(machine, remember=1)
-    for values in (
+    ends: list[dict[str, Any]] = [
         {"comm": "x", "hiwater_rss": 5, "nvcsw": 2, "ac_exitcode": 0x100, "ac_exe_inode": 1},
         {"comm": "x", "hiwater_rss": 7, "nvcsw": 3, "ac_exitcode": 9, "ac_exe_inode": 2},
         {"comm": "y", "ac_exe_inode": 2, "settled": False},
-    ):
+    ]
+    for values in ends:
         one = machine.fork(root)
         machine.now += 3 * S
         machine.end(one, **values)

@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 from support import wire
 
 import taskstats
-from taskstats import Batch, FieldUnavailable, Process, ProcessFold, sums
+from taskstats import Batch, FieldUnavailable, Process, ProcessFold
 from taskstats.fields import DELAYS
 from taskstats.presence import SETTLED
 from taskstats.processes import PROCESS_KEYS
 from taskstats.rows import HEADER, PROBED, ROW
-from taskstats.totals import Tally
 
 AXSIG, AGROUP = 0x10, 0x20
 LATER_NS = 10**12  # more than anybody would wait
@@ -820,19 +819,3 @@ def test_threads_that_were_not_heard_leave_no_final_figure() -> None:
     (process,) = made.flush()
     assert (process.complete, process.final_cpu_ns) == (False, None)
     assert process.cpu_ns == group["cpu_run_virtual_total"]
-
-
-def test_totals_take_final_figures_where_they_are_known() -> None:
-    ends = [last(pid, pid, cpu_run_virtual_total=100) for pid in (1, 2, 3)]
-    batch = settled(batch_of(*map(sent, ends)), (1000, 1), (0, 0), (3000, 3))
-    tally = Tally()
-    tally.add(sums.read(batch.data))
-    threads = [thread(100), last(101)]
-    run = sum(one["cpu_run_virtual_total"] for one in threads)
-    made = ProcessFold()
-    tally.add_process(*made.feed(batch_of(*process_of(threads))))
-    both = Tally()
-    both.add_tally(tally)
-    totals = both.totals(batch.fields)
-    assert (totals.processes, totals.threads, totals.unsettled) == (4, 5, 3)
-    assert totals.cpu_ns == 1000 + 100 + 3000 + run

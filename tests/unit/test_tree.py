@@ -72,6 +72,31 @@ def test_of_two_with_one_pid_the_parent_is_the_first_that_ended_after() -> None:
     assert found == {"old": [], "new": ["child"], "newest": []}
 
 
+def made(pid: int, start: int, maker: int, maker_start: int, comm: str) -> EndedProcess:
+    """A process whose birth is known; init has inherited it."""
+    return EndedProcess(pid, 1, comm, 1, 1, 0, start * MS, start, maker, maker_start)
+
+
+def test_a_process_stands_under_its_maker_where_that_is_known() -> None:
+    """Pid 5 had two owners: neither the pid nor the order of the ends says which one made it."""
+    processes = [
+        made(9, 400, 5, 100, "child"),
+        made(5, 100, 2, 50, "old"),
+        made(5, 300, 2, 50, "new"),
+        made(8, 500, 5, 300, "other child"),
+        ended(1, 0, "init"),
+    ]
+    found = {node.comm: [one.comm for one in node.children] for node in grown(processes, [])}
+    assert found == {"old": ["child"], "new": ["other child"], "init": []}
+
+
+def test_makers_from_before_the_births_and_living_ones_are_found() -> None:
+    alive = LivingProcess(4, 1, "sh", 1, 1, 1, None, start_ns=70)
+    processes = [ended(3, 1, "make"), made(9, 400, 3, 20, "cc"), made(8, 500, 4, 70, "ls")]
+    found = {node.comm: [one.comm for one in node.children] for node in grown(processes, [alive])}
+    assert found == {"make": ["cc"], "sh": ["ls"]}
+
+
 def test_the_living_have_children_too() -> None:
     (root,) = grown([ended(3, 2, "true"), ended(4, 2, "true")], [living(2, 1, "sh")])
     assert drawn([root]) == ["sh 1 3", " true 2 2"]
