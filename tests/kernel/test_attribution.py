@@ -85,7 +85,7 @@ class Ear:
                 if self._stop.is_set() and self.reading == "stopped":
                     self._stop.clear()
                     time.sleep(STOP)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             self._failure = error
 
     def _feed(self, batch: Batch) -> None:
@@ -167,7 +167,7 @@ class Ears:
         else:
             right = missing <= declared and not (missing and usage.complete)
         if wrong or not right or (why := _differs(usage, truth)):
-            extra = {comm: n for comm, n in (found - truth.counts).items()}
+            extra = dict((found - truth.counts).items())
             self._wrong.append(f"{said}: {extra or why if right else 'not declared'}")
 
     def verdict(self) -> None:
@@ -218,9 +218,7 @@ class Scene:
 
 
 @pytest.fixture(params=["least", "32768"])
-def scene(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Scene]:
+def scene(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     needs_processes()
     needs_probe()
     monkeypatch.setattr(probe, "default_ring_bytes", lambda: RING)

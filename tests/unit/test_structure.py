@@ -71,7 +71,6 @@ MAY_IMPORT = {
     "cgroup_cpu": {"host"},
     "privileges": set(),
     "launch": {"privileges"},
-    "alive": set(),
     "cost": {"accounts", "exit_stats", "launch", "records", "totals", "tree"},
     "reader": {
         "client",
