@@ -62,6 +62,7 @@ class Process:
         about: What the caller keeps with it.
         seen: CLOCK_REALTIME when it was first seen alive.
         shared: Whether it inherits orphans of jobs that were closed as well.
+        named: Whether it was there when a job began: its root, an ancestor, the subreaper.
     """
 
     pid: int
@@ -73,6 +74,7 @@ class Process:
     about: Any = None
     seen: int = 0
     shared: bool = False
+    named: bool = False
 
     def is_older_than(self, other: "Process") -> bool:
         """Whether it surely started before another process."""
@@ -131,6 +133,8 @@ class Parentage:
         ancestors = self._ancestors(root)
         outer = self._verdict_of_living(process)
         heir = self._see(subreaper) if subreaper else None
+        for one in (process, *(ancestors or ()), *([heir] if heir else ())):
+            one.named = True
         self._jobs[number] = _Job(number, process.start[0], ancestors, heir)
         process.verdict = Verdict(number, outer.doubts)
         return outer.job
@@ -361,7 +365,8 @@ class Parentage:
         ]
         # A process that nobody has heard of may have been there: not beside one that lived on.
         if (surely or first <= self._doubt_until) and not any(
-            other.start[1] <= first and (other.end is None or other.end[0] >= last)
+            (other.start[1] <= first and (other.end is None or other.end[0] >= last))
+            or (surely and other.named and other.end is None)
             for other in known
         ):
             return []

@@ -59,7 +59,9 @@ def open_all(stack: ExitStack, probe: Mode, remember: int, endpoint: Endpoint) -
         Unavailable: The kernel does not tell which process a thread is of.
         TaskstatsError: What the listener and the client raise.
     """
-    listener = stack.enter_context(ExitListener(probe=probe, settle=_SETTLE, endpoint=endpoint))
+    listener = stack.enter_context(
+        ExitListener(probe=probe, settle=_SETTLE, buffer=None, endpoint=endpoint)
+    )
     client = stack.enter_context(Client(endpoint=endpoint))
     version = client.pid(None if endpoint.is_kernel else 1).version
     if version < _FIRST_WITH_PROCESSES:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from support.requirements import needs_processes
+from support.requirements import needs_probe, needs_processes
 
 import taskstats
 from taskstats.jobs import JobTracker, Usage
@@ -82,11 +82,16 @@ def counted(usage: Usage) -> tuple[int, int, bool]:
 @pytest.fixture(autouse=True)
 def _processes() -> None:
     needs_processes()
+    needs_probe()
 
 
 def test_two_jobs_at_once_have_what_is_theirs() -> None:
-    with taskstats.Client() as client, taskstats.ExitListener() as listener, steps(3) as running:
-        tracker = JobTracker(client.pids)
+    with (
+        taskstats.Client() as client,
+        taskstats.ExitListener(probe="require") as listener,
+        steps(3) as running,
+    ):
+        tracker = JobTracker(client.pids, births=True)
         for step in running[:2]:
             tracker.start(step.pid, step.pid)
         for step in running:  # the third is no job
@@ -104,8 +109,8 @@ def test_a_job_that_runs_is_attached_to_and_its_living_processes_are_told() -> N
     with taskstats.Client() as client, steps(1) as (step,):
         step.begin()
         step.finish()
-        with taskstats.ExitListener() as listener:
-            tracker = JobTracker(client.pids)
+        with taskstats.ExitListener(probe="require") as listener:
+            tracker = JobTracker(client.pids, births=True)
             tracker.attach(step.pid, "job")
             (living,) = tracker.usage("job", [1, step.pid]).living
             step.begin()
@@ -119,8 +124,12 @@ def test_a_job_that_runs_is_attached_to_and_its_living_processes_are_told() -> N
 
 
 def test_totals_are_those_of_the_records() -> None:
-    with taskstats.Client() as client, taskstats.ExitListener() as listener, steps(1) as (step,):
-        tracker = JobTracker(client.pids)
+    with (
+        taskstats.Client() as client,
+        taskstats.ExitListener(probe="require") as listener,
+        steps(1) as (step,),
+    ):
+        tracker = JobTracker(client.pids, births=True)
         tracker.start(step.pid, "job")
         step.begin()
         step.finish()

@@ -151,7 +151,12 @@ def test_no_thread_is_needed_at_the_end(few: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "told"), [(1, "Resource temporarily unavailable"), (2, "cannot start a thread: ")]
+    ("limit", "told"),
+    [
+        (1, "listen: cannot start a thread: "),
+        (2, "Resource temporarily unavailable"),
+        (3, "cannot start a thread: "),
+    ],
 )
 def test_without_a_thread_the_command_never_runs(
     limit: int, told: str, few: Path, tmp_path: Path
