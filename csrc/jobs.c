@@ -573,11 +573,6 @@ int ts_jobs_close(struct ts_jobs *jobs, uint32_t number)
     }
     job->open = 0;
     outer = nearest_open(jobs, job->outer);
-    for (uint32_t i = 0; i < jobs->n_ending; i++) { /* the number may be another job's soon */
-        struct ts_threads *threads = jobs->kin.all[jobs->ending[i]].threads;
-        if (threads->by_cgroup == number)
-            threads->by_cgroup = outer;
-    }
     if (is_job(outer))
         rc = hand_over(jobs, job, outer);
     if (is_job(outer) || job->by_cgroup || job->outer_known)
