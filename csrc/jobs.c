@@ -724,7 +724,7 @@ static void take_known_birth(struct ts_jobs *jobs, uint32_t one, uint32_t owner,
     if (job->outer_known)
         return;
     job->outer_known = 1;
-    if (!is_job(nearest_open(jobs, job->outer)) && is_job(owner) &&
+    if (is_job(owner) && !is_within(jobs, job->outer, owner) &&
         !is_within(jobs, owner, rooted)) {
         set_outer(jobs, rooted, owner);
         if (!job->open)

@@ -269,6 +269,20 @@ def test_attaching_around_a_job_puts_it_within(machine: Machine) -> None:
     assert (processes(tracker, "inner"), processes(tracker)) == (1, 1)
 
 
+def test_attaching_around_two_jobs_keeps_the_inner_one_within(machine: Machine) -> None:
+    """No birth was read before: that the inner root is of the middle job is still to come."""
+    tracker = machine.tracker()
+    outer = machine.fork(machine.daemon)
+    middle = machine.fork(outer)
+    tracker.start(middle.pid, "middle")
+    inner = machine.fork(machine.fork(middle))
+    tracker.attach(inner.pid, "inner")
+    tracker.attach(outer.pid, "outer")
+    machine.end(machine.fork(inner))
+    tracker.feed(machine.read())
+    assert [processes(tracker, job) for job in ("inner", "middle", "outer")] == [1, 1, 1]
+
+
 # ---- threads ---------------------------------------------------------------------------------
 
 
