@@ -31,6 +31,7 @@ struct job {
     int by_cgroup;
     uint32_t outer;  /* the job that it is within, which may be closed; TS_NO_JOB */
     int outer_known; /* the root's birth was read, or what it belonged to before */
+    int handed_over; /* it was closed, and what it had is the outer one's */
     uint32_t uses;   /* processes and jobs that refer to it: the number is not free */
     uint32_t root;
     uint64_t start_ns, start_end_ns;
@@ -60,6 +61,7 @@ struct ts_jobs {
     uint32_t epoch; /* begins after births were lost */
     uint64_t boot_ns;
     uint64_t stamp;
+    uint64_t doubted; /* the last stamp for which a job counted something as undecided */
     uint64_t feeds;   /* batches so far */
     uint32_t *ending; /* ended processes whose threads' records are not all there */
     uint32_t n_ending, room_ending;
@@ -226,7 +228,7 @@ static void doubt(struct ts_jobs *jobs, uint32_t owner, uint64_t records)
         struct job *job = &jobs->all[owner];
         if (job->stamp != jobs->stamp)
             job->undecided += records;
-        job->stamp = jobs->stamp;
+        job->stamp = jobs->doubted = jobs->stamp;
     }
 }
 
@@ -235,6 +237,12 @@ static void doubt_marked(struct ts_jobs *jobs, uint64_t start_ns, uint64_t recor
     for (uint32_t i = 0; i < jobs->n; i++)
         if (may_be_of(&jobs->all[i], start_ns))
             doubt(jobs, i, records);
+}
+
+/* What a record belongs to that the jobs that it may be of have counted. */
+static uint32_t doubted_owner(const struct ts_jobs *jobs)
+{
+    return jobs->doubted == jobs->stamp ? TS_UNDECIDED : TS_NO_JOB;
 }
 
 static void doubt_by_cgroup(struct ts_jobs *jobs, uint64_t records)
@@ -502,6 +510,8 @@ int ts_jobs_start(struct ts_jobs *jobs, const struct ts_job_wanted *wanted, uint
     job->remember = wanted->remember;
     if (wanted->root) {
         job->outer_known = jobs->kin.all[one].maker_pid != 0;
+        job->start_ns = jobs->kin.all[one].start_ns; /* exact, if its birth was read */
+        job->start_end_ns = jobs->kin.all[one].start_end_ns;
         set_outer(jobs, *number, owner_of(jobs, one));
         set_owner(jobs, &jobs->kin.all[one], *number);
     } else {
@@ -573,7 +583,8 @@ int ts_jobs_close(struct ts_jobs *jobs, uint32_t number)
     }
     job->open = 0;
     outer = nearest_open(jobs, job->outer);
-    if (is_job(outer))
+    job->handed_over = is_job(outer);
+    if (job->handed_over)
         rc = hand_over(jobs, job, outer);
     if (is_job(outer) || job->by_cgroup || job->outer_known)
         empty_job(job); /* else the root's birth may say whose this is */
@@ -706,7 +717,8 @@ static int is_within(const struct ts_jobs *jobs, uint32_t job, uint32_t outer)
     return 0;
 }
 
-/* The birth of a job's root: the job is within the maker's. Or of a process that lived when a
+/* The birth of a job's root: the job is within the maker's, unless it is already within one that
+ * was attached within the maker's. Or of a process that lived when a
  * job was attached to: it is of its maker's job, unless that is one around the attached one. */
 static void take_known_birth(struct ts_jobs *jobs, uint32_t one, uint32_t owner,
                              const struct ts_birth *birth)
@@ -724,10 +736,12 @@ static void take_known_birth(struct ts_jobs *jobs, uint32_t one, uint32_t owner,
     if (job->outer_known)
         return;
     job->outer_known = 1;
-    if (is_job(owner) && !is_within(jobs, job->outer, owner) &&
-        !is_within(jobs, owner, rooted)) {
+    if (is_job(owner) && !is_within(jobs, owner, rooted) &&
+        !is_within(jobs, job->outer, owner)) {
         set_outer(jobs, rooted, owner);
-        if (!job->open)
+        if (job->handed_over) /* to a job that was attached around it */
+            mark(jobs, owner);
+        else if (!job->open)
             hand_over(jobs, job, owner);
     }
     if (!job->open)
@@ -804,8 +818,10 @@ static struct found find_settled(struct ts_jobs *jobs, const struct ts_record *r
         found.process = 0;
         found.owner = TS_UNDECIDED;
     }
-    if (found.owner == TS_UNDECIDED)
+    if (found.owner == TS_UNDECIDED) {
         doubt_marked(jobs, record->start_ns, 1);
+        found.owner = doubted_owner(jobs);
+    }
     return found;
 }
 
@@ -866,7 +882,7 @@ static struct found find_unsettled(struct ts_jobs *jobs, const struct ts_record 
     }
     doubt_marked(jobs, to < 0 ? 0 : (uint64_t)to, 1);
     found.process = 0;
-    found.owner = TS_UNDECIDED;
+    found.owner = doubted_owner(jobs);
     return found;
 }
 
@@ -943,7 +959,7 @@ static void end(struct ts_jobs *jobs, uint32_t one, int settled)
         evict(jobs, jobs->kin.oldest[TS_ENDED]);
 }
 
-/* Counts records of a process of several threads as undecided. */
+/* Counts records of a process of several threads as undecided, if a job may have them. */
 static void doubt_process(struct ts_jobs *jobs, uint32_t one, uint64_t records)
 {
     const struct ts_kin *process = &jobs->kin.all[one];
@@ -956,7 +972,10 @@ static void doubt_process(struct ts_jobs *jobs, uint32_t one, uint64_t records)
         doubt_by_cgroup(jobs, records);
     else
         doubt(jobs, process->threads->by_cgroup, records);
-    jobs->counts.undecided += records;
+    if (owner == TS_UNDECIDED || jobs->doubted == jobs->stamp)
+        jobs->counts.undecided += records;
+    else
+        jobs->counts.outside += records;
 }
 
 /* What a process has used, by its threads and by the kernel's own sums. */

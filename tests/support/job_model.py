@@ -29,7 +29,8 @@ Where the specification leaves a choice, the model decides as follows.
 13. attach takes the root, and its living descendants by parent without the trees of roots of open
     jobs. Such a job is within the new one from then, if it was within the same job as the new one.
     A process that is of an open job that is not around the root's keeps its job. If its birth is
-    read later, and its maker is of such a job, it is of that job.
+    read later, and its maker is of such a job, it is of that job. So is a job whose root's birth is
+    read later; if the job was closed before, the maker's job may lack what it had, and is marked.
 14. Losses that are told count for every open job.
 15. The start of a process that runs since before the listener is exact once its leader's record is
     there; else it is not told.
@@ -39,7 +40,8 @@ Where the specification leaves a choice, the model decides as follows.
     process, to 2 us. Else a thread of a process whose birth was lost is taken for one of another
     process. A leader's record has the exact start of its process.
 18. The start of an unsettled record's process is known to a second, and 20 ms on both sides.
-19. A root has started before a process, if that is so by the 10 ms of /proc.
+19. A root has started before a process, if that is so by the root's birth; where it was not read,
+    by the 10 ms of /proc.
 20. The root of an open job is attached to: ValueError.
 """
 
@@ -105,6 +107,7 @@ class ModelJob:
     within: "ModelJob | None" = None
     is_put: bool = False  # within a job that was attached around it
     is_open: bool = True
+    is_handed_over: bool = False  # closed within an open one
     births_lost: bool = False
     processes: "Counter[Key]" = field(default_factory=Counter)
     threads: int = 0
@@ -209,7 +212,7 @@ class JobModel:
         process = self._living(root, alive.start_ns)
         if any(one.is_open for one in process.root_of):
             raise ValueError(root)
-        job = ModelJob(id, process, alive.start_ns, attached=attached, within=process.owner)
+        job = ModelJob(id, process, process.low, attached=attached, within=process.owner)
         process.owner = job
         process.is_uncertain = False
         process.root_of.append(job)
@@ -241,7 +244,9 @@ class JobModel:
 
     def close(self, id: Any) -> Told:  # noqa: A002
         told = self.usage(id)
-        self._jobs.pop(id).is_open = False
+        job = self._jobs.pop(id)
+        job.is_open = False
+        job.is_handed_over = self._open(job) is not None
         return told
 
     def _open(self, job: ModelJob | None) -> ModelJob | None:
@@ -315,8 +320,14 @@ class JobModel:
         )
         if process.root_of:
             first = process.root_of[0]
-            if not first.is_put or self._open(by_maker) not in [None, *first.lineage()]:
+            for job in process.root_of:
+                job.start_low = birth.start_ns
+            if not first.is_put:
                 first.within = by_maker
+            elif self._open(by_maker) not in [None, *first.lineage()]:
+                first.within = by_maker
+                if first.is_handed_over:
+                    self._mark_around(by_maker)
         elif process.claimed_by is None or (
             by_maker is not None
             and self._open(by_maker) not in [None, *process.claimed_by.lineage()]
@@ -334,10 +345,12 @@ class JobModel:
     def _mark(self) -> None:
         """Births were lost: of every job that has members that live, or may live."""
         for one in [one for those in self._known.values() for one in those]:
-            job = self._open(one.owner)
-            if job and (not one.has_ended or one.unsettled_end):
-                for outer in job.lineage():
-                    outer.births_lost |= outer.is_open
+            if not one.has_ended or one.unsettled_end:
+                self._mark_around(one.owner)
+
+    def _mark_around(self, job: ModelJob | None) -> None:
+        for one in job.lineage() if job else ():
+            one.births_lost |= one.is_open
 
     # -- records
 
