@@ -593,9 +593,12 @@ static void forget(struct ts_jobs *jobs, uint32_t one)
     struct ts_kin *process = &jobs->kin.all[one];
     uint32_t owner = owner_of(jobs, one);
 
-    if (process->threads && !process->threads->done) {
-        jobs->counts.waiting -= process->threads->sums.threads;
-        give_up(jobs, owner, process->threads->sums.threads);
+    if (process->threads) {
+        if (!process->threads->done) {
+            jobs->counts.waiting -= process->threads->sums.threads;
+            give_up(jobs, owner, process->threads->sums.threads);
+        }
+        unuse(jobs, process->threads->by_cgroup);
     }
     set_owner(jobs, process, TS_NO_JOB);
     ts_kinship_remove(&jobs->kin, one);
@@ -889,11 +892,13 @@ static int fold(struct ts_jobs *jobs, uint32_t one, const struct ts_record *reco
 
     if (threads && threads->done)
         return add_late(jobs, one, record);
-    if (!threads)
-        threads = process->threads = calloc(1, sizeof(*threads));
     if (!threads) {
-        give_up(jobs, owner_of(jobs, one), 1);
-        return -ENOMEM;
+        threads = process->threads = calloc(1, sizeof(*threads));
+        if (!threads) {
+            give_up(jobs, owner_of(jobs, one), 1);
+            return -ENOMEM;
+        }
+        threads->by_cgroup = TS_NO_JOB;
     }
     ts_sums_add(&threads->sums, record);
     jobs->counts.waiting++;
@@ -903,7 +908,9 @@ static int fold(struct ts_jobs *jobs, uint32_t one, const struct ts_record *reco
     }
     if (is_last(record)) {
         describe(&threads->ended, record);
+        unuse(jobs, threads->by_cgroup);
         threads->by_cgroup = job_by_cgroup(jobs, record);
+        use(jobs, threads->by_cgroup);
         threads->has_group = group != NULL;
         if (group)
             threads->group = *group;
