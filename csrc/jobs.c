@@ -11,12 +11,16 @@
 #include "kin.h"
 
 /* Processes whose last record was read that are kept for records of other threads. */
-#define MOST_ENDED 4096u
+#ifndef TS_MOST_ENDED
+#define TS_MOST_ENDED 4096u
+#endif
 
 /* The clocks may be set by so much, ns, between an exit and its reading. */
 #define CLOCK_SLACK 20000000u
 
-#define MOST_PLACES 65536u /* cgroups that are remembered */
+#ifndef TS_MOST_PLACES
+#define TS_MOST_PLACES 65536u /* cgroups that are remembered: a power of 2 */
+#endif
 
 struct job {
     int used;
@@ -50,6 +54,7 @@ struct ts_jobs {
     uint32_t n_by_cgroup; /* open ones */
     uint32_t n_marked;    /* open ones that lack births */
     uint64_t births_lost;
+    uint32_t epoch; /* begins after births were lost */
     uint64_t boot_ns;
     uint64_t stamp;
     uint32_t *ending; /* ended processes whose threads' records are not all there */
@@ -74,7 +79,7 @@ int ts_jobs_new(uint32_t capacity, uint64_t since_ns, struct ts_jobs **jobs)
     if (!made)
         return -ENOMEM;
     made->since_ns = since_ns;
-    made->places = calloc(2 * (size_t)MOST_PLACES, sizeof(*made->places));
+    made->places = calloc(2 * (size_t)TS_MOST_PLACES, sizeof(*made->places));
     rc = made->places ? ts_kinship_open(&made->kin, capacity) : -ENOMEM;
     if (rc < 0)
         ts_jobs_free(made);
@@ -205,26 +210,36 @@ static void doubt(struct ts_jobs *jobs, uint32_t owner, uint64_t records)
     }
 }
 
-static void doubt_marked(struct ts_jobs *jobs, uint64_t start_ns)
+static void doubt_marked(struct ts_jobs *jobs, uint64_t start_ns, uint64_t records)
 {
     for (uint32_t i = 0; i < jobs->n; i++)
         if (may_be_of(&jobs->all[i], start_ns))
-            doubt(jobs, i, 1);
+            doubt(jobs, i, records);
 }
 
-static void doubt_by_cgroup(struct ts_jobs *jobs)
+static void doubt_by_cgroup(struct ts_jobs *jobs, uint64_t records)
 {
     for (uint32_t i = 0; i < jobs->n; i++)
         if (jobs->all[i].open && jobs->all[i].by_cgroup)
-            doubt(jobs, i, 1);
+            doubt(jobs, i, records);
 }
 
-static void give_up(struct ts_jobs *jobs, uint32_t owner, uint64_t records)
+/* A job, and those around it, lack records. */
+static void lack(struct ts_jobs *jobs, uint32_t owner, uint64_t records)
 {
-    jobs->counts.evicted += records;
     for (owner = nearest_open(jobs, owner); is_job(owner);
          owner = nearest_open(jobs, jobs->all[owner].outer))
         jobs->all[owner].evicted += records;
+}
+
+/* Gives up records of a process. They may be of any job by cgroup. */
+static void give_up(struct ts_jobs *jobs, uint32_t owner, uint64_t records)
+{
+    jobs->counts.evicted += records;
+    lack(jobs, owner, records);
+    for (uint32_t i = 0; jobs->n_by_cgroup && i < jobs->n; i++)
+        if (jobs->all[i].open && jobs->all[i].by_cgroup)
+            jobs->all[i].evicted += records;
 }
 
 void ts_jobs_lose(struct ts_jobs *jobs, uint64_t records)
@@ -245,24 +260,23 @@ void ts_jobs_give_up(struct ts_jobs *jobs, uint64_t records)
 
 /* ---- sums ---- */
 
-static int remember(struct job *job, const struct ts_ended *ended)
+static void remember(struct job *job, const struct ts_ended *ended)
 {
     if (job->n_ended == job->remember) {
         job->forgotten++;
-        return 0;
+        return;
     }
     if (job->n_ended == job->room_ended) {
         uint64_t room = job->room_ended ? 2 * job->room_ended : 64;
         struct ts_ended *grown = realloc(job->ended, room * sizeof(*grown));
         if (!grown) {
             job->forgotten++;
-            return -ENOMEM;
+            return;
         }
         job->ended = grown;
         job->room_ended = room;
     }
     job->ended[job->n_ended++] = *ended;
-    return 0;
 }
 
 static void describe(struct ts_ended *ended, const struct ts_record *record)
@@ -308,7 +322,8 @@ static int add_record(struct job *job, const struct ts_record *record,
         record->flags & TS_SETTLED ? record->final_cpu_ns : stats->cpu_run_virtual_total;
     if (process)
         describe_birth(&ended, process);
-    return remember(job, &ended);
+    remember(job, &ended);
+    return 0;
 }
 
 static int add_process(struct job *job, const struct ts_sums *sums,
@@ -320,7 +335,8 @@ static int add_process(struct job *job, const struct ts_sums *sums,
     if (!totals)
         return -ENOMEM;
     ts_totals_add(totals, sums, ended);
-    return remember(job, ended);
+    remember(job, ended);
+    return 0;
 }
 
 static uint64_t *count_of(struct ts_jobs *jobs, uint32_t job)
@@ -416,6 +432,18 @@ int ts_jobs_put_within(struct ts_jobs *jobs, uint32_t job, uint32_t outer)
 /* Makes room by forgetting the dead process that has been so for longest. */
 static int make_room(struct ts_jobs *jobs);
 
+static uint32_t add_kin(struct ts_jobs *jobs, uint32_t pid, uint64_t start_ns,
+                        uint64_t start_end_ns)
+{
+    uint32_t one = ts_kinship_add(&jobs->kin, pid, start_ns, start_end_ns);
+
+    if (one) {
+        jobs->kin.all[one].owner = TS_NO_JOB;
+        jobs->kin.all[one].epoch = jobs->epoch;
+    }
+    return one;
+}
+
 int ts_jobs_start(struct ts_jobs *jobs, const struct ts_job_wanted *wanted, uint32_t *number)
 {
     struct job *job;
@@ -433,10 +461,9 @@ int ts_jobs_start(struct ts_jobs *jobs, const struct ts_job_wanted *wanted, uint
     if (wanted->root && !one) {
         if (make_room(jobs) < 0)
             return -ENOSPC;
-        one = ts_kinship_add(&jobs->kin, wanted->root, wanted->start_ns, wanted->start_end_ns);
+        one = add_kin(jobs, wanted->root, wanted->start_ns, wanted->start_end_ns);
         if (!one)
             return -ENOMEM;
-        jobs->kin.all[one].owner = TS_NO_JOB;
     }
     job = &jobs->all[*number];
     job->used = job->open = 1;
@@ -467,10 +494,9 @@ int ts_jobs_join(struct ts_jobs *jobs, uint32_t job, uint32_t pid, uint64_t star
     if (!one) {
         if (make_room(jobs) < 0)
             return -ENOSPC;
-        one = ts_kinship_add(&jobs->kin, pid, start_ns, start_end_ns);
+        one = add_kin(jobs, pid, start_ns, start_end_ns);
         if (!one)
             return -ENOMEM;
-        jobs->kin.all[one].owner = TS_NO_JOB;
     }
     owner = owner_of(jobs, one);
     inner = job_of_root(jobs, &jobs->kin.all[one]);
@@ -483,22 +509,24 @@ int ts_jobs_join(struct ts_jobs *jobs, uint32_t job, uint32_t pid, uint64_t star
 }
 
 /* Gives what a job has to the one that it is within. */
-static int hand_over(struct job *from, struct job *to)
+static int hand_over(struct ts_jobs *jobs, const struct job *from, uint32_t outer)
 {
+    struct job *to = &jobs->all[outer];
     int rc = 0;
 
     for (uint32_t i = 0; i < from->commands.n; i++) {
         const struct ts_command *command = from->commands.found[i];
         struct ts_totals *totals = ts_commands_find(&to->commands, command->comm,
                                                     command->exe_dev, command->exe_inode);
-        if (totals)
+        if (totals) {
             ts_totals_add_totals(totals, &command->totals);
-        else
+        } else {
+            lack(jobs, outer, command->totals.threads);
             rc = -ENOMEM;
+        }
     }
     for (uint64_t i = 0; i < from->n_ended; i++)
-        if (remember(to, &from->ended[i]) < 0)
-            rc = -ENOMEM;
+        remember(to, &from->ended[i]);
     to->forgotten += from->forgotten;
     return rc;
 }
@@ -518,7 +546,7 @@ int ts_jobs_close(struct ts_jobs *jobs, uint32_t number)
     job->open = 0;
     outer = nearest_open(jobs, job->outer);
     if (is_job(outer))
-        rc = hand_over(job, &jobs->all[outer]);
+        rc = hand_over(jobs, job, outer);
     empty_job(job);
     job->uses++; /* once more, so that it is freed by what frees others */
     unuse(jobs, number);
@@ -529,7 +557,7 @@ int ts_jobs_close(struct ts_jobs *jobs, uint32_t number)
 
 static struct place *find_place(const struct ts_jobs *jobs, uint64_t cgroup)
 {
-    uint32_t mask = 2 * MOST_PLACES - 1;
+    uint32_t mask = 2 * TS_MOST_PLACES - 1;
     uint32_t at = (uint32_t)(cgroup * 0x9e3779b97f4a7c15u >> 40) & mask;
 
     while (jobs->places[at].cgroup && jobs->places[at].cgroup != cgroup)
@@ -539,7 +567,7 @@ static struct place *find_place(const struct ts_jobs *jobs, uint64_t cgroup)
 
 void ts_jobs_forget_cgroups(struct ts_jobs *jobs)
 {
-    memset(jobs->places, 0, 2 * (size_t)MOST_PLACES * sizeof(*jobs->places));
+    memset(jobs->places, 0, 2 * (size_t)TS_MOST_PLACES * sizeof(*jobs->places));
     jobs->n_places = 0;
 }
 
@@ -547,7 +575,7 @@ int ts_jobs_place_cgroup(struct ts_jobs *jobs, uint64_t id, uint32_t job)
 {
     struct place *place;
 
-    if (jobs->n_places >= MOST_PLACES)
+    if (jobs->n_places >= TS_MOST_PLACES)
         ts_jobs_forget_cgroups(jobs);
     place = find_place(jobs, id);
     jobs->n_places += !place->cgroup;
@@ -604,21 +632,38 @@ static void forget(struct ts_jobs *jobs, uint32_t one)
     ts_kinship_remove(&jobs->kin, one);
 }
 
+/* Whether all its threads were heard, and no other process's. */
+static int is_whole(const struct ts_threads *threads)
+{
+    return threads->has_group && ts_sums_match(&threads->sums, &threads->group);
+}
+
+/* Forgets a process of which records may still come. They must not be taken for those of an
+ * older process with the same pid. */
+static void evict(struct ts_jobs *jobs, uint32_t one)
+{
+    struct ts_kinship *kin = &jobs->kin;
+    const struct ts_kin *process = &kin->all[one];
+
+    if (process->line == TS_ENDED)
+        ts_jobs_flush(jobs);
+    if (process->line != TS_ENDED || (process->threads && !is_whole(process->threads))) {
+        mark(jobs, owner_of(jobs, one)); /* its records will be nobody's */
+        for (uint32_t i = ts_kinship_next(kin, one); i; i = ts_kinship_next(kin, i))
+            kin->all[i].epoch = jobs->epoch - 1;
+    }
+    forget(jobs, one);
+}
+
 static int make_room(struct ts_jobs *jobs)
 {
     struct ts_kinship *kin = &jobs->kin;
 
     if (kin->n < kin->capacity)
         return 0;
-    if (kin->oldest[TS_ENDED]) {
-        ts_jobs_flush(jobs);
-        forget(jobs, kin->oldest[TS_ENDED]);
-        return 0;
-    }
-    if (!kin->oldest[TS_REPLACED])
+    if (!kin->oldest[TS_ENDED] && !kin->oldest[TS_REPLACED])
         return -ENOSPC;
-    mark(jobs, owner_of(jobs, kin->oldest[TS_REPLACED])); /* its record will be nobody's */
-    forget(jobs, kin->oldest[TS_REPLACED]);
+    evict(jobs, kin->oldest[TS_ENDED] ? kin->oldest[TS_ENDED] : kin->oldest[TS_REPLACED]);
     return 0;
 }
 
@@ -632,12 +677,11 @@ static void take_birth(struct ts_jobs *jobs, const struct ts_birth *birth)
 
     if (!one) {
         if (make_room(jobs) == 0)
-            one = ts_kinship_add(kin, birth->pid, birth->start_ns, birth->start_ns);
+            one = add_kin(jobs, birth->pid, birth->start_ns, birth->start_ns);
         if (!one) {
             mark(jobs, owner);
             return;
         }
-        kin->all[one].owner = TS_NO_JOB;
         set_owner(jobs, &kin->all[one], owner);
     } else { /* the root of a job, or one that was alive when a job was attached to */
         uint32_t rooted = job_of_root(jobs, &kin->all[one]);
@@ -688,7 +732,7 @@ static struct found find_settled(struct ts_jobs *jobs, const struct ts_record *r
     else
         found.owner = owner_of(jobs, found.process);
     if (found.owner == TS_UNDECIDED)
-        doubt_marked(jobs, record->start_ns);
+        doubt_marked(jobs, record->start_ns, 1);
     return found;
 }
 
@@ -735,13 +779,13 @@ static struct found find_unsettled(struct ts_jobs *jobs, const struct ts_record 
         found.process = certain ? found.process : 0;
         found.owner = certain ? owner_of(jobs, found.process) : TS_NO_JOB;
         if (found.owner == TS_UNDECIDED)
-            doubt_marked(jobs, to < 0 ? 0 : (uint64_t)to);
+            doubt_marked(jobs, to < 0 ? 0 : (uint64_t)to, 1);
         return found;
     }
     for (uint32_t one = ts_kinship_first(kin, record->stats.ac_tgid); one;
          one = ts_kinship_next(kin, one))
         doubt(jobs, owner_of(jobs, one), 1);
-    doubt_marked(jobs, to < 0 ? 0 : (uint64_t)to);
+    doubt_marked(jobs, to < 0 ? 0 : (uint64_t)to, 1);
     found.process = 0;
     found.owner = TS_UNDECIDED;
     return found;
@@ -749,36 +793,57 @@ static struct found find_unsettled(struct ts_jobs *jobs, const struct ts_record 
 
 /* ---- records ---- */
 
-/* Counts what was found, and adds it to the jobs. */
+/* What is added to a job: a process of one thread by its record, or one of several threads. */
+struct addition {
+    uint64_t records;
+    const struct ts_kin *process;
+    const struct ts_record *record; /* NULL: one of several threads, */
+    const struct ts_ended *ended;
+    const struct ts_sums *sums;
+    const struct ts_sums *before; /* of which this much was added before */
+};
+
+static int add(struct job *job, const struct addition *it)
+{
+    struct ts_totals *totals;
+
+    if (it->record)
+        return add_record(job, it->record, it->process);
+    if (!it->before)
+        return add_process(job, it->sums, it->ended);
+    totals = ts_commands_find(&job->commands, it->ended->comm, it->ended->exe_dev,
+                              it->ended->exe_inode);
+    if (!totals)
+        return -ENOMEM;
+    ts_totals_add_thread(totals, it->before, it->sums);
+    return 0;
+}
+
+/* Adds to the jobs, and counts. */
 static int attribute(struct ts_jobs *jobs, uint32_t owner, uint32_t by_cgroup,
-                     const struct ts_record *record, const struct ts_threads *threads,
-                     const struct ts_kin *process)
+                     const struct addition *it)
 {
     uint32_t those[2] = {owner, nearest_open(jobs, by_cgroup)};
-    uint64_t records = threads ? threads->sums.threads : 1;
-    int added = 0;
+    uint64_t *count = &jobs->counts.outside;
     int rc = 0;
 
+    if (owner == TS_UNDECIDED || by_cgroup == TS_UNDECIDED)
+        count = &jobs->counts.undecided;
     for (unsigned i = 0; i < 2; i++) {
-        struct job *job;
         if (!is_job(those[i]))
             continue;
-        job = &jobs->all[those[i]];
-        added = 1;
-        if ((threads ? add_process(job, &threads->sums, &threads->ended)
-                     : add_record(job, record, process)) < 0) {
-            job->evicted += records;
-            rc = -ENOMEM;
+        if (add(&jobs->all[those[i]], it) == 0) {
+            count = &jobs->counts.attributed;
+            continue;
         }
+        lack(jobs, those[i], it->records);
+        if (count != &jobs->counts.attributed)
+            count = &jobs->counts.evicted;
+        rc = -ENOMEM;
     }
     if (by_cgroup == TS_UNDECIDED)
-        doubt_by_cgroup(jobs);
-    if (added)
-        jobs->counts.attributed += records;
-    else if (owner == TS_UNDECIDED || by_cgroup == TS_UNDECIDED)
-        jobs->counts.undecided += records;
-    else
-        jobs->counts.outside += records;
+        doubt_by_cgroup(jobs, it->records);
+    *count += it->records;
     return rc;
 }
 
@@ -791,20 +856,44 @@ static void end(struct ts_jobs *jobs, uint32_t one, int settled)
         return;
     if (is_job(process->owner)) {
         jobs->all[process->owner].living--;
-        if (!settled)
-            jobs->all[process->owner].unsure = 1;
+        for (uint32_t i = process->owner; !settled && is_job(i); i = jobs->all[i].outer)
+            jobs->all[i].unsure = 1;
     }
     ts_kinship_line_up(&jobs->kin, one, TS_ENDED);
-    if (jobs->kin.n_in[TS_ENDED] <= MOST_ENDED)
-        return;
-    ts_jobs_flush(jobs);
-    forget(jobs, jobs->kin.oldest[TS_ENDED]);
+    if (jobs->kin.n_in[TS_ENDED] > TS_MOST_ENDED)
+        evict(jobs, jobs->kin.oldest[TS_ENDED]);
 }
 
-/* Whether all its threads were heard, and no other process's. */
-static int is_whole(const struct ts_threads *threads)
+/* Whether a thread may be of another process with the same pid, which is not known. */
+static int is_doubtful(const struct ts_jobs *jobs, const struct ts_kin *process)
 {
-    return threads->has_group && ts_sums_match(&threads->sums, &threads->group);
+    return jobs->n_marked || process->epoch != jobs->epoch;
+}
+
+/* Counts records of a process of several threads as undecided. */
+static void doubt_process(struct ts_jobs *jobs, uint32_t one, uint64_t records)
+{
+    const struct ts_kin *process = &jobs->kin.all[one];
+    uint32_t owner = owner_of(jobs, one);
+
+    doubt(jobs, owner, records);
+    if (owner != TS_UNDECIDED) /* else these jobs have counted each record */
+        doubt_marked(jobs, process->start_ns, records);
+    if (process->threads->by_cgroup == TS_UNDECIDED)
+        doubt_by_cgroup(jobs, records);
+    else
+        doubt(jobs, process->threads->by_cgroup, records);
+    jobs->counts.undecided += records;
+}
+
+/* What a process has used, by its threads and by the kernel's own sums. */
+static struct ts_sums sums_of(const struct ts_threads *threads)
+{
+    struct ts_sums sums = threads->sums;
+
+    if (threads->has_group)
+        ts_sums_raise(&sums, &threads->group);
+    return sums;
 }
 
 /* Adds a process of several threads to its job: no more is expected of it. */
@@ -812,23 +901,23 @@ static int finish(struct ts_jobs *jobs, uint32_t one)
 {
     struct ts_kin *process = &jobs->kin.all[one];
     struct ts_threads *threads = process->threads;
+    struct ts_sums sums;
 
     threads->done = 1;
     jobs->counts.waiting -= threads->sums.threads;
     jobs->stamp++;
-    if (jobs->n_marked && !is_whole(threads)) { /* perhaps a thread is another process's */
-        doubt(jobs, owner_of(jobs, one), 1);
-        doubt_marked(jobs, process->start_ns);
-        jobs->counts.undecided += threads->sums.threads;
+    if (!is_whole(threads) && is_doubtful(jobs, process)) {
+        doubt_process(jobs, one, threads->sums.threads);
         return 0;
     }
-    if (threads->has_group)
-        ts_sums_raise(&threads->sums, &threads->group);
-    threads->ended.cpu_ns = ts_sums_cpu_ns(&threads->sums);
+    sums = sums_of(threads);
+    threads->ended.cpu_ns = ts_sums_cpu_ns(&sums);
     if (threads->has_leader)
         memcpy(threads->ended.comm, threads->leader, sizeof(threads->leader));
     describe_birth(&threads->ended, process);
-    return attribute(jobs, owner_of(jobs, one), threads->by_cgroup, NULL, threads, process);
+    return attribute(
+        jobs, owner_of(jobs, one), threads->by_cgroup,
+        &(struct addition){.records = sums.threads, .ended = &threads->ended, .sums = &sums});
 }
 
 void ts_jobs_flush(struct ts_jobs *jobs)
@@ -852,35 +941,24 @@ static int wait_for_threads(struct ts_jobs *jobs, uint32_t one)
     return 0;
 }
 
-/* A thread whose record comes after its process was added. */
+/* A thread whose record comes after its process was added. The kernel's sums may hold it
+ * already: only what it brings beyond them is added. */
 static int add_late(struct ts_jobs *jobs, uint32_t one, const struct ts_record *record)
 {
-    struct ts_kin *process = &jobs->kin.all[one];
-    struct ts_threads late = {.ended = process->threads->ended};
-    struct ts_totals *totals;
-    uint32_t owner = owner_of(jobs, one);
-    int added = 0;
+    struct ts_threads *threads = jobs->kin.all[one].threads;
+    struct ts_sums before, sums;
 
-    if (jobs->n_marked) { /* perhaps another process has its pid */
-        doubt(jobs, owner, 1);
-        doubt_marked(jobs, record->start_ns);
-        jobs->counts.undecided++;
+    if (is_doubtful(jobs, &jobs->kin.all[one])) {
+        doubt_process(jobs, one, 1);
         return 0;
     }
-    ts_sums_add(&late.sums, record);
-    for (unsigned i = 0; i < 2; i++) {
-        uint32_t job = i ? nearest_open(jobs, job_by_cgroup(jobs, record)) : owner;
-        if (!is_job(job))
-            continue;
-        totals = ts_commands_find(&jobs->all[job].commands, late.ended.comm, late.ended.exe_dev,
-                                  late.ended.exe_inode);
-        if (!totals)
-            return -ENOMEM;
-        ts_totals_add_thread(totals, &late.sums);
-        added = 1;
-    }
-    *(added ? &jobs->counts.attributed : &jobs->counts.outside) += 1;
-    return 0;
+    before = sums_of(threads);
+    ts_sums_add(&threads->sums, record);
+    sums = sums_of(threads);
+    return attribute(
+        jobs, owner_of(jobs, one), threads->by_cgroup,
+        &(struct addition){
+            .records = 1, .ended = &threads->ended, .sums = &sums, .before = &before});
 }
 
 /* Folds a thread's record into its process. */
@@ -926,15 +1004,17 @@ static int fold(struct ts_jobs *jobs, uint32_t one, const struct ts_record *reco
     return is_last(record) ? wait_for_threads(jobs, one) : 0;
 }
 
-/* A process that was there before the first birth, of which a thread has ended. */
-static uint32_t add_old(struct ts_jobs *jobs, const struct ts_record *record)
+/* Adds the process of a thread that no birth has told of: TS_NO_JOB, TS_UNDECIDED. */
+static uint32_t add_old(struct ts_jobs *jobs, const struct ts_record *record, uint32_t owner)
 {
     uint32_t one = 0;
 
     if (record->flags & TS_SETTLED && make_room(jobs) == 0)
-        one = ts_kinship_add(&jobs->kin, record->stats.ac_tgid, 0, record->start_ns);
-    if (one)
-        jobs->kin.all[one].owner = TS_NO_JOB;
+        one = add_kin(jobs, record->stats.ac_tgid, 0, record->start_ns);
+    if (one) {
+        jobs->kin.all[one].owner = owner;
+        jobs->kin.all[one].epoch = jobs->epoch - !!jobs->births_lost;
+    }
     return one;
 }
 
@@ -943,30 +1023,34 @@ static int take_record(struct ts_jobs *jobs, const struct ts_record *record,
 {
     int settled = record->flags & TS_SETTLED;
     struct found found;
-    int several, rc;
+    int kept, several, rc;
 
     jobs->stamp++;
     found = settled ? find_settled(jobs, record) : find_unsettled(jobs, record);
     if (found.process && jobs->kin.all[found.process].threads == NULL && is_alone(record)) {
-        rc = attribute(jobs, found.owner, job_by_cgroup(jobs, record), record, NULL,
-                       &jobs->kin.all[found.process]);
+        rc = attribute(jobs, found.owner, job_by_cgroup(jobs, record),
+                       &(struct addition){.records = 1,
+                                          .record = record,
+                                          .process = &jobs->kin.all[found.process]});
         if (settled)
             forget(jobs, found.process);
         else
             end(jobs, found.process, 0);
         return rc;
     }
-    several = found.process || (!is_alone(record) && jobs->n_by_cgroup);
-    if (several && (is_job(found.owner) || (found.owner == TS_NO_JOB && jobs->n_by_cgroup))) {
+    kept = found.process && jobs->kin.all[found.process].threads != NULL;
+    several = found.process || !is_alone(record);
+    if (kept || is_job(found.owner) || (several && jobs->n_by_cgroup)) {
         if (!found.process)
-            found.process = add_old(jobs, record);
+            found.process = add_old(jobs, record, found.owner);
         if (found.process) {
             if (is_last(record))
                 end(jobs, found.process, settled);
             return fold(jobs, found.process, record, group);
         }
     }
-    rc = attribute(jobs, found.owner, job_by_cgroup(jobs, record), record, NULL, NULL);
+    rc = attribute(jobs, found.owner, job_by_cgroup(jobs, record),
+                   &(struct addition){.records = 1, .record = record});
     if (found.process && is_last(record))
         end(jobs, found.process, settled);
     return rc;
@@ -988,9 +1072,11 @@ int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed)
     jobs->boot_ns = feed->boot_ns;
     if (feed->births_lost != jobs->births_lost) /* before the first of these, perhaps */
         lose_births(jobs);
-    jobs->births_lost = feed->births_lost;
     for (uint32_t i = 0; i < feed->n_births; i++)
         take_birth(jobs, &feed->births[i]);
+    if (feed->births_lost != jobs->births_lost)
+        jobs->epoch++;
+    jobs->births_lost = feed->births_lost;
     for (uint32_t i = 0; i < feed->n_tasks; i++) {
         const struct ts_record *task = &feed->tasks[i];
         if (task->lost_before)

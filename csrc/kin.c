@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define AT_FIRST 1024u
+#ifndef TS_KIN_AT_FIRST
+#define TS_KIN_AT_FIRST 1024u /* a power of 2 */
+#endif
 
 static uint32_t bucket_of(const struct ts_kinship *kin, uint32_t pid)
 {
@@ -23,7 +25,7 @@ int ts_kinship_open(struct ts_kinship *kin, uint32_t capacity)
 {
     memset(kin, 0, sizeof(*kin));
     kin->capacity = capacity;
-    kin->size = AT_FIRST;
+    kin->size = TS_KIN_AT_FIRST;
     kin->all = calloc(kin->size, sizeof(*kin->all));
     kin->buckets = calloc(kin->size, sizeof(*kin->buckets));
     if (!kin->all || !kin->buckets) {

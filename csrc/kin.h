@@ -29,7 +29,8 @@ struct ts_kin {
     uint32_t next;         /* in its bucket: of one pid the one that started last comes first */
     uint32_t older, newer; /* in its line */
     uint8_t used;
-    uint8_t line; /* enum ts_line */
+    uint8_t line;   /* enum ts_line */
+    uint32_t epoch; /* when it was added: births were lost since if the latest is another */
     struct ts_threads *threads;
 };
 

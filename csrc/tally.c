@@ -142,12 +142,21 @@ void ts_totals_add(struct ts_totals *totals, const struct ts_sums *sums,
     count_status(totals, ended->status);
 }
 
-void ts_totals_add_thread(struct ts_totals *totals, const struct ts_sums *sums)
+void ts_totals_add_thread(struct ts_totals *totals, const struct ts_sums *before,
+                          const struct ts_sums *after)
 {
-    fold_values(totals->sums, sums->values);
-    totals->threads += sums->threads;
-    totals->unsettled += sums->unsettled;
-    totals->cpu_ns += sums->values[FINAL_CPU] + sums->unsettled_cpu_ns;
+    uint64_t more[TS_SUMS];
+
+    memcpy(more, after->values, sizeof(more));
+    for (unsigned r = 0; r < sizeof(runs) / sizeof(runs[0]); r++)
+        for (unsigned i = runs[r].sum; runs[r].fold == ADD && i < runs[r].sum + runs[r].n; i++)
+            more[i] -= before->values[i];
+    more[FINAL_CPU] -= before->values[FINAL_CPU];
+    fold_values(totals->sums, more);
+    totals->threads += after->threads - before->threads;
+    totals->unsettled += after->unsettled - before->unsettled;
+    totals->exceeding += after->exceeding - before->exceeding;
+    totals->cpu_ns += ts_sums_cpu_ns(after) - ts_sums_cpu_ns(before);
 }
 
 void ts_totals_add_record(struct ts_totals *totals, const struct ts_record *record)

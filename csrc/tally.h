@@ -23,8 +23,9 @@ void ts_totals_add(struct ts_totals *totals, const struct ts_sums *sums,
                    const struct ts_ended *ended);
 /* The same for a process that never had a second thread, whose record this is. */
 void ts_totals_add_record(struct ts_totals *totals, const struct ts_record *record);
-/* A thread of a process that was added before. */
-void ts_totals_add_thread(struct ts_totals *totals, const struct ts_sums *sums);
+/* Adds what a process has more than when it was added: `after` has a thread more. */
+void ts_totals_add_thread(struct ts_totals *totals, const struct ts_sums *before,
+                          const struct ts_sums *after);
 
 /* Totals by command. Beyond TS_MOST_COMMANDS, the rest is added up as one. */
 struct ts_commands {
