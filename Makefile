@@ -102,17 +102,18 @@ FUZZ_BUILD ?= build/fuzz
 CSRC ?= csrc
 HARNESSES = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_COMPILE = $(FUZZ_CC) -std=gnu11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined \
-    -fno-sanitize-recover=all -DTS_MOST_HELD=12u -DTS_MOST_TAKEN=8u -I$(CSRC) -Itests/c -Ibuild
+    -fno-sanitize-recover=all -DTS_MOST_HELD=12u -DTS_MOST_TAKEN=8u \
+    -DTS_MOST_ENDED=3u -DTS_MOST_PLACES=4u -DTS_KIN_AT_FIRST=4u -I$(CSRC) -Itests/c -Ibuild
 FUZZ_SOURCES = $(PURE:%=$(CSRC)/%.c) \
     $(addprefix tests/c/,check.c reference.c properties.c stream.c peers.c types.c made_btf.c \
-    rings.c settling.c)
+    rings.c settling.c lineages.c)
 
 FUZZ_OPTIONS = -use_value_profile=1 -dict=tests/fuzz/datagram.dict
 
 # A twelfth of the time for each, but for those that take more.
 fuzz: $(HARNESSES:%=$(FUZZ_BUILD)/fuzz_%) build/seeds ## the pure C files under ASan and UBSan; SECONDS=60
 	@for name in $(HARNESSES); do \
-	    case $$name in datagram) part=3;; btf | settle) part=6;; *) part=12;; esac; \
+	    case $$name in datagram) part=3;; btf | settle | jobs) part=6;; *) part=12;; esac; \
 	    mkdir -p build/corpus/$$name; \
 	    $(FUZZ_BUILD)/fuzz_$$name -max_total_time=$$(($(SECONDS) / part)) -timeout=10 \
 	        $(FUZZ_OPTIONS) -artifact_prefix=$(FUZZ_BUILD)/ \
