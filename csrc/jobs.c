@@ -690,6 +690,8 @@ static void take_birth(struct ts_jobs *jobs, const struct ts_birth *birth)
             if (!is_job(nearest_open(jobs, jobs->all[rooted].outer)) && owner != rooted)
                 set_outer(jobs, rooted, owner);
         }
+        if (!kin->all[one].maker_pid && !is_job(owner_of(jobs, one))) /* it was closed */
+            set_owner(jobs, &kin->all[one], owner);
     }
     process = &kin->all[one];
     process->start_ns = process->start_end_ns = birth->start_ns;

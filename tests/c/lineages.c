@@ -252,6 +252,38 @@ static void join(uint32_t j, uint32_t p, uint32_t around)
     }
 }
 
+static uint32_t read_births(struct ts_birth *births)
+{
+    uint32_t n = 0;
+
+    for (uint32_t p = 0; p < play.n_processes; p++) {
+        struct process *process = &play.processes[p];
+        const struct process *maker;
+        if (process->birth != 1)
+            continue;
+        maker = &play.processes[process->maker];
+        births[n++] = (struct ts_birth){
+            .pid = process->pid,
+            .start_ns = process->start_ns,
+            .maker_pid = maker->pid,
+            .maker_start_ns = maker->start_ns,
+        };
+        process->birth = 2;
+        process->known |= maker->known;
+    }
+    return n;
+}
+
+/* Before a job attaches: whose birth is read after that would be the job's even if dead. */
+static void feed_births(void)
+{
+    static struct ts_birth births[TASKS];
+    struct ts_feed batch = {.births = births, .births_lost = play.births_lost, .boot_ns = BOOT};
+
+    batch.n_births = read_births(births);
+    ts_jobs_feed(play.jobs, &batch);
+}
+
 static void start(uint8_t which, int attach)
 {
     uint32_t p = living(which), j = play.n_jobs, around;
@@ -264,6 +296,8 @@ static void start(uint8_t which, int attach)
     wanted.root = play.processes[p].pid;
     wanted.start_ns = tick_of(&play.processes[p]);
     wanted.start_end_ns = wanted.start_ns + TICK - 1;
+    if (attach)
+        feed_births();
     rc = ts_jobs_start(play.jobs, &wanted, &job->number);
     if (job_of_root(p) != NONE) {
         CHECK(rc == -EEXIST);
@@ -403,28 +437,6 @@ static void close_job(uint8_t which)
 }
 
 /* ---- the listener ---- */
-
-static uint32_t read_births(struct ts_birth *births)
-{
-    uint32_t n = 0;
-
-    for (uint32_t p = 0; p < play.n_processes; p++) {
-        struct process *process = &play.processes[p];
-        const struct process *maker;
-        if (process->birth != 1)
-            continue;
-        maker = &play.processes[process->maker];
-        births[n++] = (struct ts_birth){
-            .pid = process->pid,
-            .start_ns = process->start_ns,
-            .maker_pid = maker->pid,
-            .maker_start_ns = maker->start_ns,
-        };
-        process->birth = 2;
-        process->known |= maker->known;
-    }
-    return n;
-}
 
 static void place_cgroups(const struct ts_record *tasks, uint32_t n)
 {
