@@ -137,6 +137,14 @@ static uint32_t nearest_open(const struct ts_jobs *jobs, uint32_t owner)
     return owner;
 }
 
+/* Whether a job is this one, or is within it. */
+static int is_within(const struct ts_jobs *jobs, uint32_t job, uint32_t outer)
+{
+    while (is_job(job) && job != outer)
+        job = jobs->all[job].outer;
+    return job == outer;
+}
+
 static void set_owner(struct ts_jobs *jobs, struct ts_kin *one, uint32_t owner)
 {
     uint32_t before = one->owner;
@@ -500,11 +508,13 @@ int ts_jobs_join(struct ts_jobs *jobs, uint32_t job, uint32_t pid, uint64_t star
     }
     owner = owner_of(jobs, one);
     inner = job_of_root(jobs, &jobs->kin.all[one]);
-    if (inner != TS_NO_JOB && inner != job &&
-        nearest_open(jobs, jobs->all[inner].outer) == around)
-        set_outer(jobs, inner, job);
-    else if (owner == around || !is_job(owner))
+    if (inner != TS_NO_JOB && inner != job) {
+        uint32_t outer = nearest_open(jobs, jobs->all[inner].outer);
+        if ((outer == around || !is_job(outer)) && !is_within(jobs, job, inner))
+            set_outer(jobs, inner, job);
+    } else if (owner == around || !is_job(owner)) {
         set_owner(jobs, &jobs->kin.all[one], job);
+    }
     return 0;
 }
 
@@ -687,7 +697,8 @@ static void take_birth(struct ts_jobs *jobs, const struct ts_birth *birth)
         uint32_t rooted = job_of_root(jobs, &kin->all[one]);
         if (rooted != TS_NO_JOB && !jobs->all[rooted].outer_known) {
             jobs->all[rooted].outer_known = 1;
-            if (!is_job(nearest_open(jobs, jobs->all[rooted].outer)) && owner != rooted)
+            if (!is_job(nearest_open(jobs, jobs->all[rooted].outer)) &&
+                !is_within(jobs, owner, rooted))
                 set_outer(jobs, rooted, owner);
         }
         if (!kin->all[one].maker_pid && !is_job(owner_of(jobs, one))) /* it was closed */
