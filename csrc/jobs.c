@@ -1061,6 +1061,10 @@ static int take_record(struct ts_jobs *jobs, const struct ts_record *record,
                 end(jobs, found.process, settled);
             return fold(jobs, found.process, record, group);
         }
+        if (settled) { /* the group's sums may bring it: it must not be counted twice */
+            give_up(jobs, TS_NO_JOB, 1);
+            return 0;
+        }
     }
     rc = attribute(jobs, found.owner, job_by_cgroup(jobs, record),
                    &(struct addition){.records = 1, .record = record});
