@@ -76,7 +76,10 @@ $(CTEST_BUILD)/%.o: tests/c/%.c $(CTEST_HEADERS) $(CTEST_BUILD)/compiler
 	$(CTEST_COMPILE) -c -o $@ $<
 
 $(CTEST_BUILD)/test_%: $(CTEST_BUILD)/test_%.o $(CTEST_OBJECTS)
-	$(CC) $(CFLAGS) -o $@ $^
+	$(CC) $(CFLAGS) $(CTEST_LINK) -o $@ $^
+
+# Memory that it can refuse.
+$(CTEST_BUILD)/test_jobs: CTEST_LINK = -Wl,--wrap=calloc,--wrap=realloc
 
 # What makes system calls, of which this test replaces those that matter.
 $(CTEST_BUILD)/test_probe: $(addprefix $(CTEST_BUILD)/,probe.o bpf.o process.o memory.o)

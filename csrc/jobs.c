@@ -787,7 +787,7 @@ static struct found find_unsettled(struct ts_jobs *jobs, const struct ts_record 
             old = 0; /* this is that process */
         found.process = one;
     }
-    certain = fits == 1 && !old && !jobs->n_marked;
+    certain = fits == 1 && !old && !jobs->births_lost;
     if (certain || (!known && !jobs->n_marked)) {
         found.process = certain ? found.process : 0;
         found.owner = certain ? owner_of(jobs, found.process) : TS_NO_JOB;

@@ -407,7 +407,7 @@ static void check_job(uint32_t j)
         if (!process->last_fed || !task->fed || task->fed < job->began ||
             process->last_fed < job->began || process->joined || !is_of(process, j))
             continue;
-        if (!declared || (is_plain(task) && play.certain))
+        if (!declared || (is_plain(task) && play.certain && !job->cgroup))
             CHECK(has_bit(&with_inner, t));
     }
     if (play.certain && play.ample && !job->cgroup && !counts.births_lost)
