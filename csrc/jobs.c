@@ -428,6 +428,8 @@ static void set_outer(struct ts_jobs *jobs, uint32_t number, uint32_t outer)
         outer = TS_NO_JOB;
     use(jobs, outer);
     jobs->all[number].outer = outer;
+    if (jobs->all[number].births_lost)
+        mark(jobs, outer);
     unuse(jobs, before);
 }
 
