@@ -402,7 +402,9 @@ static uint32_t find_in(const struct ts_kinship *kin, uint32_t pid, uint64_t sta
 {
     uint32_t one = ts_kinship_at(kin, pid, start_end_ns);
 
-    while (one && kin->all[one].start_end_ns < start_ns)
+    /* one that has ended, and whose start is hardly known, was another's */
+    while (one && (kin->all[one].start_end_ns < start_ns ||
+                   (kin->all[one].line == TS_ENDED && kin->all[one].start_ns < start_ns)))
         one = ts_kinship_next(kin, one);
     return one;
 }
