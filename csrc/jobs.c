@@ -1027,7 +1027,8 @@ static uint32_t add_old(struct ts_jobs *jobs, const struct ts_record *record, ui
     uint32_t one = 0;
 
     if (record->flags & TS_SETTLED && make_room(jobs) == 0)
-        one = add_kin(jobs, record->stats.ac_tgid, 0, record->start_ns);
+        one = add_kin(jobs, record->stats.ac_tgid, is_leader(record) ? record->start_ns : 0,
+                      record->start_ns);
     if (one) {
         jobs->kin.all[one].owner = owner;
         jobs->kin.all[one].epoch = jobs->epoch - !!jobs->births_lost;
