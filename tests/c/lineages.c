@@ -555,13 +555,13 @@ static void act(uint8_t what, uint8_t which)
     }
 }
 
-void check_lineages(const uint8_t *story, size_t size)
+void check_lineages(const uint8_t *story, size_t size, int refused)
 {
     if (size < 1)
         return;
     memset(&play, 0, sizeof(play));
     play.ample = story[0] & 1;
-    play.certain = 1;
+    play.certain = !refused;
     if (ts_jobs_new(play.ample ? 1000 : 3 + story[0] / 2 % 8, SINCE, &play.jobs) < 0)
         return;
     play.now = SINCE / 2;

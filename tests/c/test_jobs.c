@@ -7,8 +7,8 @@
 #include "properties.h"
 #include "taskstats_shim.h"
 
-#define STORIES 20000u
-#define REFUSED 6000u
+#define STORIES 10000u
+#define REFUSED 4000u
 #define LONGEST 400u
 #define SINCE 1000u
 
@@ -253,7 +253,7 @@ static void tell(uint32_t *state)
 
     for (uint32_t i = 0; i < size; i++)
         story[i] = (uint8_t)(check_random(state) >> 16);
-    check_lineages(story, size);
+    check_lineages(story, size, refused_from != 0);
 }
 
 int main(void)
