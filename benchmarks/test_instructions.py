@@ -14,6 +14,7 @@ OTHERS = {
     "account": "follow the numbers",
     "settle": "join a record with its end",
     "read": "keep an end",
+    "feed": "give a record to the jobs",
 }
 UNIT = "instructions"
 

@@ -159,6 +159,14 @@ static uint32_t nearest_open(const struct ts_jobs *jobs, uint32_t owner)
     return owner;
 }
 
+/* Whether a job is this one, or is within it. */
+static int is_within(const struct ts_jobs *jobs, uint32_t job, uint32_t outer)
+{
+    while (is_job(job) && job != outer)
+        job = jobs->all[job].outer;
+    return job == outer;
+}
+
 static void set_owner(struct ts_jobs *jobs, struct ts_kin *one, uint32_t owner)
 {
     uint32_t before = one->owner;
@@ -424,7 +432,9 @@ static uint32_t find_in(const struct ts_kinship *kin, uint32_t pid, uint64_t sta
 {
     uint32_t one = ts_kinship_at(kin, pid, start_end_ns);
 
-    while (one && kin->all[one].start_end_ns < start_ns)
+    /* one that has ended, and whose start is hardly known, was another's */
+    while (one && (kin->all[one].start_end_ns < start_ns ||
+                   (kin->all[one].line == TS_ENDED && kin->all[one].start_ns < start_ns)))
         one = ts_kinship_next(kin, one);
     return one;
 }
@@ -449,6 +459,8 @@ static void set_outer(struct ts_jobs *jobs, uint32_t number, uint32_t outer)
         outer = TS_NO_JOB;
     use(jobs, outer);
     jobs->all[number].outer = outer;
+    if (jobs->all[number].births_lost)
+        mark(jobs, outer);
     unuse(jobs, before);
 }
 
@@ -538,11 +550,13 @@ int ts_jobs_join(struct ts_jobs *jobs, uint32_t job, uint32_t pid, uint64_t star
     }
     inner = job_of_root(jobs, &jobs->kin.all[one]);
     owner = owner_of(jobs, one);
-    if (inner != TS_NO_JOB && jobs->all[inner].open && inner != job &&
-        nearest_open(jobs, jobs->all[inner].outer) == around)
-        set_outer(jobs, inner, job);
-    else if (owner == around || !is_job(owner))
+    if (inner != TS_NO_JOB && jobs->all[inner].open && inner != job) {
+        uint32_t outer = nearest_open(jobs, jobs->all[inner].outer);
+        if ((outer == around || !is_job(outer)) && !is_within(jobs, job, inner))
+            set_outer(jobs, inner, job);
+    } else if (owner == around || !is_job(owner)) {
         set_owner(jobs, &jobs->kin.all[one], job);
+    }
     return 0;
 }
 
@@ -707,19 +721,9 @@ static int make_room(struct ts_jobs *jobs)
     return 0;
 }
 
-/* Whether a job is within another one, or is that one. */
-static int is_within(const struct ts_jobs *jobs, uint32_t job, uint32_t outer)
-{
-    for (job = nearest_open(jobs, job); is_job(job);
-         job = nearest_open(jobs, jobs->all[job].outer))
-        if (job == outer)
-            return 1;
-    return 0;
-}
-
-/* The birth of a job's root: the job is within the maker's, unless it is already within one that
- * was attached within the maker's. Or of a process that lived when a
- * job was attached to: it is of its maker's job, unless that is one around the attached one. */
+/* The birth of a job's root: the job is within the maker's, unless it is already within one
+ * that was attached within the maker's. Or of a process that lived when a job was attached to:
+ * it is of its maker's job, unless that is one around the attached one. */
 static void take_known_birth(struct ts_jobs *jobs, uint32_t one, uint32_t owner,
                              const struct ts_birth *birth)
 {
@@ -1116,7 +1120,8 @@ static uint32_t add_old(struct ts_jobs *jobs, const struct ts_record *record, ui
     uint32_t one = 0;
 
     if (record->flags & TS_SETTLED && make_room(jobs) == 0)
-        one = add_kin(jobs, record->stats.ac_tgid, 0, record->start_ns);
+        one = add_kin(jobs, record->stats.ac_tgid, is_leader(record) ? record->start_ns : 0,
+                      record->start_ns);
     if (one) {
         jobs->kin.all[one].owner = owner;
         jobs->kin.all[one].epoch = jobs->epoch - !!jobs->births_lost;
@@ -1153,6 +1158,10 @@ static int take_record(struct ts_jobs *jobs, const struct ts_record *record,
             if (is_last(record))
                 end(jobs, found.process, settled);
             return fold(jobs, found.process, record, group);
+        }
+        if (settled) { /* the group's sums may bring it: it must not be counted twice */
+            give_up(jobs, TS_NO_JOB, 1);
+            return 0;
         }
     }
     rc = attribute(jobs, found.owner, job_by_cgroup(jobs, record),

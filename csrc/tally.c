@@ -18,10 +18,19 @@ struct run {
 
 #define WORD(field) (offsetof(struct ts_stats, field) / 8)
 
+/* X(first field, place in the sums, how many, fold) */
+#define RUNS(X)                                                                                \
+    X(cpu_count, 0, 8, ADD)                                                                    \
+    X(ac_etime, 8, 7, ADD)                                                                     \
+    X(hiwater_rss, 15, 2, MOST)                                                                \
+    X(read_char, 17, 16, ADD)                                                                  \
+    X(compact_count, 33, 2, ADD)                                                               \
+    X(wpcopy_count, 35, 4, ADD)
+
 static const struct run runs[] = {
-    {WORD(cpu_count), 0, 8, ADD},      {WORD(ac_etime), 8, 7, ADD},
-    {WORD(hiwater_rss), 15, 2, MOST},  {WORD(read_char), 17, 16, ADD},
-    {WORD(compact_count), 33, 2, ADD}, {WORD(wpcopy_count), 35, 4, ADD},
+#define X(field, sum, n, fold) {WORD(field), sum, n, fold},
+    RUNS(X)
+#undef X
 };
 
 /* Pairs of longest and shortest delays, from `cpu_delay_max` on. */
@@ -57,18 +66,19 @@ static void fold_extremes(uint64_t *values, const uint64_t *from)
     }
 }
 
-static void fold_stats(uint64_t *values, const uint64_t *from)
+/* Called with constants: each run becomes straight vector code. */
+static inline void fold_run(uint64_t *restrict to, const uint64_t *restrict of, unsigned n,
+                            enum fold fold)
 {
-    for (unsigned r = 0; r < sizeof(runs) / sizeof(runs[0]); r++) {
-        uint64_t *to = values + runs[r].sum;
-        const uint64_t *of = from + runs[r].word;
-        if (runs[r].fold == ADD)
-            for (unsigned i = 0; i < runs[r].n; i++)
-                to[i] += of[i];
-        else
-            for (unsigned i = 0; i < runs[r].n; i++)
-                to[i] = most(to[i], of[i]);
-    }
+    for (unsigned i = 0; i < n; i++)
+        to[i] = fold == ADD ? to[i] + of[i] : most(to[i], of[i]);
+}
+
+static void fold_stats(uint64_t *restrict values, const uint64_t *restrict from)
+{
+#define X(field, sum, n, fold) fold_run(values + (sum), from + WORD(field), n, fold);
+    RUNS(X)
+#undef X
     fold_extremes(values + EXTREMES, from + WORD(cpu_delay_max));
 }
 

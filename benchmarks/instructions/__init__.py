@@ -11,6 +11,7 @@ says what is decoded, and in which ways:
     account  a record's number, with what was lost before it
     settle   a record joined with its end, which is read from the ring
     read     an end read from the ring, and kept
+    feed     a batch of one record, with its birth, given to the jobs
 """
 
 import re
@@ -23,7 +24,7 @@ Counts = dict[str, dict[str, int]]
 TIMES = 100
 COUNTED = (
     *("ts_decode", "ts_decode_cut", "copy_alone", "ts_sequence_*"),
-    *("ts_settler_read", "ts_settler_take", "ts_settler_release"),
+    *("ts_settler_read", "ts_settler_take", "ts_settler_release", "ts_jobs_feed"),
 )
 # Without the last, memory.c's loops would be calls of memcpy and memset: themselves.
 FLAGS = ("-O2", "-fno-tree-loop-distribute-patterns")
@@ -34,7 +35,17 @@ _SOURCES = [
     *sorted(_HERE.glob("*.c")),
     *(
         _ROOT / "csrc" / f"{name}.c"
-        for name in ("netlink", "layout", "decode", "sequence", "ring", "settle")
+        for name in (
+            "netlink",
+            "layout",
+            "decode",
+            "sequence",
+            "ring",
+            "settle",
+            "tally",
+            "kin",
+            "jobs",
+        )
     ),
     *(_ROOT / "tests" / "c" / f"{name}.c" for name in ("check", "frames", "wire")),
 ]

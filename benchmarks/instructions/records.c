@@ -1,5 +1,6 @@
-/* Decodes datagrams in every way there is, and settles records, each so many times, for
- * callgrind to count. It writes a dump for each: of what it counted in the functions that
+/* Decodes datagrams in every way there is, settles records, and gives them to jobs, each so
+ * many times, for callgrind to count. It writes a dump for each: of what it counted in the
+ * functions that
  * __init__.py names.
  *
  * Usage: records FRAMES TIMES */
@@ -229,6 +230,35 @@ static void keep(const char *what)
     ts_settler_free(settler);
 }
 
+/* ---- records that are given to jobs ---- */
+
+/* What a job takes in: records of no job; of single-threaded processes of a job, each with its
+ * birth; of threads of one process of a job. */
+static void feed_jobs(const char *what, int is_of_job, int is_thread)
+{
+    struct ts_job_wanted wanted = {.root = 2, .start_ns = 1, .start_end_ns = 1};
+    struct ts_birth birth = {.maker_pid = is_of_job ? 2 : 3, .maker_start_ns = 1};
+    struct ts_feed feed = {.tasks = &task, .births = &birth, .n_tasks = 1, .emptied = 1};
+    struct ts_jobs *jobs;
+    uint32_t number;
+
+    CHECK(ts_jobs_new(1024, 0, &jobs) == 0);
+    CHECK(ts_jobs_start(jobs, &wanted, &number) == 0);
+    memset(&task, 0, sizeof(task));
+    task.flags = is_thread ? TS_SETTLED : TS_SETTLED | TS_LAST;
+    feed.n_births = !is_thread;
+    for (unsigned i = 0; i < times + 1; i++) {
+        birth.pid = task.stats.ac_pid = 10 + i;
+        birth.start_ns = task.start_ns = 10 + i;
+        task.stats.ac_tgid = is_thread ? 2 : 10 + i;
+        CHECK(ts_jobs_feed(jobs, &feed) == 0);
+        if (i == 0) /* the first one makes room for the others */
+            CALLGRIND_ZERO_STATS;
+    }
+    dump(what, "feed");
+    ts_jobs_free(jobs);
+}
+
 int main(int argc, char **argv)
 {
     CHECK(argc == 3);
@@ -245,5 +275,8 @@ int main(int argc, char **argv)
     settle("a record whose end is known", 0);
     settle("a record that waits for its end", 1);
     keep("an end");
+    feed_jobs("a process of no job, with its birth", 0, 0);
+    feed_jobs("a process of a job, with its birth", 1, 0);
+    feed_jobs("a thread of a job", 1, 1);
     return 0;
 }

@@ -376,13 +376,15 @@ static void check_job(uint32_t j)
 {
     const struct sim_job *job = &play.all[j];
     struct ts_job_counts counts;
+    struct ts_jobs_counts all;
     struct bits with_inner;
     int declared;
 
     with_inner = bits_of(job);
     for (uint32_t t = 0; t < TASKS; t++) /* no stranger */
         if (has_bit(&with_inner, t))
-            CHECK(is_of(&play.processes[play.tasks[t].process], j));
+            CHECK(is_of(&play.processes[play.tasks[t].process], j) ||
+                  (job->attached && descends(play.tasks[t].process, job->root)));
     for (uint32_t i = 0; i < play.n_jobs; i++) {
         struct process inside = {.job = i};
         struct bits more;
@@ -395,19 +397,20 @@ static void check_job(uint32_t j)
             with_inner.words[w] |= more.words[w];
         }
     }
+    ts_jobs_count(play.jobs, &all);
     ts_job_count(play.jobs, job->number, &counts);
     declared = counts.lost || counts.undecided || counts.evicted || counts.births_lost ||
-               job->attached == 2;
+               job->attached == 2 || (job->cgroup && all.waiting);
     for (uint32_t t = 0; t < play.n_tasks; t++) { /* nothing missing */
         const struct task *task = &play.tasks[t];
         const struct process *process = &play.processes[task->process];
         if (!process->last_fed || !task->fed || task->fed < job->began ||
             process->last_fed < job->began || process->joined || !is_of(process, j))
             continue;
-        if (!declared || (is_plain(task) && play.certain))
+        if (!declared || (is_plain(task) && play.certain && !job->cgroup))
             CHECK(has_bit(&with_inner, t));
     }
-    if (play.certain && play.ample && !counts.births_lost)
+    if (play.certain && play.ample && !job->cgroup && !counts.births_lost)
         CHECK(!counts.undecided && !counts.evicted && !counts.lost);
 }
 
@@ -552,13 +555,13 @@ static void act(uint8_t what, uint8_t which)
     }
 }
 
-void check_lineages(const uint8_t *story, size_t size)
+void check_lineages(const uint8_t *story, size_t size, int refused)
 {
     if (size < 1)
         return;
     memset(&play, 0, sizeof(play));
     play.ample = story[0] & 1;
-    play.certain = 1;
+    play.certain = !refused;
     if (ts_jobs_new(play.ample ? 1000 : 3 + story[0] / 2 % 8, SINCE, &play.jobs) < 0)
         return;
     play.now = SINCE / 2;

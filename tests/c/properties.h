@@ -35,7 +35,8 @@ void check_ring(const uint8_t *story, size_t size);
 /* settle.c, by tasks, losses and drains that these bytes tell of. */
 void check_settling(const uint8_t *story, size_t size);
 
-/* jobs.c, kin.c and tally.c, by processes and jobs that these bytes tell of. */
-void check_lineages(const uint8_t *story, size_t size);
+/* jobs.c, kin.c and tally.c, by processes and jobs that these bytes tell of. `refused`: memory
+ * may be refused. */
+void check_lineages(const uint8_t *story, size_t size, int refused);
 
 #endif

@@ -9,6 +9,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size > LONGEST)
         return -1;
-    check_lineages(data, size);
+    check_lineages(data, size, 0);
     return 0;
 }
