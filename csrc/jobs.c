@@ -485,11 +485,18 @@ static uint32_t add_kin(struct ts_jobs *jobs, uint32_t pid, uint64_t start_ns,
     return one;
 }
 
-static int is_open_root(struct ts_jobs *jobs, uint32_t one)
+static int is_root_of(const struct job *job, const struct ts_kin *process)
 {
-    uint32_t job = job_of_root(jobs, &jobs->kin.all[one]);
+    return job->root == process->pid && job->start_ns <= process->start_end_ns &&
+           process->start_ns <= job->start_end_ns;
+}
 
-    return job != TS_NO_JOB && jobs->all[job].open;
+static int is_open_root(const struct ts_jobs *jobs, uint32_t one)
+{
+    for (uint32_t i = 0; i < jobs->n; i++)
+        if (jobs->all[i].open && is_root_of(&jobs->all[i], &jobs->kin.all[one]))
+            return 1;
+    return 0;
 }
 
 int ts_jobs_start(struct ts_jobs *jobs, const struct ts_job_wanted *wanted, uint32_t *number)
