@@ -774,6 +774,7 @@ static void take_birth(struct ts_jobs *jobs, const struct ts_birth *birth)
         if (make_room(jobs) == 0)
             one = add_kin(jobs, birth->pid, birth->start_ns, birth->start_ns);
         if (!one) {
+            jobs->epoch++; /* its threads may look like those of an older process */
             mark(jobs, owner);
             return;
         }

@@ -7,8 +7,8 @@
 #include "properties.h"
 #include "taskstats_shim.h"
 
-#define STORIES 10000u
-#define REFUSED 4000u
+#define STORIES 5000u
+#define REFUSED 2000u
 #define LONGEST 400u
 #define SINCE 1000u
 

@@ -24,7 +24,7 @@ RUNS = {
     "btf": 15_000,
     "ring": 100_000,
     "settle": 100_000,
-    "jobs": 20_000,
+    "jobs": 100_000,
 }
 
 
@@ -262,15 +262,7 @@ PLANTS = [
         "all[*at].start_ns < all[one].start_ns)",
     ),
     Plant("kin.c", "jobs", "if (all[i].used)", "if (all[i].used && all[i].pid != 3)"),
-    Plant("kin.c", "jobs", "        ts_kinship_line_up(kin, older, TS_REPLACED);", "        ;"),
-    Plant("kin.c", "jobs", "if (kin->n >= kin->capacity ||", "if (kin->n > kin->capacity ||"),
-    Plant(
-        "kin.c",
-        "jobs",
-        "kin->all[dead->newer].older = dead->older",
-        "kin->all[dead->newer].older = 0",
-    ),
-    Plant("tally.c", "jobs", "{WORD(read_char), 17, 16, ADD}", "{WORD(read_char), 17, 16, MOST}"),
+    Plant("tally.c", "jobs", "X(read_char, 17, 16, ADD)", "X(read_char, 17, 16, MOST)"),
     Plant("tally.c", "jobs", "more[i] -= before->values[i];", ";"),
     Plant(
         "tally.c",
@@ -279,7 +271,6 @@ PLANTS = [
         "*value += words(group)[runs[r].word + i];",
     ),
     Plant("jobs.c", "jobs", "process->epoch != jobs->epoch;", "process->epoch > jobs->epoch;"),
-    Plant("jobs.c", "jobs", "if (--job->uses || job->open)", "if (--job->uses > 1 || job->open)"),
     Plant(
         "jobs.c",
         "jobs",
@@ -287,7 +278,6 @@ PLANTS = [
         "certain = fits >= 1 && !old;",
     ),
     Plant("jobs.c", "jobs", "rc = hand_over(jobs, job, outer);", ";"),
-    Plant("jobs.c", "jobs", "        use(jobs, threads->by_cgroup);", "        ;"),
     Plant("jobs.c", "jobs", "lose_births(jobs);\n    for", ";\n    for"),
     Plant(
         "jobs.c",
@@ -297,12 +287,6 @@ PLANTS = [
     ),
     Plant("jobs.c", "jobs", "mark(jobs, owner_of(jobs, one)); /* its", "/* its"),
     Plant("jobs.c", "jobs", "jobs->counts.waiting++;", ";"),
-    Plant(
-        "jobs.c",
-        "jobs",
-        "doubt_marked(jobs, record->start_ns, 1);\n    return found;",
-        ";\n    return found;",
-    ),
 ]
 
 
