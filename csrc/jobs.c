@@ -768,7 +768,7 @@ static void take_birth(struct ts_jobs *jobs, const struct ts_birth *birth)
     struct ts_kin *process;
 
     if (!one) {
-        uint32_t before = ts_kinship_first(kin, birth->pid);
+        uint32_t before = ts_kinship_at(kin, birth->pid, birth->start_ns);
         if (before) /* it is dead: it can make room, and has no claim to records to come */
             ts_kinship_line_up(kin, before, TS_REPLACED);
         if (make_room(jobs) == 0)
