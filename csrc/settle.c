@@ -214,8 +214,17 @@ static void settle(struct ts_settler *settler, struct ts_record *row,
         queue->made_ns = moment;
 }
 
-/* Looks for the only end that fits or may fit a row: `*end`, NONE if there is not one, and
- * not two. Returns how well it fits. */
+/* Whether two ends are of one process: of a thread that called exec, and of the leader whose
+ * pid and start it took (fs/exec.c:de_thread). */
+static int is_same_process(const struct ts_end_event *one, const struct ts_end_event *other)
+{
+    return one->pid == other->pid && one->tgid == other->tgid &&
+           one->start_ns == other->start_ns;
+}
+
+/* Looks for the only end that fits or may fit a row: `*end`, NONE if there is not one, or if
+ * there are ends of two processes. Of several ends of one process the one that fits is taken,
+ * then the first. Returns how well it fits. */
 static enum fit only_end(struct ts_settler *settler, const struct ts_record *row,
                          const struct window *window, uint32_t *end)
 {
@@ -223,13 +232,17 @@ static enum fit only_end(struct ts_settler *settler, const struct ts_record *row
 
     *end = NONE;
     for (uint32_t at = *end_chain(settler, row->id); at != NONE; at = settler->ends[at].next) {
-        enum fit this = fit(row, window, &settler->ends[at].event);
+        const struct ts_end_event *event = &settler->ends[at].event;
+        enum fit this = fit(row, window, event);
         if (this == NO_FIT)
             continue;
-        if (found != NO_FIT) {
+        if (found != NO_FIT && !is_same_process(event, &settler->ends[*end].event)) {
             *end = NONE;
             return NO_FIT;
         }
+        if (this < found ||
+            (this == found && event->ended_ns > settler->ends[*end].event.ended_ns))
+            continue;
         *end = at;
         found = this;
     }
