@@ -7,7 +7,7 @@ WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wconversion
 
 OBJECTS = $(patsubst csrc/%.c,build/lib/%.o,$(wildcard csrc/*.c))
 
-.PHONY: help test conformance identity-proof probe-proof ctest memcheck instructions instructions-renew fuzz fuzz-proof sanitize tsan coverage kernels lint lib dist ci clean
+.PHONY: help test conformance attribution-proof identity-proof probe-proof ctest memcheck instructions instructions-renew fuzz fuzz-proof sanitize tsan coverage kernels lint lib dist ci clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,13 @@ test: $(VENV)/ready ## all tests; as root also those of the real kernel
 conformance: $(VENV)/ready ## its cases on the emulated kernel and on this one, and the page
 	TASKSTATS_CONFORMANCE_RESULTS=docs/conformance $(VENV)/bin/pytest -q tests/conformance
 	$(VENV)/bin/python docs/make_conformance.py
+
+ROUNDS ?= 20
+
+attribution-proof: $(VENV)/ready ## jobs on the real kernel against what is true, ROUNDS=20 times; as root
+	@for round in $$(seq $(ROUNDS)); do \
+	    TASKSTATS_ATTRIBUTION_STOP=2 $(VENV)/bin/pytest -q tests/kernel/test_attribution.py || exit; \
+	done
 
 identity-proof: $(VENV)/ready ## identities of 30,000 processes and more, while pids wrap; as root
 	TASKSTATS_IDENTITIES=30000 $(VENV)/bin/pytest -q -s tests/kernel/test_probe_identity.py

@@ -345,9 +345,9 @@ def test_orphans_of_a_closed_job_are_of_the_one_around_it(scene: Scene) -> None:
     inner = keeper.spawn("inner")
     scene.ears.start(inner, "inner", subreaper=keeper.pid)
     inner.order(f"wild {PROCESSES // 4} 1")
-    inner.order(f"hold {HELD}")
     scene.ears.stop()
     inner.order(f"orphans {PROCESSES // 8}")
+    inner.order(f"hold {HELD}")
     living = Counter({"inner": 1 + HELD})
     _await(living)
     closed = scene.truth("inner", living=living)
@@ -356,13 +356,15 @@ def test_orphans_of_a_closed_job_are_of_the_one_around_it(scene: Scene) -> None:
             ear.tracker.close("inner")
         else:
             ear.catch_up()
+            ear.tracker.flush()
             scene.ears.compare(ear, ear.tracker.close("inner"), closed)
     inner.order("release")
     inner.order("reap")
     inner.order(f"orphans {PROCESSES // 8}")
-    outer.order(f"wild {PROCESSES // 4} 1")
-    for one in (inner, keeper, outer):
+    for one in (inner, keeper):
         one.send("exit")
+    outer.order(f"wild {PROCESSES // 4} 1")  # it waits for the keeper too
+    outer.send("exit")
     scene.end()
     scene.ears.check("outer", scene.truth("outer", "inner"))
     scene.ears.verdict()
