@@ -60,7 +60,7 @@ class ByRecords:
             flags, _, ppid, lived, began, tgid, age = values
             if flags & LOST_BEFORE:
                 lost += batch.columns["lost_before"][row]
-            alone = flags & _ALONE == LAST and tgid not in self._fold.holding
+            alone = flags & _ALONE == LAST  # what is held of this pid is another process's
             if not alone:
                 several.append(row)
             if flags & LAST:
@@ -97,6 +97,8 @@ class ByRecords:
             if not those:
                 del self._adding_up[threads.pid]
             one.about = threads
+            if threads.complete is False:  # perhaps some are of another owner of the pid
+                self.parentage.doubt(one)
             self._count([one])
 
     def _count(self, decided: Iterable[Process]) -> None:

@@ -61,6 +61,7 @@ class Process:
         verdict: None until it is known.
         about: What the caller keeps with it.
         seen: CLOCK_REALTIME when it was first seen alive.
+        tick: When it started as /proc has it, if it was seen alive.
         shared: Whether it inherits orphans of jobs that were closed as well.
         named: Whether it was there when a job began: its root, an ancestor, the subreaper.
     """
@@ -73,6 +74,7 @@ class Process:
     verdict: Verdict | None = None
     about: Any = None
     seen: int = 0
+    tick: int | None = None
     shared: bool = False
     named: bool = False
 
@@ -131,13 +133,24 @@ class Parentage:
         """Begin a job; return the number of the one that its root is of, or NO_JOB."""
         process = self._see(root)
         ancestors = self._ancestors(root)
-        outer = self._verdict_of_living(process)
+        outer = self._outer(process)
         heir = self._see(subreaper) if subreaper else None
         for one in (process, *(ancestors or ()), *([heir] if heir else ())):
             one.named = True
         self._jobs[number] = _Job(number, process.start[0], ancestors, heir)
         process.verdict = Verdict(number, outer.doubts)
         return outer.job
+
+    def _outer(self, root: Process) -> Verdict:
+        """The verdict about a process that becomes the root of a job."""
+        parent = self._alive.get(root.ppid)
+        named = [job for job in self._jobs.values() if parent and job.subreaper is parent]
+        if not parent or not named:
+            return self._verdict_of_living(root)
+        # A child of a subreaper that becomes a root is mostly no orphan: but it can be.
+        verdict = self._verdict_of_living(parent)
+        numbers = frozenset(job.number for job in named if self._inherits(parent, job, root))
+        return Verdict(verdict.job, verdict.doubts | numbers)
 
     def join(self, number: int, one: Alive) -> None:
         """Make a living process one of a job's."""
@@ -169,10 +182,12 @@ class Parentage:
         now = self._clock()
         start = one.start_ns + now.booted - _SLACK, one.start_end_ns + now.booted + _SLACK
         known = self._alive.get(one.pid)
-        if known and known.start[0] - _SLACK <= start[1] and start[0] <= known.start[1] + _SLACK:
+        if known and known.tick == one.start_ns:
             known.ppid = one.ppid
             return known
-        made = Process(one.pid, one.ppid, start, None, not one.nested, seen=now.real)
+        made = Process(
+            one.pid, one.ppid, start, None, not one.nested, seen=now.real, tick=one.start_ns
+        )
         self._alive[one.pid] = made
         return made
 
@@ -191,6 +206,10 @@ class Parentage:
             self._new.append(one)
             self._ended.setdefault(one.pid, []).append(one)
             self._line.append(one)
+
+    def doubt(self, one: Process) -> None:
+        """Say that a process may be put together from two: it is undecided."""
+        one.verdict = self._perhaps(one.start[1])
 
     def lose(self) -> None:
         """Say that records were lost before now."""
