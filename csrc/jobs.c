@@ -80,6 +80,12 @@ static int is_last(const struct ts_record *record)
     return record->flags & TS_LAST;
 }
 
+/* Whether the start is known, that of the leader for a thread that called exec. */
+static int is_identified(const struct ts_record *record)
+{
+    return record->start_ns != 0;
+}
+
 static int is_alone(const struct ts_record *record)
 {
     return (record->flags & (TS_LAST | TS_PAIRED)) == TS_LAST;
@@ -358,7 +364,7 @@ static int add_record(struct job *job, const struct ts_record *record,
         record->flags & TS_SETTLED ? record->final_cpu_ns : stats->cpu_run_virtual_total;
     if (process)
         describe_birth(&ended, process);
-    if (record->flags & TS_SETTLED && is_leader(record))
+    if (is_identified(record) && is_leader(record))
         ended.start_ns = record->start_ns;
     remember(job, &ended);
     return 0;
@@ -816,7 +822,7 @@ static int may_be_in(const struct ts_jobs *jobs, const struct ts_record *record,
                                            start_ns <= process->start_end_ns + AGE_SLACK);
 }
 
-static struct found find_settled(struct ts_jobs *jobs, const struct ts_record *record)
+static struct found find_identified(struct ts_jobs *jobs, const struct ts_record *record)
 {
     uint32_t tgid = record->stats.ac_tgid;
     struct found found;
@@ -851,9 +857,26 @@ static void start_of(const struct ts_jobs *jobs, const struct ts_record *record,
     *to = (second + 1) * 1000000000 - age - boot + CLOCK_SLACK;
 }
 
+/* Whether a process has started between two moments, and ended before the next one with its
+ * pid has started. */
+static int fits_age(const struct ts_kinship *kin, uint32_t one, const struct ts_record *record,
+                    int64_t from, int64_t to)
+{
+    const struct ts_kin *process = &kin->all[one];
+    uint64_t end_ns = process->start_ns + record->stats.ac_tgetime * 1000;
+    uint32_t newer = 0;
+
+    if ((int64_t)process->start_end_ns < from || (int64_t)process->start_ns > to)
+        return 0;
+    for (uint32_t at = ts_kinship_first(kin, process->pid); at != one;
+         at = ts_kinship_next(kin, at))
+        newer = at;
+    return !newer || end_ns <= kin->all[newer].start_end_ns;
+}
+
 /* A record without identity. It is assigned if all processes that it can be of belong to the
  * same job, and to one of them if it is the only one. */
-static struct found find_unsettled(struct ts_jobs *jobs, const struct ts_record *record)
+static struct found find_by_age(struct ts_jobs *jobs, const struct ts_record *record)
 {
     struct ts_kinship *kin = &jobs->kin;
     struct found found = {0, TS_NO_JOB};
@@ -870,7 +893,7 @@ static struct found find_unsettled(struct ts_jobs *jobs, const struct ts_record 
         known += is_job(owner);
         if (is_last(record) && process->line == TS_ENDED)
             continue;
-        if ((int64_t)process->start_end_ns < from || (int64_t)process->start_ns > to)
+        if (!fits_age(kin, one, record, from, to))
             continue;
         if (process->start_ns < jobs->since_ns)
             old = 0; /* this is that process */
@@ -887,9 +910,7 @@ static struct found find_unsettled(struct ts_jobs *jobs, const struct ts_record 
         return found;
     for (uint32_t one = ts_kinship_first(kin, record->stats.ac_tgid); one;
          one = ts_kinship_next(kin, one)) {
-        const struct ts_kin *process = &kin->all[one];
-        if (!fits ||
-            ((int64_t)process->start_end_ns >= from && (int64_t)process->start_ns <= to))
+        if (!fits || fits_age(kin, one, record, from, to))
             doubt(jobs, owner_of(jobs, one), 1);
     }
     doubt_marked(jobs, to < 0 ? 0 : (uint64_t)to, 1);
@@ -1127,7 +1148,7 @@ static uint32_t add_old(struct ts_jobs *jobs, const struct ts_record *record, ui
 {
     uint32_t one = 0;
 
-    if (record->flags & TS_SETTLED && make_room(jobs) == 0)
+    if (is_identified(record) && make_room(jobs) == 0)
         one = add_kin(jobs, record->stats.ac_tgid, is_leader(record) ? record->start_ns : 0,
                       record->start_ns);
     if (one) {
@@ -1140,18 +1161,18 @@ static uint32_t add_old(struct ts_jobs *jobs, const struct ts_record *record, ui
 static int take_record(struct ts_jobs *jobs, const struct ts_record *record,
                        const struct ts_record *group)
 {
-    int settled = record->flags & TS_SETTLED;
+    int identified = is_identified(record);
     struct found found;
     int kept, several, rc;
 
     jobs->stamp++;
-    found = settled ? find_settled(jobs, record) : find_unsettled(jobs, record);
+    found = identified ? find_identified(jobs, record) : find_by_age(jobs, record);
     if (found.process && jobs->kin.all[found.process].threads == NULL && is_alone(record)) {
         rc = attribute(jobs, found.owner, job_by_cgroup(jobs, record),
                        &(struct addition){.records = 1,
                                           .record = record,
                                           .process = &jobs->kin.all[found.process]});
-        if (settled)
+        if (identified)
             forget(jobs, found.process);
         else
             end(jobs, found.process, 0);
@@ -1164,10 +1185,10 @@ static int take_record(struct ts_jobs *jobs, const struct ts_record *record,
             found.process = add_old(jobs, record, found.owner);
         if (found.process) {
             if (is_last(record))
-                end(jobs, found.process, settled);
+                end(jobs, found.process, identified);
             return fold(jobs, found.process, record, group);
         }
-        if (settled) { /* the group's sums may bring it: it must not be counted twice */
+        if (identified) { /* the group's sums may bring it: it must not be counted twice */
             give_up(jobs, TS_NO_JOB, 1);
             return 0;
         }
@@ -1175,7 +1196,7 @@ static int take_record(struct ts_jobs *jobs, const struct ts_record *record,
     rc = attribute(jobs, found.owner, job_by_cgroup(jobs, record),
                    &(struct addition){.records = 1, .record = record});
     if (found.process && is_last(record))
-        end(jobs, found.process, settled);
+        end(jobs, found.process, identified);
     return rc;
 }
 

@@ -158,7 +158,9 @@ static void keep_end(struct ts_settler *settler, const struct ts_end_event *even
 
 /* ---- which end is a row's ---- */
 
-enum fit { NO_FIT, MAY_FIT, FITS };
+/* TWO_FIT: two ends of one process. After an exec by another thread than the leader, that
+ * thread has the leader's pid and start (fs/exec.c:de_thread). */
+enum fit { NO_FIT, MAY_FIT, FITS, TWO_FIT };
 
 /* When the record was made, if this is its end. ac_etime is whole microseconds. */
 static uint64_t moment_of(const struct ts_record *row, const struct ts_end_event *event)
@@ -214,17 +216,14 @@ static void settle(struct ts_settler *settler, struct ts_record *row,
         queue->made_ns = moment;
 }
 
-/* Whether two ends are of one process: of a thread that called exec, and of the leader whose
- * pid and start it took (fs/exec.c:de_thread). */
-static int is_same_process(const struct ts_end_event *one, const struct ts_end_event *other)
+static int is_of_same_process(const struct ts_end_event *one, const struct ts_end_event *other)
 {
-    return one->pid == other->pid && one->tgid == other->tgid &&
-           one->start_ns == other->start_ns;
+    return one->tgid == other->tgid && one->start_ns == other->start_ns;
 }
 
-/* Looks for the only end that fits or may fit a row: `*end`, NONE if there is not one, or if
- * there are ends of two processes. Of several ends of one process the one that fits is taken,
- * then the first. Returns how well it fits. */
+/* Looks for the only end that fits or may fit a row, or two of one process: `*end` is the
+ * one that ended last; NONE if there is none, or if there are ends of two processes.
+ * Returns how well it fits. */
 static enum fit only_end(struct ts_settler *settler, const struct ts_record *row,
                          const struct window *window, uint32_t *end)
 {
@@ -236,15 +235,14 @@ static enum fit only_end(struct ts_settler *settler, const struct ts_record *row
         enum fit this = fit(row, window, event);
         if (this == NO_FIT)
             continue;
-        if (found != NO_FIT && !is_same_process(event, &settler->ends[*end].event)) {
+        if (found == TWO_FIT ||
+            (found != NO_FIT && !is_of_same_process(event, &settler->ends[*end].event))) {
             *end = NONE;
             return NO_FIT;
         }
-        if (this < found ||
-            (this == found && event->ended_ns > settler->ends[*end].event.ended_ns))
-            continue;
-        *end = at;
-        found = this;
+        if (found == NO_FIT || event->ended_ns > settler->ends[*end].event.ended_ns)
+            *end = at;
+        found = found == NO_FIT ? this : TWO_FIT;
     }
     return found;
 }
@@ -405,6 +403,31 @@ static void narrow(struct ts_settler *settler)
     }
 }
 
+/* Says which process a row is of, where two ends of that process fit it: the row has its
+ * start, and no final CPU time. At most two rows may be in question. */
+static int identify(struct ts_settler *settler, uint32_t at, const struct ts_end_event *event)
+{
+    struct held *held = &settler->held[at];
+    struct mark *mark = &settler->marks[at];
+    uint32_t end, n = 0;
+
+    for (uint32_t row = *held_chain(settler, event->pid); row != NONE;
+         row = settler->held[row].next)
+        if (fit_held(settler, row, event) != NO_FIT) {
+            const struct window *window = &settler->marks[row].window;
+            enum fit how = only_end(settler, &settler->held[row].task, window, &end);
+            if (++n > 2 || how == NO_FIT ||
+                !is_of_same_process(&settler->ends[end].event, event))
+                return 0;
+        }
+    wait_no_more(settler, at);
+    mark->made_ns = moment_of(&held->task, event);
+    mark->ended_ns = event->ended_ns;
+    held->task.start_ns = event->start_ns;
+    settler->unsettled++;
+    return 1;
+}
+
 /* Whether an end is there for any of the rows that wait: mostly there is none. */
 static int has_candidates(struct ts_settler *settler)
 {
@@ -434,6 +457,11 @@ static uint32_t settle_waiting(struct ts_settler *settler, int emptied)
         /* A row that the end fits better may be in a queue that has not been read. */
         if (how == MAY_FIT && !emptied && !window->is_narrow)
             continue;
+        if (how == TWO_FIT) {
+            if (emptied || window->is_narrow)
+                n += (uint32_t)identify(settler, at, &settler->ends[end].event);
+            continue;
+        }
         if (rows_for(settler, &settler->ends[end].event, &row) != 1)
             continue;
         settle_held(settler, at, &settler->ends[end].event);

@@ -138,7 +138,8 @@ struct ts_record {
     uint64_t pad_header;
     struct ts_stats stats;
     uint64_t final_cpu_ns; /* all of its time on a CPU */
-    uint64_t start_ns;     /* CLOCK_BOOTTIME; with the pid it names the task for good */
+    uint64_t start_ns;     /* CLOCK_BOOTTIME; with the pid it names the task for good. Without
+                              TS_SETTLED 0, or known alone: after an exec by a thread */
     uint64_t cgroup_id;    /* in the probe's hierarchy; 0: not known */
 };
 
