@@ -230,6 +230,28 @@ static void check_no_proof(void)
     ts_settler_free(settler);
 }
 
+/* A thread that calls exec takes the pid and the start of the leader. Which end is of which
+ * record is not known, but which process both are of: neither is held. */
+static void check_exec_by_thread(void)
+{
+    struct ts_end_event thread = end_of(1);
+
+    open_settler();
+    thread.ended_ns += 9000;
+    thread.cpu_ns++;
+    put_end(end_of(1));
+    put_end(thread);
+    record(1)->cpu = 0;
+    record(1)->cpu = 1;
+    take(20000);
+    CHECK(sink.n_tasks == 2);
+    for (unsigned i = 0; i < sink.n_tasks; i++) {
+        CHECK(!(sink.tasks[i].flags & TS_SETTLED) && sink.tasks[i].final_cpu_ns == 0);
+        CHECK(sink.tasks[i].start_ns == thread.start_ns);
+    }
+    ts_settler_free(settler);
+}
+
 /* The first record of a queue was made before the task of the second one ended, here at
  * 9100: of two ends that fit the first one, one is from later. */
 static void check_later_owner(void)
@@ -510,6 +532,7 @@ int main(void)
     check_order();
     check_doubt();
     check_no_proof();
+    check_exec_by_thread();
     check_later_owner();
     check_lost();
     check_end_of_one_that_waits();
