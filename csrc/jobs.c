@@ -881,7 +881,9 @@ static struct found find_unsettled(struct ts_jobs *jobs, const struct ts_record 
     for (uint32_t one = ts_kinship_first(kin, record->stats.ac_tgid); one;
          one = ts_kinship_next(kin, one)) {
         const struct ts_kin *process = &kin->all[one];
-        if (!fits ||
+        if (is_last(record) && process->line == TS_ENDED)
+            continue;
+        if (!fits || /* the clock may have been set since its end */
             ((int64_t)process->start_end_ns >= from && (int64_t)process->start_ns <= to))
             doubt(jobs, owner_of(jobs, one), 1);
     }

@@ -56,6 +56,7 @@ class Following:
         counts: What it had counted after each drain.
         followed: The jobs that it has begun.
         closed_early: Those that were closed while records of threads waited.
+        unsure_outer: A job within an attached one was closed while births were not read.
         heard_before: How many records had been fed when each job began.
     """
 
@@ -76,6 +77,7 @@ class Following:
         self.counts: list[Counts] = []
         self.followed: list[AnyJob] = []
         self.closed_early: set[AnyJob] = set()
+        self.unsure_outer = False
         self.heard_before: dict[AnyJob, int] = {}
         history.started = self._start
         history.attached = self._attach
@@ -120,6 +122,9 @@ class Following:
         if job in self.followed:
             if self.tracker.waiting:
                 self.closed_early.add(job)
+            if self.history.unread and isinstance(job, Job):
+                around = job.enclosing[1:]
+                self.unsure_outer |= any(isinstance(one, AttachedJob) for one in around)
             self.closed[job] = self._told(self.tracker.close(job.number)), len(self.heard)
 
     # -- what it told

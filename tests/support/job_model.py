@@ -12,12 +12,13 @@ Where the specification leaves a choice, the model decides as follows.
 4.  A job is marked together with the jobs around it, before the births of the batch are taken: the
     loss can have come before each of them. A closed job is not marked.
 5.  Undecided and evicted records count for a job and for all jobs around it, once for each.
-6.  An unsettled record of a thread: candidates are all processes that are not complete yet, even
-    where the record of the last thread is there.
+6.  An unsettled record can be of each process with its pid that has not ended: one of a thread can
+    be of a process whose last thread's record is there, too.
 7.  Unsettled, one owner, several processes fit: a process of one thread is added to the owner
     without a start time, and all of these stay alive. A thread's record is undecided.
-8.  Unsettled, and it cannot be decided: undecided for the jobs of the processes that fit. If births
-    were lost, it is undecided for the marked jobs too, as for a process that is not known.
+8.  Unsettled, and it cannot be decided: undecided for the jobs of the processes that fit; if none
+    does, of all processes that it can be of: the clock may have been set. If births were lost, it
+    is undecided for the marked jobs too, as for a process that is not known.
 9.  A record of a thread whose process is complete already (after a flush) is added to the job that
     has the process: one thread more, and the CPU time that the process has more now.
 10. emptied_ns completes the processes whose last record came in an earlier drain: the others'
@@ -140,6 +141,11 @@ class Known:
     has_ended: bool = False
     is_complete: bool = False
     unsettled_end: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no record of it can come: its only thread's, with its identity, was there."""
+        return self.is_complete and len(self.threads) == 1 and not self.unsettled_end
 
     def pin(self, start: int) -> None:
         self.low = self.high = start
@@ -438,12 +444,13 @@ class JobModel:
 
     def _unsettled(self, record: Record, alone: bool) -> None:
         low, high = self._start_range(record)
-        fitting = [
+        possible = [
             one
             for one in self._known.get(record.ac_tgid, [])
-            if not one.is_complete and one.low <= high and one.high >= low
+            if not (one.has_ended if record.is_last else one.is_done)
         ]
-        owners = {self._open(one.owner) for one in fitting}
+        fitting = [one for one in possible if one.low <= high and one.high >= low]
+        owners = {self._open(one.owner) for one in fitting or possible}
         older = low < self._listening_ns and all(one.low >= self._listening_ns for one in fitting)
         if not fitting or self._births_lost:
             self._stranger(record, high, {one for one in owners if one})
