@@ -31,7 +31,6 @@ struct job {
     int by_cgroup;
     uint32_t outer;  /* the job that it is within, which may be closed; TS_NO_JOB */
     int outer_known; /* the root's birth was read, or what it belonged to before */
-    int handed_over; /* it was closed, and what it had is the outer one's */
     uint32_t uses;   /* processes and jobs that refer to it: the number is not free */
     uint32_t root;
     uint64_t start_ns, start_end_ns;
@@ -588,8 +587,7 @@ int ts_jobs_close(struct ts_jobs *jobs, uint32_t number)
         if (threads->by_cgroup == number)
             threads->by_cgroup = outer;
     }
-    job->handed_over = is_job(outer);
-    if (job->handed_over)
+    if (is_job(outer))
         rc = hand_over(jobs, job, outer);
     if (is_job(outer) || job->by_cgroup || job->outer_known)
         empty_job(job); /* else the root's birth may say whose this is */
@@ -744,9 +742,7 @@ static void take_known_birth(struct ts_jobs *jobs, uint32_t one, uint32_t owner,
     if (is_job(owner) && !is_within(jobs, owner, rooted) &&
         !is_within(jobs, job->outer, owner)) {
         set_outer(jobs, rooted, owner);
-        if (job->handed_over) /* to a job that was attached around it */
-            mark(jobs, owner);
-        else if (!job->open)
+        if (!job->open)
             hand_over(jobs, job, owner);
     }
     if (!job->open)

@@ -56,7 +56,6 @@ class Following:
         counts: What it had counted after each drain.
         followed: The jobs that it has begun.
         closed_early: Those that were closed while records of threads waited.
-        unsure_outer: A job within an attached one was closed while births were not read.
         heard_before: How many records had been fed when each job began.
     """
 
@@ -77,7 +76,7 @@ class Following:
         self.counts: list[Counts] = []
         self.followed: list[AnyJob] = []
         self.closed_early: set[AnyJob] = set()
-        self.unsure_outer = False
+        self._heard_by_close: dict[tuple[AnyJob, bool, bool], list[tuple[list[Ended], Key]]] = {}
         self.heard_before: dict[AnyJob, int] = {}
         history.started = self._start
         history.attached = self._attach
@@ -122,9 +121,10 @@ class Following:
         if job in self.followed:
             if self.tracker.waiting:
                 self.closed_early.add(job)
-            if self.history.unread and isinstance(job, Job):
-                around = job.enclosing[1:]
-                self.unsure_outer |= any(isinstance(one, AttachedJob) for one in around)
+            for more in (False, True):
+                for late in (False, True):  # a process may be attached to another job later
+                    truth = self.heard_of(job, more=more, late=late)
+                    self._heard_by_close[job, more, late] = truth
             self.closed[job] = self._told(self.tracker.close(job.number)), len(self.heard)
 
     # -- what it told
@@ -150,7 +150,9 @@ class Following:
             late: Only those whose last record was fed after the job had begun.
             more: With all that an attached job may have: what its first processes made before, too.
         """
-        heard = self.heard[: self.closed[job][1]] if job in self.closed else self.heard
+        if job in self.closed:
+            return self._heard_by_close[job, more, late]
+        heard = self.heard
         by_process: dict[Process, list[Ended]] = {}
         for ended, _ in heard:
             by_process.setdefault(ended.process, []).append(ended)

@@ -27,11 +27,12 @@ Where the specification leaves a choice, the model decides as follows.
 12. A job by cgroup does not depend on the others: a record can be in both, and is attributed once.
     The cgroup is that of the last thread's record. An unsettled record is undecided for each job by
     cgroup, and attributed, if it is attributed otherwise.
-13. attach takes the root, and its living descendants by parent without the trees of roots of open
-    jobs. Such a job is within the new one from then, if it was within the same job as the new one.
-    A process that is of an open job that is not around the root's keeps its job. If its birth is
+13. attach takes the root, and its living descendants by parent. An open job whose root is such a
+    descendant is within the new one from then, if it was within the same job as the new one. A
+    process that is of an open job that is not around the root's keeps its job. If its birth is
     read later, and its maker is of such a job, it is of that job. So is a job whose root's birth is
-    read later; if the job was closed before, the maker's job may lack what it had, and is marked.
+    read later: before that the job has nothing, so it makes no difference if it was closed.
+    Threads that ended before their process was of a job stay outside.
 14. Losses that are told count for every open job.
 15. The start of a process that runs since before the listener is exact once its leader's record is
     there; else it is not told.
@@ -106,9 +107,7 @@ class ModelJob:
     cgroup: int | str | None = None
     attached: bool = False
     within: "ModelJob | None" = None
-    is_put: bool = False  # within a job that was attached around it
     is_open: bool = True
-    is_handed_over: bool = False  # closed within an open one
     births_lost: bool = False
     processes: "Counter[Key]" = field(default_factory=Counter)
     threads: int = 0
@@ -199,17 +198,15 @@ class JobModel:
         left = [one for one in everyone if one.ppid == root]
         while left:
             alive = left.pop()
+            left += [child for child in everyone if child.ppid == alive.pid]
             one = self._living(alive.pid, alive.start_ns)
             if one in jobs_of:
                 inner = jobs_of[one]
                 if self._open(inner.within) is self._open(job.within):
                     inner.within = job
-                    inner.is_put = True
-                continue
-            left += [child for child in everyone if child.ppid == alive.pid]
-            if self._open(one.owner) in around:
-                one.owner = one.claimed_by = job
-                one.is_uncertain = False
+            elif self._open(one.owner) in around:
+                self._claim(one, job)
+                one.claimed_by = job
 
     def _begin(self, root: int, id: Any, *, attached: bool) -> ModelJob:  # noqa: A002
         if id in self._jobs:
@@ -219,12 +216,18 @@ class JobModel:
         if any(one.is_open for one in process.root_of):
             raise ValueError(root)
         job = ModelJob(id, process, process.low, attached=attached, within=process.owner)
-        process.owner = job
-        process.is_uncertain = False
+        self._claim(process, job)
         process.root_of.append(job)
         self._jobs[id] = job
         self._ever.append(job)
         return job
+
+    def _claim(self, process: Known, job: ModelJob) -> None:
+        if not process.is_complete and self._open(process.owner) is None:
+            self.outside += len(process.threads)
+            process.threads.clear()
+        process.owner = job
+        process.is_uncertain = False
 
     def start_cgroup(self, cgroup: int | str, id: Any) -> None:  # noqa: A002
         if id in self._jobs:
@@ -252,7 +255,6 @@ class JobModel:
         told = self.usage(id)
         job = self._jobs.pop(id)
         job.is_open = False
-        job.is_handed_over = self._open(job) is not None
         return told
 
     def _open(self, job: ModelJob | None) -> ModelJob | None:
@@ -320,24 +322,18 @@ class JobModel:
 
     def _birth(self, birth: Any) -> None:
         maker = self._find(birth.maker_pid, birth.maker_start_ns)
-        by_maker = maker.owner if maker else None
+        by_maker = self._open(maker.owner) if maker else None
         process = self._find(birth.pid, birth.start_ns) or self._add(
             birth.pid, birth.start_ns, birth.start_ns
         )
-        if process.root_of:
-            first = process.root_of[0]
-            for job in process.root_of:
-                job.start_low = birth.start_ns
-            if not first.is_put:
-                first.within = by_maker
-            elif self._open(by_maker) not in [None, *first.lineage()]:
-                first.within = by_maker
-                if first.is_handed_over:
-                    self._mark_around(by_maker)
-        elif process.claimed_by is None or (
-            by_maker is not None
-            and self._open(by_maker) not in [None, *process.claimed_by.lineage()]
-        ):
+        for job in process.root_of:
+            job.start_low = birth.start_ns
+        lineage = list(process.owner.lineage()) if process.owner else []
+        rooted = next((job for job in lineage if job in process.root_of), None)
+        is_elsewhere = by_maker not in [None, *lineage]
+        if rooted:
+            rooted.within = by_maker if is_elsewhere else rooted.within
+        elif process.claimed_by is None or is_elsewhere:
             process.owner = by_maker
             process.is_uncertain = (
                 maker.is_uncertain if maker else bool(self._lacking(birth.maker_start_ns))
