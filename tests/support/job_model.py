@@ -205,8 +205,8 @@ class JobModel:
                 if self._open(inner.within) is self._open(job.within):
                     inner.within = job
             elif self._open(one.owner) in around:
-                self._claim(one, job)
-                one.claimed_by = job
+                one.owner = one.claimed_by = job
+                one.is_uncertain = False
 
     def _begin(self, root: int, id: Any, *, attached: bool) -> ModelJob:  # noqa: A002
         if id in self._jobs:
@@ -216,18 +216,12 @@ class JobModel:
         if any(one.is_open for one in process.root_of):
             raise ValueError(root)
         job = ModelJob(id, process, process.low, attached=attached, within=process.owner)
-        self._claim(process, job)
+        process.owner = job
+        process.is_uncertain = False
         process.root_of.append(job)
         self._jobs[id] = job
         self._ever.append(job)
         return job
-
-    def _claim(self, process: Known, job: ModelJob) -> None:
-        if not process.is_complete and self._open(process.owner) is None:
-            self.outside += len(process.threads)
-            process.threads.clear()
-        process.owner = job
-        process.is_uncertain = False
 
     def start_cgroup(self, cgroup: int | str, id: Any) -> None:  # noqa: A002
         if id in self._jobs:
@@ -397,6 +391,10 @@ class JobModel:
             process.has_ended = True
             process.unsettled_end = not record.is_settled
             process.last = record
+        of_none = self._open(process.owner) is None and not self._cgroup_jobs()
+        if of_none and not process.threads and not record.is_last:
+            self.outside += 1
+            return
         process.threads.append(record)
         if process.last and (alone or _adds_up(process)):
             self._complete(process)
