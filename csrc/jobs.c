@@ -757,6 +757,8 @@ static void take_birth(struct ts_jobs *jobs, const struct ts_birth *birth)
     uint32_t one = ts_kinship_find(kin, birth->pid, birth->start_ns);
     struct ts_kin *process;
 
+    if (maker)
+        kin->all[maker].start_ns = kin->all[maker].start_end_ns = birth->maker_start_ns;
     if (!one) {
         uint32_t before = ts_kinship_first(kin, birth->pid);
         if (before) /* it is dead: it can make room, and has no claim to records to come */
