@@ -61,6 +61,7 @@ class Process:
         verdict: None until it is known.
         about: What the caller keeps with it.
         seen: CLOCK_REALTIME when it was first seen alive.
+        tick: Its start as /proc tells, if it was seen alive: ns of CLOCK_BOOTTIME, to 10 ms.
         shared: Whether it inherits orphans of jobs that were closed as well.
     """
 
@@ -72,6 +73,7 @@ class Process:
     verdict: Verdict | None = None
     about: Any = None
     seen: int = 0
+    tick: int | None = None
     shared: bool = False
 
     def is_older_than(self, other: "Process") -> bool:
@@ -165,10 +167,12 @@ class Parentage:
         now = self._clock()
         start = one.start_ns + now.booted - _SLACK, one.start_end_ns + now.booted + _SLACK
         known = self._alive.get(one.pid)
-        if known and known.start[0] - _SLACK <= start[1] and start[0] <= known.start[1] + _SLACK:
+        if known and known.tick == one.start_ns:
             known.ppid = one.ppid
             return known
-        made = Process(one.pid, one.ppid, start, None, not one.nested, seen=now.real)
+        made = Process(
+            one.pid, one.ppid, start, None, not one.nested, seen=now.real, tick=one.start_ns
+        )
         self._alive[one.pid] = made
         return made
 
@@ -287,8 +291,10 @@ class Parentage:
             known.remove(records[0])
         else:
             jobs = {verdict.job} - {NO_JOB, UNDECIDED}
-            for other in waiting if jobs or verdict.doubts else ():
-                other.verdict = Verdict(UNDECIDED, verdict.doubts | jobs)
+            for other in records if jobs or verdict.doubts else ():
+                before = other.verdict or Verdict(UNDECIDED)
+                if before.job == UNDECIDED:
+                    other.verdict = Verdict(UNDECIDED, before.doubts | verdict.doubts | jobs)
         known.append(one)
         self._line.append(one)
 
@@ -392,6 +398,10 @@ class Parentage:
         if job.subreaper is not None and (job.subreaper.end is None or parent is job.subreaper):
             return parent is job.subreaper
         return job.ancestors is None or parent in job.ancestors
+
+    def any_job(self) -> Verdict:
+        """The verdict about records that may be any job's."""
+        return self._perhaps(_NEVER)
 
     def _perhaps(self, start: int) -> Verdict:
         """The verdict where nothing is known of the parent."""
