@@ -62,6 +62,7 @@ class Process:
         about: What the caller keeps with it.
         seen: CLOCK_REALTIME when it was first seen alive.
         tick: Its start as /proc tells, if it was seen alive: ns of CLOCK_BOOTTIME, to 10 ms.
+        perhaps: The jobs of processes seen alive of which it may be one.
         shared: Whether it inherits orphans of jobs that were closed as well.
     """
 
@@ -74,6 +75,7 @@ class Process:
     about: Any = None
     seen: int = 0
     tick: int | None = None
+    perhaps: frozenset[int] = frozenset()
     shared: bool = False
 
     def is_older_than(self, other: "Process") -> bool:
@@ -150,6 +152,9 @@ class Parentage:
             if one.verdict and (one.verdict.job == number or number in one.verdict.doubts):
                 job = outer if one.verdict.job == number else one.verdict.job
                 one.verdict = Verdict(job, one.verdict.doubts - {number})
+        for one in self.waiting:
+            if number in one.perhaps:
+                one.perhaps = one.perhaps - {number} | {outer} - {NO_JOB}
 
     def _ancestors(self, one: Alive) -> list[Process] | None:
         """The ancestors of a living process, the nearest first; None if they are not all found."""
@@ -170,6 +175,8 @@ class Parentage:
         if known and known.tick == one.start_ns:
             known.ppid = one.ppid
             return known
+        if known:
+            self._gone(one.pid)
         made = Process(
             one.pid, one.ppid, start, None, not one.nested, seen=now.real, tick=one.start_ns
         )
@@ -255,10 +262,7 @@ class Parentage:
                 if pid in self._alive:
                     self._gone(pid)
             for one in found:
-                before = self._alive.get(one.pid)
-                if self._see(one) is not before and before:
-                    before.end = before.seen, _NEVER
-                    self._departed.append(before)
+                self._see(one)
             wanted = {one.ppid for one in found if one.ppid not in self._alive}
 
     def _gone(self, pid: int) -> None:
@@ -267,13 +271,14 @@ class Parentage:
         one.end = one.seen, _NEVER
         self._departed.append(one)
 
-    def _join_departed(self) -> None:
+    def _join_departed(self, *, surely: bool) -> None:
         """Join those that were seen alive with the records of their ends."""
         for one in self._departed:
-            self._join(one)
-        self._departed = []
+            self._join(one, surely=surely)
+        if not surely:
+            self._departed = []
 
-    def _join(self, one: Process) -> None:
+    def _join(self, one: Process, *, surely: bool) -> None:
         known = self._ended.setdefault(one.pid, [])
         records = [
             other
@@ -285,18 +290,20 @@ class Parentage:
         ]
         verdict = one.verdict or self._verdict_of_living(one)
         waiting = [other for other in records if other.verdict is None]
-        if len(records) == 1 and waiting:
+        # Before its record was read, or after a loss: what is there may be another process's that
+        # had the pid in the same second.
+        lost = surely or any(other.end and other.end[0] <= self._doubt_until for other in records)
+        if len(records) == 1 and waiting and not lost:
             one.end = records[0].end
             records[0].verdict = verdict
             known.remove(records[0])
         else:
             jobs = {verdict.job} - {NO_JOB, UNDECIDED}
-            for other in records if jobs or verdict.doubts else ():
-                before = other.verdict or Verdict(UNDECIDED)
-                if before.job == UNDECIDED:
-                    other.verdict = Verdict(UNDECIDED, before.doubts | verdict.doubts | jobs)
-        known.append(one)
-        self._line.append(one)
+            for other in waiting:
+                other.perhaps |= verdict.doubts | jobs
+        if one not in known:
+            known.append(one)
+            self._line.append(one)
 
     def _verdict_of_living(self, one: Process) -> Verdict:
         """The verdict about a process that was seen alive."""
@@ -318,7 +325,7 @@ class Parentage:
     # -- verdicts
 
     def _decide(self, ended: Sequence[Process], *, surely: bool) -> list[Process]:
-        self._join_departed()
+        self._join_departed(surely=surely)
         for one in ended:
             stack = [one]
             on_stack = {id(one)}
@@ -339,9 +346,6 @@ class Parentage:
         """Reach a verdict about a process; or return the one whose verdict is needed first."""
         if one.verdict is not None:
             return None
-        if one.ppid == 0:
-            one.verdict = _NONE
-            return None
         parents = self._parents(one, surely=surely)
         for parent in parents:
             if parent.verdict is None:
@@ -349,7 +353,14 @@ class Parentage:
                     return parent
                 self._verdict_of_living(parent)
         verdicts = [self._inherit(parent, one) for parent in parents]
-        one.verdict = _agreed(verdicts) if verdicts else self._perhaps(one.start[1])
+        if one.ppid == 0:
+            verdict = _NONE
+        else:
+            verdict = _agreed(verdicts) if verdicts else self._perhaps(one.start[1])
+        if one.perhaps - {verdict.job}:
+            jobs = {verdict.job} - {NO_JOB, UNDECIDED}
+            verdict = Verdict(UNDECIDED, verdict.doubts | one.perhaps | jobs)
+        one.verdict = verdict
         return None
 
     def _parents(self, one: Process, *, surely: bool) -> list[Process]:

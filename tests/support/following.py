@@ -11,6 +11,7 @@ from support.histories.born import (
     AttachedJob,
     BornHistory,
     CgroupJob,
+    ForkSibling,
     is_within,
     start_ns,
 )
@@ -71,6 +72,7 @@ class Following:
         self.tracker = make(history)
         self._told = told
         self._named = named
+        self._heirs = _heirs(history.again()) if named else set()
         self.heard: list[tuple[Ended, int]] = []
         self.closed: dict[AnyJob, tuple[Told, int]] = {}
         self.counts: list[Counts] = []
@@ -95,7 +97,7 @@ class Following:
 
     def _start(self, job: Job) -> None:
         parent = job.root.parent
-        heir = parent.tgid if self._named and parent and not job.root.subreaper else None
+        heir = parent.tgid if parent and parent.number in self._heirs else None
         self._begin(job, self.tracker.start, job.root.tgid, job.number, subreaper=heir)
 
     def _attach(self, job: AttachedJob) -> None:
@@ -189,6 +191,18 @@ class Following:
     def ended_of(self, job: Job) -> int:
         """How many processes of a job have ended, heard of or not."""
         return sum(ended.last and self._is_of(ended, job, False) for ended in self.history.ended)
+
+
+def _heirs(history: BornHistory) -> set[int]:
+    """The numbers of the subreapers that have no other children than roots of jobs."""
+    for _ in history:
+        pass
+    processes = {ended.process for ended in history.ended} | {*history.alive}
+    roots = {job.root for job in history.jobs if not isinstance(job, AttachedJob)}
+    others = {one.maker for one in processes - roots}
+    if any(isinstance(step, ForkSibling) for step in history.args[0]):
+        return set()
+    return {one.number for one in processes - others if one.subreaper and one not in roots}
 
 
 def _makers(process: Process) -> Iterable[Process]:
