@@ -63,6 +63,7 @@ class Process:
         seen: CLOCK_REALTIME when it was first seen alive.
         tick: Its start as /proc tells, if it was seen alive: ns of CLOCK_BOOTTIME, to 10 ms.
         perhaps: The jobs of processes seen alive of which it may be one.
+        asked: Whether the living were looked at after its record was read.
         shared: Whether it inherits orphans of jobs that were closed as well.
     """
 
@@ -76,6 +77,7 @@ class Process:
     seen: int = 0
     tick: int | None = None
     perhaps: frozenset[int] = frozenset()
+    asked: bool = False
     shared: bool = False
 
     def is_older_than(self, other: "Process") -> bool:
@@ -212,6 +214,7 @@ class Parentage:
         decided = []
         if self._asked and emptied_ns is not None and emptied_ns >= self._asked_ns:
             decided = self._decide(self._asked, surely=False)
+            self._new = [one for one in self._asked if one.verdict is None] + self._new
             self._asked = []
         if self._new and not self._asked:
             self._asked, self._new = self._new, []
@@ -253,6 +256,8 @@ class Parentage:
             one.pid for one in self._asked if one.pid in self._alive
         }
         wanted |= {pid for pid in wanted if pid in self._alive}
+        for one in self._asked:
+            one.asked = True
         asked: set[int] = set()
         while wanted := wanted - asked - {0}:
             asked |= wanted
@@ -332,6 +337,8 @@ class Parentage:
             while stack:
                 top = stack[-1]
                 waits = self._judge(top, surely=surely)
+                if waits and not waits.asked and waits.tick is None:
+                    break  # the owners of its parent's pid are not all known yet
                 if waits is None or id(waits) in on_stack:
                     if waits is not None:
                         top.verdict = self._perhaps(top.start[1])
@@ -340,7 +347,7 @@ class Parentage:
                 else:
                     stack.append(waits)
                     on_stack.add(id(waits))
-        return list(ended)
+        return [one for one in ended if one.verdict is not None]
 
     def _judge(self, one: Process, *, surely: bool) -> Process | None:
         """Reach a verdict about a process; or return the one whose verdict is needed first."""
@@ -391,14 +398,12 @@ class Parentage:
             perhaps = self._perhaps(child.start[1])
             doubts = perhaps.doubts | verdict.doubts | ({verdict.job} - {NO_JOB, UNDECIDED})
             return Verdict(UNDECIDED, doubts) if doubts else _NONE
-        if verdict.job == UNDECIDED:
-            return verdict
         heirs = [job for job in self._jobs.values() if self._inherits(parent, job, child)]
         named = [job for job in heirs if job.subreaper is parent]
         numbers = frozenset(job.number for job in heirs)
         if len(heirs) == 1 and named and not parent.shared:
             return Verdict(named[0].number, verdict.doubts)
-        if verdict.job == NO_JOB and numbers:
+        if verdict.job in (NO_JOB, UNDECIDED) and (numbers or verdict.doubts):
             return Verdict(UNDECIDED, numbers | verdict.doubts)
         return Verdict(verdict.job, verdict.doubts | numbers)
 
