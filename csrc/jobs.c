@@ -31,7 +31,6 @@ struct job {
     int by_cgroup;
     uint32_t outer;  /* the job that it is within, which may be closed; TS_NO_JOB */
     int outer_known; /* the root's birth was read, or what it belonged to before */
-    int handed_over; /* it was closed, and what it had is the outer one's */
     uint32_t uses;   /* processes and jobs that refer to it: the number is not free */
     uint32_t root;
     uint64_t start_ns, start_end_ns;
@@ -610,8 +609,7 @@ int ts_jobs_close(struct ts_jobs *jobs, uint32_t number)
     }
     job->open = 0;
     outer = nearest_open(jobs, job->outer);
-    job->handed_over = is_job(outer);
-    if (job->handed_over)
+    if (is_job(outer))
         rc = hand_over(jobs, job, outer);
     if (is_job(outer) || job->by_cgroup || job->outer_known)
         empty_job(job); /* else the root's birth may say whose this is */
@@ -756,9 +754,7 @@ static void take_known_birth(struct ts_jobs *jobs, uint32_t one, uint32_t owner,
     if (is_job(owner) && !is_within(jobs, owner, rooted) &&
         !is_within(jobs, job->outer, owner)) {
         set_outer(jobs, rooted, owner);
-        if (job->handed_over) /* to a job that was attached around it */
-            mark(jobs, owner);
-        else if (!job->open)
+        if (!job->open)
             hand_over(jobs, job, owner);
     }
     if (!job->open)
@@ -773,6 +769,8 @@ static void take_birth(struct ts_jobs *jobs, const struct ts_birth *birth)
     uint32_t one = ts_kinship_find(kin, birth->pid, birth->start_ns);
     struct ts_kin *process;
 
+    if (maker)
+        kin->all[maker].start_ns = kin->all[maker].start_end_ns = birth->maker_start_ns;
     if (!one) {
         uint32_t before = ts_kinship_at(kin, birth->pid, birth->start_ns);
         if (before) /* it is dead: it can make room, and has no claim to records to come */
@@ -910,7 +908,10 @@ static struct found find_by_age(struct ts_jobs *jobs, const struct ts_record *re
         return found;
     for (uint32_t one = ts_kinship_first(kin, record->stats.ac_tgid); one;
          one = ts_kinship_next(kin, one)) {
-        if (!fits || fits_age(kin, one, record, from, to))
+        if (is_last(record) && kin->all[one].line == TS_ENDED)
+            continue;
+        if (!fits || /* the clock may have been set since its end */
+            fits_age(kin, one, record, from, to))
             doubt(jobs, owner_of(jobs, one), 1);
     }
     doubt_marked(jobs, to < 0 ? 0 : (uint64_t)to, 1);
@@ -992,25 +993,6 @@ static void end(struct ts_jobs *jobs, uint32_t one, int settled)
         evict(jobs, jobs->kin.oldest[TS_ENDED]);
 }
 
-/* Counts records of a process of several threads as undecided, if a job may have them. */
-static void doubt_process(struct ts_jobs *jobs, uint32_t one, uint64_t records)
-{
-    const struct ts_kin *process = &jobs->kin.all[one];
-    uint32_t owner = owner_of(jobs, one);
-
-    doubt(jobs, owner, records);
-    if (owner != TS_UNDECIDED) /* else these jobs have counted each record */
-        doubt_marked(jobs, process->start_ns, records);
-    if (process->threads->by_cgroup == TS_UNDECIDED)
-        doubt_by_cgroup(jobs, records);
-    else
-        doubt(jobs, process->threads->by_cgroup, records);
-    if (owner == TS_UNDECIDED || jobs->doubted == jobs->stamp)
-        jobs->counts.undecided += records;
-    else
-        jobs->counts.outside += records;
-}
-
 /* What a process has used, by its threads and by the kernel's own sums. */
 static struct ts_sums sums_of(const struct ts_threads *threads)
 {
@@ -1031,10 +1013,6 @@ static int finish(struct ts_jobs *jobs, uint32_t one)
     threads->done = 1;
     jobs->counts.waiting -= threads->sums.threads;
     jobs->stamp++;
-    if (!is_whole(threads) && is_doubtful(jobs, process)) {
-        doubt_process(jobs, one, threads->sums.threads);
-        return 0;
-    }
     sums = sums_of(threads);
     threads->ended.cpu_ns = ts_sums_cpu_ns(&sums);
     if (threads->has_leader)
@@ -1086,10 +1064,6 @@ static int add_late(struct ts_jobs *jobs, uint32_t one, const struct ts_record *
     struct ts_threads *threads = jobs->kin.all[one].threads;
     struct ts_sums before, sums;
 
-    if (is_doubtful(jobs, &jobs->kin.all[one])) {
-        doubt_process(jobs, one, 1);
-        return 0;
-    }
     before = sums_of(threads);
     ts_sums_add(&threads->sums, record);
     sums = sums_of(threads);

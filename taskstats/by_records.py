@@ -97,8 +97,8 @@ class ByRecords:
             if not those:
                 del self._adding_up[threads.pid]
             one.about = threads
-            if threads.complete is False:  # perhaps some are of another owner of the pid
-                self.parentage.doubt(one)
+            if _has_others(threads):
+                one.verdict = self.parentage.any_job()
             self._count([one])
 
     def _count(self, decided: Iterable[Process]) -> None:
@@ -113,6 +113,12 @@ class ByRecords:
             if verdict.doubts:
                 self._engine.doubt(verdict.doubts, _records(one))
             one.about = None
+
+
+def _has_others(threads: Threads) -> bool:
+    """Whether there are records of another process with the same pid among those of a process."""
+    group = threads.record.group
+    return group is not None and threads.totals["cpu_count"] > group.cpu_count > 0
 
 
 def _records(one: Process) -> int:

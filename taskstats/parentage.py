@@ -61,7 +61,9 @@ class Process:
         verdict: None until it is known.
         about: What the caller keeps with it.
         seen: CLOCK_REALTIME when it was first seen alive.
-        tick: When it started as /proc has it, if it was seen alive.
+        tick: Its start as /proc tells, if it was seen alive: ns of CLOCK_BOOTTIME, to 10 ms.
+        perhaps: The jobs of processes seen alive of which it may be one.
+        asked: Whether the living were looked at after its record was read.
         shared: Whether it inherits orphans of jobs that were closed as well.
         named: Whether it was there when a job began: its root, an ancestor, the subreaper.
     """
@@ -75,6 +77,8 @@ class Process:
     about: Any = None
     seen: int = 0
     tick: int | None = None
+    perhaps: frozenset[int] = frozenset()
+    asked: bool = False
     shared: bool = False
     named: bool = False
 
@@ -165,6 +169,9 @@ class Parentage:
             if one.verdict and (one.verdict.job == number or number in one.verdict.doubts):
                 job = outer if one.verdict.job == number else one.verdict.job
                 one.verdict = Verdict(job, one.verdict.doubts - {number})
+        for one in self.waiting:
+            if number in one.perhaps:
+                one.perhaps = one.perhaps - {number} | {outer} - {NO_JOB}
 
     def _ancestors(self, one: Alive) -> list[Process] | None:
         """The ancestors of a living process, the nearest first; None if they are not all found."""
@@ -185,6 +192,8 @@ class Parentage:
         if known and known.tick == one.start_ns:
             known.ppid = one.ppid
             return known
+        if known:
+            self._gone(one.pid)
         made = Process(
             one.pid, one.ppid, start, None, not one.nested, seen=now.real, tick=one.start_ns
         )
@@ -207,10 +216,6 @@ class Parentage:
             self._ended.setdefault(one.pid, []).append(one)
             self._line.append(one)
 
-    def doubt(self, one: Process) -> None:
-        """Say that a process may be put together from two: it is undecided."""
-        one.verdict = self._perhaps(one.start[1])
-
     def lose(self) -> None:
         """Say that records were lost before now."""
         self._doubt_until = self._clock().real + _DOUBT
@@ -224,6 +229,7 @@ class Parentage:
         decided = []
         if self._asked and emptied_ns is not None and emptied_ns >= self._asked_ns:
             decided = self._decide(self._asked, surely=False)
+            self._new = [one for one in self._asked if one.verdict is None] + self._new
             self._asked = []
         if self._new and not self._asked:
             self._asked, self._new = self._new, []
@@ -265,20 +271,19 @@ class Parentage:
             one.pid for one in self._asked if one.pid in self._alive
         }
         wanted |= {pid for pid in wanted if pid in self._alive}
+        for one in self._asked:
+            one.asked = True
         asked: set[int] = set()
         while wanted := wanted - asked - {0}:
             asked |= wanted
             found = self._look(sorted(wanted))
-            there = {one.pid for one in found}
+            there = {living.pid for living in found}
             for pid in wanted - there:
                 if pid in self._alive:
                     self._gone(pid)
-            for one in found:
-                before = self._alive.get(one.pid)
-                if self._see(one) is not before and before:
-                    before.end = before.seen, _NEVER
-                    self._departed.append(before)
-            wanted = {one.ppid for one in found if one.ppid not in self._alive}
+            for living in found:
+                self._see(living)
+            wanted = {living.ppid for living in found if living.ppid not in self._alive}
 
     def _gone(self, pid: int) -> None:
         """A process that was seen alive has ended."""
@@ -286,13 +291,14 @@ class Parentage:
         one.end = one.seen, _NEVER
         self._departed.append(one)
 
-    def _join_departed(self) -> None:
+    def _join_departed(self, *, surely: bool) -> None:
         """Join those that were seen alive with the records of their ends."""
         for one in self._departed:
-            self._join(one)
-        self._departed = []
+            self._join(one, surely=surely)
+        if not surely:
+            self._departed = []
 
-    def _join(self, one: Process) -> None:
+    def _join(self, one: Process, *, surely: bool) -> None:
         known = self._ended.setdefault(one.pid, [])
         records = [
             other
@@ -304,16 +310,20 @@ class Parentage:
         ]
         verdict = one.verdict or self._verdict_of_living(one)
         waiting = [other for other in records if other.verdict is None]
-        if len(records) == 1 and waiting:
+        # Before its record was read, or after a loss: what is there may be another process's that
+        # had the pid in the same second.
+        lost = surely or any(other.end and other.end[0] <= self._doubt_until for other in records)
+        if len(records) == 1 and waiting and not lost:
             one.end = records[0].end
             records[0].verdict = verdict
             known.remove(records[0])
         else:
             jobs = {verdict.job} - {NO_JOB, UNDECIDED}
-            for other in waiting if jobs or verdict.doubts else ():
-                other.verdict = Verdict(UNDECIDED, verdict.doubts | jobs)
-        known.append(one)
-        self._line.append(one)
+            for other in waiting:
+                other.perhaps |= verdict.doubts | jobs
+        if one not in known:
+            known.append(one)
+            self._line.append(one)
 
     def _verdict_of_living(self, one: Process) -> Verdict:
         """The verdict about a process that was seen alive."""
@@ -335,13 +345,15 @@ class Parentage:
     # -- verdicts
 
     def _decide(self, ended: Sequence[Process], *, surely: bool) -> list[Process]:
-        self._join_departed()
+        self._join_departed(surely=surely)
         for one in ended:
             stack = [one]
             on_stack = {id(one)}
             while stack:
                 top = stack[-1]
                 waits = self._judge(top, surely=surely)
+                if waits and not waits.asked and waits.tick is None:
+                    break  # the owners of its parent's pid are not all known yet
                 if waits is None or id(waits) in on_stack:
                     if waits is not None:
                         top.verdict = self._perhaps(top.start[1])
@@ -350,14 +362,11 @@ class Parentage:
                 else:
                     stack.append(waits)
                     on_stack.add(id(waits))
-        return list(ended)
+        return [one for one in ended if one.verdict is not None]
 
     def _judge(self, one: Process, *, surely: bool) -> Process | None:
         """Reach a verdict about a process; or return the one whose verdict is needed first."""
         if one.verdict is not None:
-            return None
-        if one.ppid == 0:
-            one.verdict = _NONE
             return None
         parents = self._parents(one, surely=surely)
         for parent in parents:
@@ -366,7 +375,14 @@ class Parentage:
                     return parent
                 self._verdict_of_living(parent)
         verdicts = [self._inherit(parent, one) for parent in parents]
-        one.verdict = _agreed(verdicts) if verdicts else self._perhaps(one.start[1])
+        if one.ppid == 0:
+            verdict = _NONE
+        else:
+            verdict = _agreed(verdicts) if verdicts else self._perhaps(one.start[1])
+        if one.perhaps - {verdict.job}:
+            jobs = {verdict.job} - {NO_JOB, UNDECIDED}
+            verdict = Verdict(UNDECIDED, verdict.doubts | one.perhaps | jobs)
+        one.verdict = verdict
         return None
 
     def _parents(self, one: Process, *, surely: bool) -> list[Process]:
@@ -398,14 +414,12 @@ class Parentage:
             perhaps = self._perhaps(child.start[1])
             doubts = perhaps.doubts | verdict.doubts | ({verdict.job} - {NO_JOB, UNDECIDED})
             return Verdict(UNDECIDED, doubts) if doubts else _NONE
-        if verdict.job == UNDECIDED:
-            return verdict
         heirs = [job for job in self._jobs.values() if self._inherits(parent, job, child)]
         named = [job for job in heirs if job.subreaper is parent]
         numbers = frozenset(job.number for job in heirs)
         if len(heirs) == 1 and named and not parent.shared:
             return Verdict(named[0].number, verdict.doubts)
-        if verdict.job == NO_JOB and numbers:
+        if verdict.job in (NO_JOB, UNDECIDED) and (numbers or verdict.doubts):
             return Verdict(UNDECIDED, numbers | verdict.doubts)
         return Verdict(verdict.job, verdict.doubts | numbers)
 
@@ -416,6 +430,10 @@ class Parentage:
         if job.subreaper is not None and (job.subreaper.end is None or parent is job.subreaper):
             return parent is job.subreaper
         return job.ancestors is None or parent in job.ancestors
+
+    def any_job(self) -> Verdict:
+        """The verdict about records that may be any job's."""
+        return self._perhaps(_NEVER)
 
     def _perhaps(self, start: int) -> Verdict:
         """The verdict where nothing is known of the parent."""

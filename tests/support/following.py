@@ -11,6 +11,7 @@ from support.histories.born import (
     AttachedJob,
     BornHistory,
     CgroupJob,
+    ForkSibling,
     is_within,
     start_ns,
 )
@@ -71,11 +72,13 @@ class Following:
         self.tracker = make(history)
         self._told = told
         self._named = named
+        self._heirs = _heirs(history.again()) if named else set()
         self.heard: list[tuple[Ended, int]] = []
         self.closed: dict[AnyJob, tuple[Told, int]] = {}
         self.counts: list[Counts] = []
         self.followed: list[AnyJob] = []
         self.closed_early: set[AnyJob] = set()
+        self._heard_by_close: dict[tuple[AnyJob, bool, bool], list[tuple[list[Ended], Key]]] = {}
         self.heard_before: dict[AnyJob, int] = {}
         history.started = self._start
         history.attached = self._attach
@@ -94,7 +97,7 @@ class Following:
 
     def _start(self, job: Job) -> None:
         parent = job.root.parent
-        heir = parent.tgid if self._named and parent and not job.root.subreaper else None
+        heir = parent.tgid if parent and parent.number in self._heirs else None
         self._begin(job, self.tracker.start, job.root.tgid, job.number, subreaper=heir)
 
     def _attach(self, job: AttachedJob) -> None:
@@ -120,6 +123,10 @@ class Following:
         if job in self.followed:
             if self.tracker.waiting:
                 self.closed_early.add(job)
+            for more in (False, True):
+                for late in (False, True):  # a process may be attached to another job later
+                    truth = self.heard_of(job, more=more, late=late)
+                    self._heard_by_close[job, more, late] = truth
             self.closed[job] = self._told(self.tracker.close(job.number)), len(self.heard)
 
     # -- what it told
@@ -145,7 +152,9 @@ class Following:
             late: Only those whose last record was fed after the job had begun.
             more: With all that an attached job may have: what its first processes made before, too.
         """
-        heard = self.heard[: self.closed[job][1]] if job in self.closed else self.heard
+        if job in self.closed:
+            return self._heard_by_close[job, more, late]
+        heard = self.heard
         by_process: dict[Process, list[Ended]] = {}
         for ended, _ in heard:
             by_process.setdefault(ended.process, []).append(ended)
@@ -182,6 +191,18 @@ class Following:
     def ended_of(self, job: Job) -> int:
         """How many processes of a job have ended, heard of or not."""
         return sum(ended.last and self._is_of(ended, job, False) for ended in self.history.ended)
+
+
+def _heirs(history: BornHistory) -> set[int]:
+    """The numbers of the subreapers that have no other children than roots of jobs."""
+    for _ in history:
+        pass
+    processes = {ended.process for ended in history.ended} | {*history.alive}
+    roots = {job.root for job in history.jobs if not isinstance(job, AttachedJob)}
+    others = {one.maker for one in processes - roots}
+    if any(isinstance(step, ForkSibling) for step in history.args[0]):
+        return set()
+    return {one.number for one in processes - others if one.subreaper and one not in roots}
 
 
 def _makers(process: Process) -> Iterable[Process]:

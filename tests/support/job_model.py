@@ -12,12 +12,13 @@ Where the specification leaves a choice, the model decides as follows.
 4.  A job is marked together with the jobs around it, before the births of the batch are taken: the
     loss can have come before each of them. A closed job is not marked.
 5.  Undecided and evicted records count for a job and for all jobs around it, once for each.
-6.  An unsettled record of a thread: candidates are all processes that are not complete yet, even
-    where the record of the last thread is there.
+6.  An unsettled record can be of each process with its pid that has not ended: one of a thread can
+    be of a process whose last thread's record is there, too.
 7.  Unsettled, one owner, several processes fit: a process of one thread is added to the owner
     without a start time, and all of these stay alive. A thread's record is undecided.
-8.  Unsettled, and it cannot be decided: undecided for the jobs of the processes that fit. If births
-    were lost, it is undecided for the marked jobs too, as for a process that is not known.
+8.  Unsettled, and it cannot be decided: undecided for the jobs of the processes that fit; if none
+    does, of all processes that it can be of: the clock may have been set. If births were lost, it
+    is undecided for the marked jobs too, as for a process that is not known.
 9.  A record of a thread whose process is complete already (after a flush) is added to the job that
     has the process: one thread more, and the CPU time that the process has more now.
 10. emptied_ns completes the processes whose last record came in an earlier drain: the others'
@@ -26,11 +27,12 @@ Where the specification leaves a choice, the model decides as follows.
 12. A job by cgroup does not depend on the others: a record can be in both, and is attributed once.
     The cgroup is that of the last thread's record. An unsettled record is undecided for each job by
     cgroup, and attributed, if it is attributed otherwise.
-13. attach takes the root, and its living descendants by parent without the trees of roots of open
-    jobs. Such a job is within the new one from then, if it was within the same job as the new one.
-    A process that is of an open job that is not around the root's keeps its job. If its birth is
+13. attach takes the root, and its living descendants by parent. An open job whose root is such a
+    descendant is within the new one from then, if it was within the same job as the new one. A
+    process that is of an open job that is not around the root's keeps its job. If its birth is
     read later, and its maker is of such a job, it is of that job. So is a job whose root's birth is
-    read later; if the job was closed before, the maker's job may lack what it had, and is marked.
+    read later: before that the job has nothing, so it makes no difference if it was closed.
+    Threads that ended before their process was of a job stay outside.
 14. Losses that are told count for every open job.
 15. The start of a process that runs since before the listener is exact once its leader's record is
     there; else it is not told.
@@ -105,9 +107,7 @@ class ModelJob:
     cgroup: int | str | None = None
     attached: bool = False
     within: "ModelJob | None" = None
-    is_put: bool = False  # within a job that was attached around it
     is_open: bool = True
-    is_handed_over: bool = False  # closed within an open one
     births_lost: bool = False
     processes: "Counter[Key]" = field(default_factory=Counter)
     threads: int = 0
@@ -140,6 +140,11 @@ class Known:
     has_ended: bool = False
     is_complete: bool = False
     unsettled_end: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no record of it can come: its only thread's, with its identity, was there."""
+        return self.is_complete and len(self.threads) == 1 and not self.unsettled_end
 
     def pin(self, start: int) -> None:
         self.low = self.high = start
@@ -193,15 +198,13 @@ class JobModel:
         left = [one for one in everyone if one.ppid == root]
         while left:
             alive = left.pop()
+            left += [child for child in everyone if child.ppid == alive.pid]
             one = self._living(alive.pid, alive.start_ns)
             if one in jobs_of:
                 inner = jobs_of[one]
                 if self._open(inner.within) is self._open(job.within):
                     inner.within = job
-                    inner.is_put = True
-                continue
-            left += [child for child in everyone if child.ppid == alive.pid]
-            if self._open(one.owner) in around:
+            elif self._open(one.owner) in around:
                 one.owner = one.claimed_by = job
                 one.is_uncertain = False
 
@@ -246,7 +249,6 @@ class JobModel:
         told = self.usage(id)
         job = self._jobs.pop(id)
         job.is_open = False
-        job.is_handed_over = self._open(job) is not None
         return told
 
     def _open(self, job: ModelJob | None) -> ModelJob | None:
@@ -314,24 +316,18 @@ class JobModel:
 
     def _birth(self, birth: Any) -> None:
         maker = self._find(birth.maker_pid, birth.maker_start_ns)
-        by_maker = maker.owner if maker else None
+        by_maker = self._open(maker.owner) if maker else None
         process = self._find(birth.pid, birth.start_ns) or self._add(
             birth.pid, birth.start_ns, birth.start_ns
         )
-        if process.root_of:
-            first = process.root_of[0]
-            for job in process.root_of:
-                job.start_low = birth.start_ns
-            if not first.is_put:
-                first.within = by_maker
-            elif self._open(by_maker) not in [None, *first.lineage()]:
-                first.within = by_maker
-                if first.is_handed_over:
-                    self._mark_around(by_maker)
-        elif process.claimed_by is None or (
-            by_maker is not None
-            and self._open(by_maker) not in [None, *process.claimed_by.lineage()]
-        ):
+        for job in process.root_of:
+            job.start_low = birth.start_ns
+        lineage = list(process.owner.lineage()) if process.owner else []
+        rooted = next((job for job in lineage if job in process.root_of), None)
+        is_elsewhere = by_maker not in [None, *lineage]
+        if rooted:
+            rooted.within = by_maker if is_elsewhere else rooted.within
+        elif process.claimed_by is None or is_elsewhere:
             process.owner = by_maker
             process.is_uncertain = (
                 maker.is_uncertain if maker else bool(self._lacking(birth.maker_start_ns))
@@ -395,6 +391,10 @@ class JobModel:
             process.has_ended = True
             process.unsettled_end = not record.is_settled
             process.last = record
+        of_none = self._open(process.owner) is None and not self._cgroup_jobs()
+        if of_none and not process.threads and not record.is_last:
+            self.outside += 1
+            return
         process.threads.append(record)
         if process.last and (alone or _adds_up(process)):
             self._complete(process)
@@ -438,12 +438,13 @@ class JobModel:
 
     def _unsettled(self, record: Record, alone: bool) -> None:
         low, high = self._start_range(record)
-        fitting = [
+        possible = [
             one
             for one in self._known.get(record.ac_tgid, [])
-            if not one.is_complete and one.low <= high and one.high >= low
+            if not (one.has_ended if record.is_last else one.is_done)
         ]
-        owners = {self._open(one.owner) for one in fitting}
+        fitting = [one for one in possible if one.low <= high and one.high >= low]
+        owners = {self._open(one.owner) for one in fitting or possible}
         older = low < self._listening_ns and all(one.low >= self._listening_ns for one in fitting)
         if not fitting or self._births_lost:
             self._stranger(record, high, {one for one in owners if one})

@@ -236,7 +236,6 @@ class TestTracker:
         check_equal(history)
 
 
-@pytest.mark.skip("the tracker cannot assign records without births yet")
 class TestWithoutBirths:
     """Records alone: nobody is given to a wrong job, and what is missing is declared."""
 
