@@ -993,6 +993,32 @@ static void end(struct ts_jobs *jobs, uint32_t one, int settled)
         evict(jobs, jobs->kin.oldest[TS_ENDED]);
 }
 
+/* Whether its start is known to the nanosecond: then each of its threads' records was checked
+ * by the process's age. */
+static int is_exact(const struct ts_kin *process)
+{
+    return process->start_ns == process->start_end_ns;
+}
+
+/* Counts records of a process of several threads as undecided, if a job may have them. */
+static void doubt_process(struct ts_jobs *jobs, uint32_t one, uint64_t records)
+{
+    const struct ts_kin *process = &jobs->kin.all[one];
+    uint32_t owner = owner_of(jobs, one);
+
+    doubt(jobs, owner, records);
+    if (owner != TS_UNDECIDED) /* else these jobs have counted each record */
+        doubt_marked(jobs, process->start_ns, records);
+    if (process->threads->by_cgroup == TS_UNDECIDED)
+        doubt_by_cgroup(jobs, records);
+    else
+        doubt(jobs, process->threads->by_cgroup, records);
+    if (owner == TS_UNDECIDED || jobs->doubted == jobs->stamp)
+        jobs->counts.undecided += records;
+    else
+        jobs->counts.outside += records;
+}
+
 /* What a process has used, by its threads and by the kernel's own sums. */
 static struct ts_sums sums_of(const struct ts_threads *threads)
 {
@@ -1013,6 +1039,10 @@ static int finish(struct ts_jobs *jobs, uint32_t one)
     threads->done = 1;
     jobs->counts.waiting -= threads->sums.threads;
     jobs->stamp++;
+    if (!is_whole(threads) && is_doubtful(jobs, process) && !is_exact(process)) {
+        doubt_process(jobs, one, threads->sums.threads);
+        return 0;
+    }
     sums = sums_of(threads);
     threads->ended.cpu_ns = ts_sums_cpu_ns(&sums);
     if (threads->has_leader)
@@ -1064,6 +1094,10 @@ static int add_late(struct ts_jobs *jobs, uint32_t one, const struct ts_record *
     struct ts_threads *threads = jobs->kin.all[one].threads;
     struct ts_sums before, sums;
 
+    if (is_doubtful(jobs, &jobs->kin.all[one]) && !is_exact(&jobs->kin.all[one])) {
+        doubt_process(jobs, one, 1);
+        return 0;
+    }
     before = sums_of(threads);
     ts_sums_add(&threads->sums, record);
     sums = sums_of(threads);
