@@ -118,7 +118,10 @@ FUZZ_SOURCES = $(PURE:%=$(CSRC)/%.c) \
     $(addprefix tests/c/,check.c reference.c properties.c stream.c peers.c types.c made_btf.c \
     rings.c settling.c lineages.c)
 
-FUZZ_OPTIONS = -use_value_profile=1 -dict=tests/fuzz/datagram.dict
+# 0: another one each time.
+SEED ?= 0
+
+FUZZ_OPTIONS = -use_value_profile=1 -dict=tests/fuzz/datagram.dict -seed=$(SEED)
 
 # A twelfth of the time for each, but for those that take more.
 fuzz: $(HARNESSES:%=$(FUZZ_BUILD)/fuzz_%) build/seeds ## the pure C files under ASan and UBSan; SECONDS=60
