@@ -7,7 +7,7 @@ WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wconversion
 
 OBJECTS = $(patsubst csrc/%.c,build/lib/%.o,$(wildcard csrc/*.c))
 
-.PHONY: help test conformance attribution-proof identity-proof probe-proof ctest memcheck instructions instructions-renew fuzz fuzz-proof sanitize tsan coverage kernels lint lib dist ci clean
+.PHONY: help test conformance attribution-proof identity-proof wild-proof probe-proof ctest memcheck instructions instructions-renew fuzz fuzz-proof sanitize tsan coverage kernels lint lib dist ci clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ attribution-proof: $(VENV)/ready ## jobs on the real kernel against what is true
 
 identity-proof: $(VENV)/ready ## identities of 30,000 processes and more, while pids wrap; as root
 	TASKSTATS_IDENTITIES=30000 $(VENV)/bin/pytest -q -s tests/kernel/test_probe_identity.py
+
+wild-proof: $(VENV)/ready ## `taskstats run` of 200,000 processes that fork as fast as they can; as root
+	TASKSTATS_WILD=200000 $(VENV)/bin/pytest -q -s tests/kernel/test_run_wild.py
 
 probe-proof: $(VENV)/ready ## final CPU times against the usage of cgroups, under load; as root
 	@PYTHONPATH=tests $(VENV)/bin/python -m proof || [ $$? = 77 ] # skipped: it prints why
