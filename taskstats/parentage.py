@@ -14,7 +14,7 @@ it ended, by a pid alone. So a process is assigned only where one answer is left
 - After a loss, only a parent that surely lived when the child ended decides.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,15 +135,28 @@ class Parentage:
         """Begin a job; return the number of the one that its root is of, or NO_JOB."""
         process = self._see(root)
         ancestors = self._ancestors(root)
-        outer = self._verdict_of_living(process)
         heir = self._see(subreaper) if subreaper else None
+        # A child of its own job's subreaper is no orphan of another job.
+        made_by_heir = heir is not None and heir.pid == root.ppid
+        outer = self._verdict_of_living(heir if heir and made_by_heir else process)
         self._jobs[number] = _Job(number, process.start[0], ancestors, heir)
         process.verdict = Verdict(number, outer.doubts)
         return outer.job
 
-    def join(self, number: int, one: Alive) -> None:
-        """Make a living process one of a job's."""
-        self._see(one).verdict = Verdict(number)
+    def join(self, number: int, one: Alive, around: Container[int]) -> None:
+        """Make a living process one of a job's, unless it is of a job within that one.
+
+        Call it for a parent before its children.
+
+        Args:
+            number: The job's.
+            one: The process.
+            around: The numbers of the jobs around it.
+        """
+        process = self._see(one)
+        verdict = self._verdict_of_living(process)
+        if verdict.job in (NO_JOB, UNDECIDED) or verdict.job in around:
+            process.verdict = Verdict(number, verdict.doubts - {number})
 
     def close(self, number: int, outer: int) -> None:
         """End a job: its processes are of the one that it is within, or of NO_JOB."""
