@@ -217,7 +217,8 @@ class JobModel:
         process = self._living(root, alive.start_ns)
         if any(one.is_open for one in process.root_of):
             raise ValueError(root)
-        job = ModelJob(id, process, process.low, attached=attached, within=process.owner)
+        within = self._open(process.owner)
+        job = ModelJob(id, process, process.low, attached=attached, within=within)
         process.owner = job
         process.is_uncertain = False
         process.root_of.append(job)
