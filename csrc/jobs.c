@@ -720,9 +720,9 @@ static int is_within(const struct ts_jobs *jobs, uint32_t job, uint32_t outer)
     return 0;
 }
 
-/* The birth of a job's root: the job is within the maker's, unless it is already within one that
- * was attached within the maker's. Or of a process that lived when a
- * job was attached to: it is of its maker's job, unless that is one around the attached one. */
+/* The birth of a job's root: the job is within the maker's, unless it is already within one
+ * that was attached within the maker's. Or of a process that lived when a job was attached to:
+ * it is of its maker's job, unless that is one around the attached one. */
 static void take_known_birth(struct ts_jobs *jobs, uint32_t one, uint32_t owner,
                              const struct ts_birth *birth)
 {

@@ -35,7 +35,7 @@ from support.histories.born import (
 from support.job_model import without_start
 
 #: How many histories each test plays: TASKSTATS_HISTORIES=100000 for a long search.
-EXAMPLES = int(os.environ.get("TASKSTATS_HISTORIES", "200"))
+EXAMPLES = int(os.environ.get("TASKSTATS_HISTORIES", "25"))
 
 many = settings(
     max_examples=EXAMPLES,
@@ -211,9 +211,7 @@ FOUND_WITHOUT = {
         *(StartJob(), Fork(-1), Fork(-1), StartJob(3), Fork(-1), CloseJob(), Exit(-1), Attach()),
     ],
 }
-FOUND_WITHOUT = {
-    name: BornHistory(steps, 2, probe=False) for name, steps in FOUND_WITHOUT.items()
-}
+FOUND_WITHOUT = {name: BornHistory(steps, 2, probe=False) for name, steps in FOUND_WITHOUT.items()}
 
 
 class TestModel:
