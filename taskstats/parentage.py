@@ -269,8 +269,8 @@ class Parentage:
             one.pid for one in self._asked if one.pid in self._alive
         }
         wanted |= {pid for pid in wanted if pid in self._alive}
-        for one in self._asked:
-            one.asked = True
+        for waiting in self._asked:
+            waiting.asked = True
         asked: set[int] = set()
         while wanted := wanted - asked - {0}:
             asked |= wanted
@@ -329,7 +329,7 @@ class Parentage:
         at: Process | None = one
         while at and at.verdict is None and at not in way:
             way.append(at)
-            at = self._alive.get(at.ppid)
+            at = self._parent_of_living(at)
         if at is None and way and way[-1].ppid:
             return self._perhaps(way[-1].start[1])  # its parent ended meanwhile
         verdict = at.verdict if at and at.verdict else _NONE
@@ -339,6 +339,16 @@ class Parentage:
             child.verdict = verdict
             parent = child
         return verdict
+
+    def _parent_of_living(self, one: Process) -> Process | None:
+        """The parent of a process that was seen alive, if that was seen alive too.
+
+        A parent is older than its child. A younger process has got the pid of a parent that ended.
+        """
+        parent = self._alive.get(one.ppid)
+        if parent is None or one.tick is None or parent.tick is None or parent.tick > one.tick:
+            return None
+        return parent
 
     # -- verdicts
 

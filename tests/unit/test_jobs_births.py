@@ -207,6 +207,10 @@ FOUND_WITHOUT = {
     "two jobs with one subreaper": [
         *(Fork(), StartJob(1), StartJob(1, shared=True), Exit(-1)),
     ],
+    "a root has the pid of another process's parent": [
+        *(StartJob(), Fork(), Fork(-1), Fork(-1), Exit(-1), Drain(), Exit(1)),
+        *(StartJob(again=0), Drain()),
+    ],
     "attached around a job": [
         *(StartJob(), Fork(-1), Fork(-1), StartJob(3), Fork(-1), CloseJob(), Exit(-1), Attach()),
     ],
