@@ -61,7 +61,7 @@ struct ts_jobs {
     uint64_t boot_ns;
     uint64_t stamp;
     uint64_t doubted; /* the last stamp for which a job counted something as undecided */
-    uint64_t feeds;   /* batches so far */
+    uint64_t drains;  /* that have left the queues empty */
     uint32_t *ending; /* ended processes whose threads' records are not all there */
     uint32_t n_ending, room_ending;
     struct place *places; /* a hash table */
@@ -1053,14 +1053,15 @@ static int finish(struct ts_jobs *jobs, uint32_t one)
         &(struct addition){.records = sums.threads, .ended = &threads->ended, .sums = &sums});
 }
 
-/* Finishes the processes whose last record came in an earlier batch. */
-static void finish_before(struct ts_jobs *jobs, uint64_t feed)
+/* Finishes the processes whose last record came when fewer drains had left the queues empty. In
+ * the drain that brings it, a CPU may have been read before another thread ended there. */
+static void finish_before(struct ts_jobs *jobs, uint64_t drain)
 {
     uint32_t left = 0;
 
     for (uint32_t i = 0; i < jobs->n_ending; i++) {
         uint32_t one = jobs->ending[i];
-        if (jobs->kin.all[one].threads->feed < feed)
+        if (jobs->kin.all[one].threads->drain < drain)
             finish(jobs, one);
         else
             jobs->ending[left++] = one;
@@ -1131,7 +1132,7 @@ static int fold(struct ts_jobs *jobs, uint32_t one, const struct ts_record *reco
         memcpy(threads->leader, record->stats.ac_comm, sizeof(threads->leader));
     }
     if (is_last(record)) {
-        threads->feed = jobs->feeds;
+        threads->drain = jobs->drains;
         describe(&threads->ended, record);
         unuse(jobs, threads->by_cgroup);
         threads->by_cgroup = job_by_cgroup(jobs, record);
@@ -1221,7 +1222,6 @@ int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed)
 {
     int rc = 0;
 
-    jobs->feeds++;
     jobs->boot_ns = feed->boot_ns;
     if (feed->births_lost > jobs->births_lost) /* before the first of these, perhaps */
         lose_births(jobs);
@@ -1239,7 +1239,7 @@ int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed)
             rc = -ENOMEM;
     }
     if (feed->emptied)
-        finish_before(jobs, jobs->feeds);
+        finish_before(jobs, jobs->drains++);
     return rc;
 }
 

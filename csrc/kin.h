@@ -17,7 +17,7 @@ struct ts_threads {
     struct ts_record group; /* the kernel's sums, of the last thread's record */
     uint32_t by_cgroup;     /* the job by cgroup that it is of */
     int done;               /* it was added */
-    uint64_t feed;          /* the batch that brought its last record */
+    uint64_t drain;         /* how many drains had left the queues empty at its last record */
 };
 
 struct ts_kin {

@@ -170,11 +170,12 @@ class JobTracker:
             heir = None if subreaper is None else self._alive(subreaper)
             job = self._begin(id, self._alive(root), heir, attached=True)
             # A process that is in both lists had its pid all the while between the two.
+            around = set(self._lineage(job))
             before = set(self._look(None))
             for one in _descendants(root, before.intersection(self._look(None))):
                 self._engine.join(job.number, one.pid, (one.start_ns, one.start_end_ns))
                 if self._records:
-                    self._records.parentage.join(job.number, one)
+                    self._records.parentage.join(job.number, one, around)
 
     def _alive(self, pid: int) -> Alive:
         found = self._look([pid])

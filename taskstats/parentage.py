@@ -14,7 +14,7 @@ it ended, by a pid alone. So a process is assigned only where one answer is left
 - After a loss, only a parent that surely lived when the child ended decides.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,28 +137,30 @@ class Parentage:
         """Begin a job; return the number of the one that its root is of, or NO_JOB."""
         process = self._see(root)
         ancestors = self._ancestors(root)
-        outer = self._outer(process)
         heir = self._see(subreaper) if subreaper else None
+        # A child of its own job's subreaper is no orphan of another job.
+        made_by_heir = heir is not None and heir.pid == root.ppid
+        outer = self._verdict_of_living(heir if heir and made_by_heir else process)
         for one in (process, *(ancestors or ()), *([heir] if heir else ())):
             one.named = True
         self._jobs[number] = _Job(number, process.start[0], ancestors, heir)
         process.verdict = Verdict(number, outer.doubts)
         return outer.job
 
-    def _outer(self, root: Process) -> Verdict:
-        """The verdict about a process that becomes the root of a job."""
-        parent = self._alive.get(root.ppid)
-        named = [job for job in self._jobs.values() if parent and job.subreaper is parent]
-        if not parent or not named:
-            return self._verdict_of_living(root)
-        # A child of a subreaper that becomes a root is mostly no orphan: but it can be.
-        verdict = self._verdict_of_living(parent)
-        numbers = frozenset(job.number for job in named if self._inherits(parent, job, root))
-        return Verdict(verdict.job, verdict.doubts | numbers)
+    def join(self, number: int, one: Alive, around: Container[int]) -> None:
+        """Make a living process one of a job's, unless it is of a job within that one.
 
-    def join(self, number: int, one: Alive) -> None:
-        """Make a living process one of a job's."""
-        self._see(one).verdict = Verdict(number)
+        Call it for a parent before its children.
+
+        Args:
+            number: The job's.
+            one: The process.
+            around: The numbers of the jobs around it.
+        """
+        process = self._see(one)
+        verdict = self._verdict_of_living(process)
+        if verdict.job in (NO_JOB, UNDECIDED) or verdict.job in around:
+            process.verdict = Verdict(number, verdict.doubts - {number})
 
     def close(self, number: int, outer: int) -> None:
         """End a job: its processes are of the one that it is within, or of NO_JOB."""
@@ -271,8 +273,8 @@ class Parentage:
             one.pid for one in self._asked if one.pid in self._alive
         }
         wanted |= {pid for pid in wanted if pid in self._alive}
-        for one in self._asked:
-            one.asked = True
+        for waiting in self._asked:
+            waiting.asked = True
         asked: set[int] = set()
         while wanted := wanted - asked - {0}:
             asked |= wanted
@@ -331,7 +333,7 @@ class Parentage:
         at: Process | None = one
         while at and at.verdict is None and at not in way:
             way.append(at)
-            at = self._alive.get(at.ppid)
+            at = self._parent_of_living(at)
         if at is None and way and way[-1].ppid:
             return self._perhaps(way[-1].start[1])  # its parent ended meanwhile
         verdict = at.verdict if at and at.verdict else _NONE
@@ -341,6 +343,16 @@ class Parentage:
             child.verdict = verdict
             parent = child
         return verdict
+
+    def _parent_of_living(self, one: Process) -> Process | None:
+        """The parent of a process that was seen alive, if that was seen alive too.
+
+        A parent is older than its child. A younger process has got the pid of a parent that ended.
+        """
+        parent = self._alive.get(one.ppid)
+        if parent is None or one.tick is None or parent.tick is None or parent.tick > one.tick:
+            return None
+        return parent
 
     # -- verdicts
 

@@ -4,16 +4,20 @@ The model goes on keeping what is true. The records come from the kernel, throug
 and it is the kernel that is asked.
 """
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Self
 
 import taskstats
 from support.histories import VERSION, Drained, Ended, History, Process, Step, Thread, head
 from taskstats import Batch, ExitListener
+from taskstats.alive import TICK_NS, Alive, Moment
 from taskstats.emulator import EmulatedKernel, Task
+from taskstats.emulator.tasks import _SUSPENDED_NS
 
 _RCVBUF = 1 << 14  # room for a dozen records
+_HELD = 0.004  # s for which a listener with a probe may hold records
 
 
 class EmulatedHistory(History):
@@ -34,15 +38,37 @@ class EmulatedHistory(History):
         n_cpus: How many CPUs there are.
         apart: A listener for each CPU, of which a drain reads one after the other, while things
             happen. Else one listens to all, and reads them at once.
+        probe: Whether the listener has a probe.
+
+    Attributes:
+        kernel: The kernel.
+        listeners: The listeners.
+        feeds: Is called with each batch as it is read.
     """
 
-    def __init__(self, steps: Sequence[Step], n_cpus: int = 2, *, apart: bool = False) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        n_cpus: int = 2,
+        *,
+        apart: bool = False,
+        probe: bool = False,
+    ) -> None:
+        self.feeds: Callable[[Batch], object] = lambda _: None
+        self._has_probe = probe
         with ExitStack() as opened:
             self.kernel = EmulatedKernel(cpus=f"0-{n_cpus - 1}", version=VERSION)
             endpoint = opened.enter_context(self.kernel).endpoint
             self._client = opened.enter_context(taskstats.Client(endpoint=endpoint))
             self.listeners = [
-                opened.enter_context(ExitListener(cpus, rcvbuf=_RCVBUF, endpoint=endpoint))
+                opened.enter_context(
+                    ExitListener(
+                        cpus,
+                        rcvbuf=_RCVBUF,
+                        endpoint=endpoint,
+                        probe="require" if probe else "off",
+                    )
+                )
                 for cpus in ([[cpu] for cpu in range(n_cpus)] if apart else [None])
             ]
             self._opened = opened.pop_all()
@@ -73,7 +99,34 @@ class EmulatedHistory(History):
         while self.told_lost == before:
             self._exit(self._new_process(self.init, cpu, None), 0, 0, 0, zombie=False)
 
+    # -- who lives
+
+    def look(self, pids: Iterable[int] | None = None) -> list[Alive]:
+        """What /proc tells of living processes and zombies."""
+        there = {thread.process.tgid: thread.process for thread in self._by_pid.values()}
+        found = there if pids is None else {pid: there[pid] for pid in pids if pid in there}
+        return [
+            Alive(
+                pid,
+                one.parent.tgid if one.parent else 0,
+                self._tasks[one.leader].start_ns // TICK_NS * TICK_NS,
+                nested=False,
+            )
+            for pid, one in found.items()
+        ]
+
+    def clock(self) -> Moment:
+        """The kernel's clocks; CLOCK_MONOTONIC is the machine's, by which the listener reads."""
+        tasks = self.kernel._state.tasks
+        real = tasks.booted * 10**9 + tasks.now_ns
+        return Moment(tasks.now_ns + _SUSPENDED_NS, real, time.monotonic_ns())
+
     # -- what the kernel is told
+
+    def _pid(self, again: int | None) -> int:
+        if again is not None:
+            self._pass(2 * TICK_NS // 1000)  # pids wrap more slowly than /proc's clock ticks
+        return super()._pid(again)
 
     def _pass(self, us: int, running: Thread | None = None) -> None:
         super()._pass(us, running)
@@ -130,9 +183,13 @@ class EmulatedHistory(History):
 
     def _read_queue(self, turn: int) -> None:
         drain = self._drain = self._drain or Drained(self._received_ns, [], [])
-        for batch in self.listeners[turn].batches(timeout=0):
-            if not batch:
+        timeout = _HELD if self._has_probe else 0
+        for batch in self.listeners[turn].batches(timeout=timeout):
+            if not batch and not batch.births:
                 return
+            self.feeds(batch)
+            if not batch:
+                continue
             drain.batches.append(_stamped(batch, self._received_ns))
             drain.truth.extend(map(self._truth, batch))
 

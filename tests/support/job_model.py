@@ -21,8 +21,8 @@ Where the specification leaves a choice, the model decides as follows.
     is undecided for the marked jobs too, as for a process that is not known.
 9.  A record of a thread whose process is complete already (after a flush) is added to the job that
     has the process: one thread more, and the CPU time that the process has more now.
-10. emptied_ns completes the processes whose last record came in an earlier drain: the others'
-    threads may have ended on a CPU that this drain had passed already.
+10. emptied_ns completes the processes whose last record came before the end of the previous drain
+    that had one: the others' threads may have ended on a CPU that this drain had passed already.
 11. An empty batch is no flush: it brings births, and perhaps emptied_ns.
 12. A job by cgroup does not depend on the others: a record can be in both, and is attributed once.
     The cgroup is that of the last thread's record. An unsettled record is undecided for each job by
@@ -137,6 +137,7 @@ class Known:
     claimed_by: ModelJob | None = None
     threads: list[Record] = field(default_factory=list)
     last: Record | None = None
+    drain: int = 0  # how many there had been at the last record
     has_ended: bool = False
     is_complete: bool = False
     unsettled_end: bool = False
@@ -172,6 +173,7 @@ class JobModel:
         self._jobs: dict[Any, ModelJob] = {}
         self._ever: list[ModelJob] = []
         self._births_lost = 0
+        self._drains = 0  # that have left the queues empty
         self._lost = 0
         self._path_of: Callable[[int], str | None] = lambda _: None
         self.attributed = 0
@@ -215,7 +217,8 @@ class JobModel:
         process = self._living(root, alive.start_ns)
         if any(one.is_open for one in process.root_of):
             raise ValueError(root)
-        job = ModelJob(id, process, process.low, attached=attached, within=process.owner)
+        within = self._open(process.owner)
+        job = ModelJob(id, process, process.low, attached=attached, within=within)
         process.owner = job
         process.is_uncertain = False
         process.root_of.append(job)
@@ -292,7 +295,8 @@ class JobModel:
             lost += record.lost_before
         self._lose(lost)
         if batch.emptied_ns is not None:
-            self._complete_all(earlier_than=batch)
+            self._complete_all(before=self._drains)
+            self._drains += 1
 
     def flush(self) -> None:
         self._complete_all()
@@ -305,11 +309,10 @@ class JobModel:
         for job in self._jobs.values():
             job.lost += count
 
-    def _complete_all(self, earlier_than: Batch | None = None) -> None:
-        received = earlier_than[0].received_ns if earlier_than else None
+    def _complete_all(self, before: int | None = None) -> None:
         for one in [one for those in self._known.values() for one in those]:
             waits = one.last and not one.is_complete
-            if waits and (earlier_than is None or one.last.received_ns != received):
+            if waits and (before is None or one.drain < before):
                 self._complete(one)
 
     # -- births
@@ -391,6 +394,7 @@ class JobModel:
             process.has_ended = True
             process.unsettled_end = not record.is_settled
             process.last = record
+            process.drain = self._drains
         of_none = self._open(process.owner) is None and not self._cgroup_jobs()
         if of_none and not process.threads and not record.is_last:
             self.outside += 1
