@@ -207,7 +207,10 @@ struct search {
     uint32_t looked_at; /* members so far */
 };
 
-/* Returns the offset of the member within the type `id`, in bytes. */
+/* Returns the offset of the member within the type `id`, in bytes; -ENOENT if it has no such
+ * member; or -ERANGE if the first member of this name is a bit field or too far. -ERANGE ends
+ * the whole search: damaged types may have a later member of the same name, and its offset
+ * would be wrong. */
 static int find_member(struct search *search, uint32_t id, int depth)
 {
     const struct ts_btf *btf = search->btf;
@@ -226,11 +229,14 @@ static int find_member(struct search *search, uint32_t id, int depth)
         read_part(btf, id, i, &member, sizeof(member));
         bits = has_bit_fields ? member.offset & 0xffffff : member.offset;
         if (is_named(btf, member.name, search->name))
-            within = has_bit_fields && member.offset >> 24 ? -ENOENT : 0;
+            within = has_bit_fields && member.offset >> 24 ? -ERANGE : 0;
         else if (is_named(btf, member.name, ""))
             within = find_member(search, plain(btf, member.type), depth + 1);
         if (within >= 0)
-            return bits / 8 <= MOST_BYTES ? (int)(bits / 8) + within : -ENOENT;
+            return bits / 8 + (uint32_t)within <= MOST_BYTES ? (int)(bits / 8) + within
+                                                             : -ERANGE;
+        if (within == -ERANGE)
+            return within;
     }
     return -ENOENT;
 }
@@ -240,7 +246,7 @@ int ts_btf_member(const struct ts_btf *btf, const char *structure, const char *m
     struct search search = {.btf = btf, .name = member};
     int offset = find_member(&search, find(btf, KIND_STRUCT, structure), 0);
 
-    return offset <= MOST_BYTES ? offset : -ENOENT;
+    return offset >= 0 ? offset : -ENOENT;
 }
 
 int ts_btf_size(const struct ts_btf *btf, const char *structure)

@@ -293,6 +293,50 @@ static void check_loops(void)
     free(data);
 }
 
+/* Damaged types may have two members of one name. The first one decides: if it is a bit field
+ * or too far, the lookup does not return the offset of the second one. */
+static void check_same_names(void)
+{
+    struct ts_btf btf;
+    uint32_t id;
+    size_t size;
+    uint8_t *data;
+
+    made_start(&made);
+    id = made_type(&made, BTF_STRUCT, "", 1, 65536);
+    made_member(&made, "member", id, 8 * 32768);
+    made_type(&made, BTF_STRUCT, "", 1, 8);
+    made_flag(&made);
+    made_member(&made, "member", id, 3u << 24 | 8);
+    made_type(&made, BTF_STRUCT, "", 1, 32768);
+    made_member(&made, "member", id, 8 * 20000);
+    made_type(&made, BTF_STRUCT, "too_far", 2, 65536);
+    made_member(&made, "", id, 0);
+    made_member(&made, "member", id, 64);
+    made_type(&made, BTF_STRUCT, "bit_field", 2, 16);
+    made_member(&made, "", id + 1, 0);
+    made_member(&made, "member", id, 64);
+    made_type(&made, BTF_STRUCT, "", 2, 65536);
+    made_member(&made, "", id + 2, 8 * 20000);
+    made_member(&made, "member", id, 64);
+    made_type(&made, BTF_STRUCT, "sum_too_far", 2, 65536);
+    made_member(&made, "", id + 5, 0);
+    made_member(&made, "member", id, 64);
+    /* A structure that is a nameless member of itself. */
+    id = made_type(&made, BTF_STRUCT, "in_itself", 2, 16);
+    made_member(&made, "", id, 8 * 8191);
+    made_member(&made, "member", id, 24);
+    data = made_end(&made, &size);
+    CHECK(check_btf(data, size));
+    CHECK(ts_btf_open(&btf, data, size) == 0);
+    CHECK(ts_btf_member(&btf, "too_far", "member") == -ENOENT);
+    CHECK(ts_btf_member(&btf, "bit_field", "member") == -ENOENT);
+    CHECK(ts_btf_member(&btf, "sum_too_far", "member") == -ENOENT);
+    CHECK(ts_btf_member(&btf, "in_itself", "member") == -ENOENT);
+    ts_btf_close(&btf);
+    free(data);
+}
+
 int main(void)
 {
     check_kernels();
@@ -302,6 +346,8 @@ int main(void)
     check_cut_short();
     check_changed();
     check_loops();
-    printf("btf: 5 kernels, cut short and changed anywhere, loops: %lu checks\n", checks);
+    check_same_names();
+    printf("btf: 5 kernels, cut short and changed anywhere, loops, same names: %lu checks\n",
+           checks);
     return 0;
 }

@@ -168,6 +168,7 @@ static struct model_type model_plain(const struct model *model, uint32_t id)
 
 #define REACH 32767   /* bytes from the start of a structure */
 #define TOO_MUCH (-2) /* more than a search may look at: no model of that */
+#define REFUSED (-3)  /* the first member of this name is a bit field or out of reach */
 
 static int model_member(const struct model *model, struct model_type type, const char *name,
                         int depth, uint32_t *budget)
@@ -185,14 +186,14 @@ static int model_member(const struct model *model, struct model_type type, const
         if (type.has_bit_fields)
             offset &= 0xffffff;
         if (has_name(model, number_at(part), name))
-            found = width ? -1 : 0;
+            found = width ? REFUSED : 0;
         else if (has_name(model, number_at(part), ""))
             found = model_member(model, model_plain(model, number_at(part + 4)), name,
                                  depth + 1, budget);
-        if (found == TOO_MUCH)
-            return TOO_MUCH;
+        if (found == TOO_MUCH || found == REFUSED)
+            return found;
         if (found >= 0)
-            return offset / 8 + (uint32_t)found <= REACH ? (int)(offset / 8) + found : -1;
+            return offset / 8 + (uint32_t)found <= REACH ? (int)(offset / 8) + found : REFUSED;
     }
     return -1;
 }
