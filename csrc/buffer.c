@@ -251,7 +251,6 @@ static void drop_parcel(struct ts_buffer *buffer, const struct ts_parcel *parcel
 
     if (parcel->emptied_ns)
         buffer->emptied_ns = parcel->emptied_ns;
-    buffer->births_lost = parcel->births_lost;
     buffer->used -= parcel->size;
     chunk->begin += parcel->size;
     if (chunk->begin < chunk->end)
@@ -272,6 +271,7 @@ int ts_buffer_take(struct ts_buffer *buffer, struct ts_sink *sink)
         full = !take_events(parcel, sink);
         if (full)
             break;
+        buffer->births_lost = parcel->births_lost; /* births come before rows */
         take_rows(buffer, parcel, sink);
         if (parcel->taken.tasks < parcel->all.tasks ||
             parcel->taken.groups < parcel->all.groups)

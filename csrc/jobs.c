@@ -471,6 +471,8 @@ static void set_outer(struct ts_jobs *jobs, uint32_t number, uint32_t outer)
 
 int ts_jobs_put_within(struct ts_jobs *jobs, uint32_t job, uint32_t outer)
 {
+    if (is_job(outer) && is_within(jobs, outer, job))
+        return -EINVAL;
     set_outer(jobs, job, outer);
     return 0;
 }

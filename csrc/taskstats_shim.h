@@ -196,7 +196,8 @@ struct ts_sink {
     uint32_t reserved;
     uint64_t births_lost; /* births that the ring had no room for, so far */
     int64_t emptied_ns;   /* 0, or CLOCK_MONOTONIC when the drain began that left nothing: no
-                             record that was queued before is still to come */
+                             record that was queued before is still to come. With a buffer,
+                             the newest such moment so far */
 };
 
 /* What a process that plays the kernel has sent to one port. A full queue refuses
@@ -428,7 +429,7 @@ struct ts_feed {
     uint32_t n_births;
     uint32_t emptied; /* whether all records that the kernel had queued are read */
     uint64_t births_lost;
-    uint64_t boot_ns; /* CLOCK_REALTIME of the boot: less CLOCK_BOOTTIME */
+    uint64_t boot_ns; /* CLOCK_REALTIME minus CLOCK_BOOTTIME, ns */
 };
 
 struct ts_jobs_counts {
@@ -540,10 +541,10 @@ int ts_jobs_new(uint32_t capacity, uint64_t since_ns, struct ts_jobs **jobs);
 void ts_jobs_free(struct ts_jobs *jobs);
 /* Returns the job's number. -EEXIST: that process is the root of a job. */
 int ts_jobs_start(struct ts_jobs *jobs, const struct ts_job_wanted *wanted, uint32_t *job);
-/* A living process is the job's, if it was of what the job is within before. */
+/* Adds a living process to the job, if it belongs to the outer job or to none. */
 int ts_jobs_join(struct ts_jobs *jobs, uint32_t job, uint32_t pid, uint64_t start_ns,
                  uint64_t start_end_ns);
-/* What of it ends later is of the job that it is within, or of none. The number may be given
+/* Processes that end later belong to the outer job, or to none. The number may be given
  * to another job from now on: read what it has before. */
 int ts_jobs_close(struct ts_jobs *jobs, uint32_t job);
 /* The cgroups of records that nobody has placed yet; returns how many. */
@@ -556,9 +557,9 @@ void ts_jobs_forget_cgroups(struct ts_jobs *jobs);
  * as ones that may lack something. */
 int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed);
 void ts_jobs_flush(struct ts_jobs *jobs);
-/* Records were lost that no other record tells of. */
+/* Counts lost records that no record reported. */
 void ts_jobs_lose(struct ts_jobs *jobs, uint64_t records);
-/* Puts a job within another one, or within none: TS_NO_JOB. */
+/* Puts a job within another one, or within none: TS_NO_JOB. -EINVAL: it is around that one. */
 int ts_jobs_put_within(struct ts_jobs *jobs, uint32_t job, uint32_t outer);
 /* Counts what the caller has attributed: a process that never had a second thread, whose record
  * this is; or one of several threads. `job` may be TS_NO_JOB or TS_UNDECIDED. */

@@ -23,7 +23,7 @@ class EndedProcess:
         received_ns: When the record of its end was read, ns since the epoch.
         start_ns: When it started, ns of CLOCK_BOOTTIME; with the pid it identifies the process.
             None where the record has none.
-        maker_pid: The process that made it; None where no birth has told.
+        maker_pid: The process that made it; None if its birth was not reported.
         maker_start_ns: When that started; None likewise.
     """
 
@@ -51,7 +51,7 @@ class LivingProcess:
         cpu_ns: Time on a CPU, of those and of threads of it whose end was heard.
         elapsed_us: How long it has lived.
         peak_rss_bytes: Its peak resident size; None where the kernel has none.
-        start_ns: When it started, ns of CLOCK_BOOTTIME; None where no birth has told.
+        start_ns: When it started, ns of CLOCK_BOOTTIME; None if its birth was not reported.
     """
 
     pid: int
@@ -76,14 +76,14 @@ class Usage:
         commands: The same by command name. Beyond 1,024 names, OTHERS.
         executables: The same by device and inode of the executable.
         living: Its living processes, if they were asked for.
-        unclear: How many more of the processes asked for may be its.
+        unclear: Living processes that may belong to the job, and are not in `living`.
         processes: The processes that have ended, as far as they are remembered.
         forgotten: How many have ended and are not in `processes`.
         lost: Records that the stream has lost while it ran: its own or others'.
         undecided: Records that may be of one of its processes, or not. They are in no sum.
         evicted: Records of its processes that found no room in the tracker. They are in no sum.
-        births_lost: Whether the probe has lost births while it had processes: some of these may
-            have made others that nothing tells of.
+        births_lost: Whether the probe has lost births while it had processes: the job may have
+            processes that no birth reported.
         settled_until: What was read before this moment (ns since the epoch) has been assigned to
             its jobs; None if nothing waits.
     """

@@ -155,6 +155,7 @@ class ExitListener:
         self._tail: tuple[Batch, ...] = ()  # what closing found
         self._batch, self._row = _NOTHING, 0  # what iteration has come to
         self._busy = 0  # the thread that drains
+        self._emptied_ns = 0  # as a batch has told last
         self._closing = False
         self._final_stats: ExitStats | None = None
 
@@ -413,7 +414,9 @@ class ExitListener:
         """A batch of rows, with the births that the sink holds."""
         group_batch = Batch(groups, kind="group") if groups else None
         probe, sink = self._probe, self._sink
-        emptied_ns = sink.emptied_ns or None
+        # With a buffer the sink keeps the last moment: it is told once.
+        emptied_ns = sink.emptied_ns if sink.emptied_ns > self._emptied_ns else None
+        self._emptied_ns = max(self._emptied_ns, sink.emptied_ns)
         if probe is None:
             return Batch(tasks, group_batch, emptied_ns=emptied_ns)
         for change in self._changes[0 : sink.n_changes]:  # to take one twice does no harm

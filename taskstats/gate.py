@@ -1,5 +1,6 @@
 """Gate: commands that run only once their process is known."""
 
+import contextlib
 import errno
 import fcntl
 import gc
@@ -13,10 +14,38 @@ from typing import Any
 
 from taskstats.errors import from_errno
 
-_PID = struct.Struct("=i")
-_END = _PID.pack(0)
+_REPORT = struct.Struct("=Ii")  # number of the request, and a pid; 0: Popen has returned or raised
+_END = _REPORT.pack(0, 0)
 _GO, _NO = b"\n", b"-"
 _FIRST_FREE = 3  # descriptor that is not one of the standard streams
+
+
+class _Request:
+    """A command that is to be started.
+
+    Args:
+        number: From 1 on.
+        admit: Called with its pid.
+        go: Where its process is told to go; the gate's thread closes it.
+    """
+
+    def __init__(self, number: int, admit: Callable[[int], None], go: int) -> None:
+        self.number = number
+        self.admit = admit
+        self.go = go
+        self.admitted = False
+        self.refusal: BaseException | None = None
+        self.over = threading.Event()  # the thread has nothing more to do with it
+
+    def report(self, pid: int) -> None:
+        """Admit the process, and let it go."""
+        try:
+            self.admit(pid)
+            self.admitted = True
+        except BaseException as error:
+            self.refusal = error
+        with contextlib.suppress(OSError):  # it was killed meanwhile
+            os.write(self.go, _GO if self.admitted else _NO)
 
 
 class Gate:
@@ -32,10 +61,8 @@ class Gate:
     def __init__(self) -> None:
         self._owner = os.getpid()
         self._lock = threading.Lock()  # one command at a time is at the gate
-        self._admit: Callable[[int], None]
-        self._go = -1  # where the command at the gate is told to go
-        self._admitted = False
-        self._refusal: BaseException | None = None
+        self._requests = 0
+        self._request: _Request | None = None
         self._pids, self._report = _pipe()
         thread = threading.Thread(target=self._run, name="taskstats-gate", daemon=True)
         self._thread = thread
@@ -67,20 +94,22 @@ class Gate:
         with self._lock:
             if self._report < 0:
                 raise from_errno("monitor", errno.EBADF)
-            self._admit, self._admitted, self._refusal = admit, False, None
-            waits, self._go = _pipe()
+            self._requests += 1
+            waits, go = _pipe()
+            request = self._request = _Request(self._requests, admit, go)
             try:
-                process = subprocess.Popen(
-                    words, preexec_fn=_Visitor(self._report, waits, self._go), **how
-                )
+                visitor = _Visitor(request.number, self._report, waits, go)
+                process = subprocess.Popen(words, preexec_fn=visitor, **how)
             finally:
+                # After what its process has reported: that was admitted then, or never will be.
+                os.write(self._report, _REPORT.pack(request.number, 0))
+                request.over.wait()
                 os.close(waits)
-                os.close(self._go)
-            if self._admitted:
+            if request.admitted:
                 return process
             process.wait()
             code = errno.ECHILD
-            raise self._refusal or OSError(code, "Killed before it was the command", words[0])
+            raise request.refusal or OSError(code, "Killed before it was the command", words[0])
 
     def close(self) -> None:
         """End the thread. Commands that were started go on."""
@@ -95,14 +124,17 @@ class Gate:
                 self._report = -1
 
     def _run(self) -> None:
-        while (told := os.read(self._pids, _PID.size)) != _END:
-            (pid,) = _PID.unpack(told)
-            try:
-                self._admit(pid)
-                self._admitted = True
-            except BaseException as error:
-                self._refusal = error
-            os.write(self._go, _GO if self._admitted else _NO)
+        while (told := os.read(self._pids, _REPORT.size)) != _END:
+            number, pid = _REPORT.unpack(told)
+            request = self._request
+            if request is None or number != request.number:
+                continue  # of a process whose start has failed: it finds the gate closed
+            if pid:
+                request.report(pid)
+            else:
+                self._request = None
+                os.close(request.go)
+                request.over.set()
 
 
 def _pipe() -> tuple[int, int]:
@@ -126,7 +158,8 @@ class _Visitor:
     The process is a copy of a program that may have many threads. So this only makes system calls.
     """
 
-    def __init__(self, report: int, waits: int, go: int) -> None:
+    def __init__(self, number: int, report: int, waits: int, go: int) -> None:
+        self._number = number
         self._report = report
         self._waits = waits
         self._go = go
@@ -134,6 +167,6 @@ class _Visitor:
     def __call__(self) -> None:
         gc.disable()  # no finalizer of the program runs here
         os.close(self._go)  # so that the wait ends when the program does
-        os.write(self._report, _PID.pack(os.getpid()))
+        os.write(self._report, _REPORT.pack(self._number, os.getpid()))
         if os.read(self._waits, 1) != _GO:
             os._exit(127)

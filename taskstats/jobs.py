@@ -9,7 +9,7 @@ from taskstats import alive
 from taskstats.accounts import OTHERS, EndedProcess, LivingProcess, Usage
 from taskstats.alive import Alive, Look, Moment
 from taskstats.by_records import ByRecords
-from taskstats.engine import NO_JOB, UNDECIDED, Command, Engine, Member, added
+from taskstats.engine import NO_JOB, UNDECIDED, Command, Engine, Member, Start, added
 from taskstats.fields import FIELDS
 from taskstats.parentage import Parentage
 from taskstats.processes import check_exits
@@ -20,6 +20,8 @@ __all__ = ["OTHERS", "EndedProcess", "JobTracker", "LivingProcess", "Usage"]
 
 T = TypeVar("T")
 
+_TRIES = 5  # to learn a root's start
+_AGE_SLACK = 10_000  # ns: ages are whole microseconds, and clocks are read one after the other
 _MOST_WAITING = 65_536  # processes without a verdict, without births; 1 KB each
 
 #: Asks for tasks by their ids, as `Client.pids` does.
@@ -47,7 +49,7 @@ class JobTracker:
     """Assigns the records of exits to jobs.
 
     A job is a process, its root, and everything that descends from it; or everything that ends in
-    a cgroup. Any thread may call any method: calls wait for each other.
+    a cgroup. Any thread may call any method: calls wait for each other. A signal handler must not.
 
     With births, from a listener with a probe, a process belongs to what its maker belonged to. The
     probe reports a process before anything that it does, so a job is known whole: whoever inherits
@@ -60,7 +62,8 @@ class JobTracker:
         look: Looks up who lives: `alive.look`.
         births: Whether the stream has births.
         remember: The most ended processes of each job to remember, for its tree; 170 bytes each.
-        capacity: The most processes to know at once; 100 bytes each. With more, jobs that may lack
+        capacity: The most processes to know at once: 64 bytes each, and 1.4 KB for each that has
+            had several threads. With more, jobs that may lack
             a process are marked.
         clock: Reads the clocks; another one for replayed streams.
         may_nest: Says whether there may have been a PID namespace below the initial one. Without
@@ -135,7 +138,7 @@ class JobTracker:
     def settled_until(self) -> int | None:
         """When the oldest record of an ended process that waits was read, ns since the epoch.
 
-        None if none waits. What is asked of a job is all that ended before then.
+        None if none waits. A job's usage covers everything that ended before then.
         """
         with self._lock:
             if self._records:
@@ -156,6 +159,7 @@ class JobTracker:
 
         Raises:
             ValueError: There is such a job, or one with this root; or no such process.
+            OSError: The tracker has no room (ENOSPC, ENOMEM), or /proc cannot be read.
         """
         with self._lock:
             heir = None if subreaper is None else self._alive(subreaper)
@@ -165,23 +169,51 @@ class JobTracker:
         """Follow a job that runs already: as `start`, but what ended before is unknown.
 
         Its living descendants are its own. Those whose parent has ended before are not known.
+
+        Raises:
+            ValueError, OSError: As `start` raises them.
         """
         with self._lock:
             heir = None if subreaper is None else self._alive(subreaper)
             job = self._begin(id, self._alive(root), heir, attached=True)
-            # A process that is in both lists had its pid all the while between the two.
-            around = set(self._lineage(job))
-            before = set(self._look(None))
-            for one in _descendants(root, before.intersection(self._look(None))):
-                self._engine.join(job.number, one.pid, (one.start_ns, one.start_end_ns))
-                if self._records:
-                    self._records.parentage.join(job.number, one, around)
+            try:
+                self._join_descendants(job, root)
+            except BaseException:
+                self._close(id)
+                raise
+
+    def _join_descendants(self, job: _Job, root: int) -> None:
+        # A process that is in both lists had its pid all the while between the two.
+        around = set(self._lineage(job))
+        before = set(self._look(None))
+        for one in _descendants(root, before.intersection(self._look(None))):
+            self._engine.join(job.number, one.pid, (one.start_ns, one.start_end_ns))
+            if self._records:
+                self._records.parentage.join(job.number, one, around)
 
     def _alive(self, pid: int) -> Alive:
         found = self._look([pid])
         if not found:
             raise ValueError(f"there is no process {pid}")
         return found[0]
+
+    def _start_of(self, one: Alive) -> Start:
+        """When a living process started, as exactly as can be told: an earlier owner of its pid
+        may have started within the same 10 ms.
+        """
+        best = one.start_ns, one.start_end_ns
+        for _ in range(_TRIES if self._query and self.births else 0):
+            before = self._clock().boot
+            record = next(iter(self._query([one.pid])), None) if self._query else None
+            after = self._clock().boot
+            if record is None or record.ac_tgid != one.pid:
+                break
+            age = record.ac_tgetime * 1000
+            earliest, latest = before - age - _AGE_SLACK, after - age + _AGE_SLACK
+            start = max(one.start_ns, earliest), min(one.start_end_ns, latest)
+            if 0 <= start[1] - start[0] < best[1] - best[0]:
+                best = start
+        return best
 
     def _begin(
         self,
@@ -194,9 +226,7 @@ class JobTracker:
         if id in self._jobs:
             raise ValueError(f"there is a job {id!r} already")
         try:
-            number = self._engine.start(
-                root.pid, (root.start_ns, root.start_end_ns), self._remember
-            )
+            number = self._engine.start(root.pid, self._start_of(root), self._remember)
         except FileExistsError:
             raise ValueError(f"process {root.pid} is the root of a job already") from None
         if self._records:
@@ -247,7 +277,7 @@ class JobTracker:
             return self._usage(self._jobs[id], tasks)
 
     def close(self, id: Hashable) -> Usage:  # noqa: A002
-        """End a job: what of it ends later is of the job that it is within, or of none.
+        """End a job: processes that end later belong to the outer job, or to no job.
 
         Feed everything before, until `settled_until` is later than its end: what waits is not in
         what is returned.
@@ -257,13 +287,16 @@ class JobTracker:
         """
         with self._lock:
             usage = self._usage(self._jobs[id], ())
-            job = self._jobs.pop(id)
-            number = job.number
-            self._by_cgroup -= job.cgroup is not None
-            if self._records:
-                self._records.parentage.close(number, self._engine.job(number).outer)
-            self._engine.close(number)
+            self._close(id)
             return usage
+
+    def _close(self, id: Hashable) -> None:  # noqa: A002
+        job = self._jobs.pop(id)
+        self._by_cgroup -= job.cgroup is not None
+        if self._records:
+            outer = self._engine.job(job.number).outer
+            self._records.parentage.close(job.number, outer)
+        self._engine.close(job.number)
 
     def _usage(self, job: _Job, tasks: Iterable[int]) -> Usage:
         engine = self._engine
@@ -315,7 +348,8 @@ class JobTracker:
         Raises:
             FieldUnavailable: The kernel's struct is older than version 12.
             ValueError: The batch is of groups, or of a query's answers.
-            TaskstatsError: What the query raises; the batch has been taken then.
+            OSError: There was no memory (ENOMEM). The batch has been taken, and jobs that may lack
+                something are marked.
         """
         with self._lock:
             if batch:
@@ -341,8 +375,8 @@ class JobTracker:
         """Tell of losses after which no record came on the same CPU.
 
         Args:
-            total: What the stream has lost since it began: `ExitStats.lost`. What the records have
-                told of that is not counted twice.
+            total: What the stream has lost since it began: `ExitStats.lost`. Losses that records
+                already reported are not counted twice.
         """
         with self._lock:
             more = max(0, total - self._engine.counts.lost)
@@ -354,12 +388,14 @@ class JobTracker:
 
     def _place_cgroups(self, batch: Batch) -> None:
         """Say of each cgroup that is new in a batch which job it is of."""
-        new = self._engine.new_cgroups(batch)
-        while new:
+        tried: set[int] = set()
+        while new := set(self._engine.new_cgroups(batch)) - tried:
             jobs = self._nest(batch.path_of)
             for id_ in new:
-                self._engine.place_cgroup(id_, _placed(id_, batch.path_of(id_), jobs))
-            new = self._engine.new_cgroups(batch)
+                place = _placed(id_, batch.path_of(id_), jobs)
+                if place != UNDECIDED:  # else its path may be known later
+                    self._engine.place_cgroup(id_, place)
+            tried |= new
 
     def _nest(self, path_of: PathOf) -> "list[tuple[_Job, str | None]]":
         """The jobs by cgroup with their paths, each put within the nearest one above it."""
@@ -369,7 +405,12 @@ class JobTracker:
             if job.cgroup is not None
         ]
         for job, path in jobs:
-            above = [(one, its) for one, its in jobs if one is not job]
+            # Of two jobs with one path the later one is within the other.
+            above = [
+                (one, its)
+                for one, its in jobs
+                if one is not job and (its != path or one.number < job.number)
+            ]
             outer = NO_JOB if path is None else _nearest(path, above)
             self._engine.put_within(job.number, outer)
         return jobs
@@ -419,7 +460,7 @@ def _living_process(one: Alive, records: list[Record], member: Member | None) ->
 
 
 def _descendants(root: int, living: Iterable[Alive]) -> Iterator[Alive]:
-    """The living processes whose parents lead to one of them."""
+    """Yield the living descendants of a process."""
     children: dict[int, list[Alive]] = {}
     for one in living:
         children.setdefault(one.ppid, []).append(one)

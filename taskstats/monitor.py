@@ -176,7 +176,8 @@ class JobMonitor:
     def usage(self, id: Hashable, *, living: bool = False) -> Usage:  # noqa: A002
         """Return what a job has used so far: the sums of its processes that have ended.
 
-        Everything that ended before the call is in it; reading that takes up to 0.1 s.
+        Everything that ended before the call is in it, unless `Usage.settled_until` says otherwise.
+        Reading that takes up to 0.1 s, on a busy machine 2 s and more.
 
         Args:
             id: The job.

@@ -297,7 +297,7 @@ class Parentage:
         """Join those that were seen alive with the records of their ends."""
         for one in self._departed:
             self._join(one, surely=surely)
-        if not surely:
+        if not surely or len(self._departed) > self._capacity:
             self._departed = []
 
     def _join(self, one: Process, *, surely: bool) -> None:
@@ -407,9 +407,8 @@ class Parentage:
         known = [other for other in known if other.start[0] <= last]
         there = [other for other in known if other.start[1] <= first]
         # Who started surely before another one that was there has ended before that one started.
-        known = [
-            other for other in known if not any(other.is_older_than(latest) for latest in there)
-        ]
+        latest = max((other.start[0] for other in there), default=0)
+        known = [other for other in known if other.start[1] >= latest]
         # A process that nobody has heard of may have been there: not beside one that lived on.
         if (surely or first <= self._doubt_until) and not any(
             (other.start[1] <= first and (other.end is None or other.end[0] >= last))

@@ -20,8 +20,8 @@ _SETTLE = 2.0  # seconds that the listener holds a record at most: on a busy mac
 
 _IDLE = 0.1  # seconds after which an empty batch comes
 _HASTE = 0.002  # the same while somebody waits
-_PATIENCE_NS = 2_000_000_000  # until the jobs of all records are known, and at least ...
-_PATIENCE_TURNS = 16  # ... so many batches
+_WAIT_AT_MOST_NS = 2_000_000_000  # until the jobs of all records are known, and at least ...
+_WAIT_BATCHES = 16  # ... so many batches
 _FULL_TURNS = 16  # batches that leave records in the queues, until the queues are measured
 _LEAST_BYTES = 768  # of a queue, for each record in it (net/core/skbuff.c: truesize)
 _SETTLE_NS = int(_SETTLE * 1e9)
@@ -140,14 +140,14 @@ class Reader:
         fed_at: int | None = None
         with self._turned:
             self._waiting += 1
-            last = self._turns + _PATIENCE_TURNS
+            last = self._turns + _WAIT_BATCHES
             try:
                 while True:
                     self.check()
                     if fed_at is None and (self._ended or self._read_until >= since_ns):
                         fed_at = self._fed_at
                     done = fed_at is not None and self._is_settled(fed_at)
-                    late = time.monotonic_ns() - since_ns > _PATIENCE_NS and self._turns > last
+                    late = time.monotonic_ns() - since_ns > _WAIT_AT_MOST_NS and self._turns > last
                     if done or self._ended or (late and fed_at is not None):
                         break
                     self._turned.wait()
@@ -206,7 +206,7 @@ class Reader:
                 self._fed_at = time.time_ns()
                 return
             self._tracker.feed(batch)
-            read_until = batch.emptied_ns or self._overtaken()
+            read_until = batch.emptied_ns or self._overtaken(len(batch))
             with self._turned:
                 self._turns += 1
                 self._fed_at = time.time_ns()
@@ -215,8 +215,8 @@ class Reader:
                     self._full_turns, self._backlog = 0, None
                 self._turned.notify_all()
 
-    def _overtaken(self) -> int:
-        """The moment up to which everything was read, where the queues are never seen empty; or 0.
+    def _overtaken(self, rows: int) -> int:
+        """Return up to which moment all was read, if the queues are never seen empty; 0 if unknown.
 
         A queue is read in order. So what it held at some moment was read once as many records were
         received from it as it could hold.
@@ -228,7 +228,7 @@ class Reader:
             return 0
         if self._backlog is None:
             self._backlog = _Backlog(self._listener)
-        elif self._backlog.is_read():
+        elif self._backlog.is_read(rows):
             since, self._backlog = self._backlog.since_ns, None
             return since
         return 0
@@ -253,18 +253,29 @@ class _Backlog:
         self.since_ns = time.monotonic_ns()
         self._listener = listener
         # How many records will have been received when all these are among them.
+        self._held = False  # some of it waits for the probe
         self._goals = {
             cpu.cpu: cpu.received + -(-cpu.queued // _LEAST_BYTES) for cpu in listener.stats().cpus
         }
         self._received_ns: int | None = None
+        self._buffered = 0  # records of it that the listener's buffer held then
 
-    def is_read(self) -> bool:
-        """Whether all of it has been handed out. To be called between two batches."""
+    def is_read(self, rows: int) -> bool:
+        """Whether all of it has been handed out. To be called between two batches.
+
+        Args:
+            rows: How many records the latest batch brought.
+        """
         now = time.monotonic_ns()
         if self._received_ns is None:
             stats = self._listener.stats()
             if any(cpu.queued and cpu.received < self._goals[cpu.cpu] for cpu in stats.cpus):
                 return False
             self._received_ns = now
-            return stats.probe is None or not stats.probe.waiting
-        return now - self._received_ns > 2 * _SETTLE_NS
+            self._buffered = stats.buffer.waiting if stats.buffer else 0
+            self._held = stats.probe is not None and bool(stats.probe.waiting)
+        else:
+            self._buffered -= rows
+        if self._buffered > 0:
+            return False
+        return not self._held or now - self._received_ns > 2 * _SETTLE_NS

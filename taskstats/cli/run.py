@@ -141,11 +141,14 @@ def run(
         json_file = outputs.enter_context(files.opened(json_path)) if json_path else None
         cost = _measured(words, user, delays)
         # A failure from here on is no reason for another exit status than the command's.
-        with _reporting_errors():  # the report is written all the same
-            for file in (text_file, json_file):
-                if file and not append:
-                    files.empty(file)
+        # The report is written all the same.
+        with _reporting_errors():
+            if text_file and not append:
+                files.empty(text_file)
+        with _reporting_errors():
             if json_file:
+                if not append:
+                    files.empty(json_file)
                 about = formats.about("run", cost.version)
                 files.write(json_file, formats.encode({**about, **cost.to_dict()}) + "\n")
         with _reporting_errors():
@@ -160,6 +163,8 @@ def _reporting_errors() -> Iterator[None]:
         yield
     except (TaskstatsError, OSError, MemoryError) as error:
         errors.told(error).show()
+    except Exception as error:  # whatever it is, the status is the command's
+        click.echo(f"Error: {texts.printable(repr(error))}", err=True)
 
 
 def _measured(words: Sequence[str], user: pwd.struct_passwd | None, delays: bool) -> Cost:

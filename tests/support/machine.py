@@ -250,7 +250,8 @@ class Machine:
                 one = owners[tid]
                 its = {"ac_pid": tid, "ac_tgid": one.pid, "ac_comm": b"alive", "flags": 0}
                 its |= {"ac_ppid": one.parent.pid if one.parent else 0, "id": tid}
-                its |= {"cpu_run_virtual_total": 500, "ac_tgetime": 7, "hiwater_rss": 3}
+                age = (self.now - one.start_ns) // US
+                its |= {"cpu_run_virtual_total": 500, "ac_tgetime": age, "hiwater_rss": 3}
                 rows.append(bytes(row(_template(False)[0], its)))
         return Batch(b"".join(rows), errors={tid: errno.ESRCH for tid in ids if tid not in owners})
 

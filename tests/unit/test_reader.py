@@ -14,6 +14,14 @@ from taskstats.reader import Reader
 _ENOUGH = 100_000  # batches, after which the moment was missed
 
 
+class Fed(list[int]):
+    """A batch of one record."""
+
+    def __init__(self, emptied_ns: int | None) -> None:
+        super().__init__([1])
+        self.emptied_ns = emptied_ns
+
+
 class Stream:
     """A listener that always has another batch, until it is stopped.
 
@@ -31,6 +39,7 @@ class Stream:
         self.queued = 0
         self.received = 0
         self.held: int | None = None
+        self.buffered = 0
         self.lost = 0
         self.failure: Exception | None = None
         self.timeouts: set[float] = set()
@@ -43,7 +52,8 @@ class Stream:
         if not self.stopped.is_set():
             time.sleep(0)  # others may run
             self.received += 1
-            yield SimpleNamespace(emptied_ns=time.monotonic_ns() if self.is_emptied else None)
+            self.buffered = max(0, self.buffered - 1)
+            yield Fed(time.monotonic_ns() if self.is_emptied else None)
 
     def stop(self) -> None:
         self.stopped.set()
@@ -51,7 +61,8 @@ class Stream:
     def stats(self) -> Any:
         probe = None if self.held is None else SimpleNamespace(waiting=self.held)
         cpu = SimpleNamespace(cpu=0, queued=self.queued, received=self.received)
-        return SimpleNamespace(lost=self.lost, probe=probe, cpus=(cpu,))
+        buffer = SimpleNamespace(waiting=self.buffered)
+        return SimpleNamespace(lost=self.lost, probe=probe, cpus=(cpu,), buffer=buffer)
 
 
 class Tracker:
@@ -135,12 +146,12 @@ def test_held_records_are_waited_for(
 def test_patience_is_counted_in_batches_too(
     stream: Stream, tracker: Tracker, reading: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_PATIENCE_NS", 0)
+    monkeypatch.setattr(reader, "_WAIT_AT_MOST_NS", 0)
     tracker.settled_until = 1
     reading.start()
     before = tracker.fed
     assert not reading.catch_up()
-    assert tracker.fed - before > reader._PATIENCE_TURNS
+    assert tracker.fed - before > reader._WAIT_BATCHES
     assert not reading.read_rest()
     assert stream.stopped.is_set()
     assert tracker.flushed_at == tracker.fed
@@ -157,7 +168,7 @@ def test_records_that_came_later_may_wait(tracker: Tracker, reading: Reader) -> 
 def test_records_from_before_that_were_read_after_may_not(
     tracker: Tracker, reading: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_PATIENCE_NS", 0)
+    monkeypatch.setattr(reader, "_WAIT_AT_MOST_NS", 0)
     feed = tracker.feed
 
     def feed_and_wait(batch: object) -> None:
@@ -190,7 +201,7 @@ def test_a_failure_is_raised_by_the_next_call(
 def test_a_thread_that_waits_is_woken_by_close(
     stream: Stream, tracker: Tracker, reading: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_PATIENCE_NS", 1 << 62)
+    monkeypatch.setattr(reader, "_WAIT_AT_MOST_NS", 1 << 62)
     tracker.settled_until = 1
     reading.start()
     raised: list[Exception] = []
