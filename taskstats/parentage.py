@@ -176,7 +176,7 @@ class Parentage:
         found: list[Process] = []
         while one.ppid:
             parents = self._look([one.ppid])
-            if not parents or self._see(parents[0]) in found:
+            if not parents or parents[0].start_ns > one.start_ns or self._see(parents[0]) in found:
                 return None
             (one,) = parents
             found.append(self._see(one))
@@ -281,7 +281,9 @@ class Parentage:
                     self._gone(pid)
             for one in found:
                 self._see(one)
-            wanted = {one.ppid for one in found if one.ppid not in self._alive}
+            wanted = {
+                one.ppid for one in found
+            }  # known ones may have ended, and their pids be used
 
     def _gone(self, pid: int) -> None:
         """A process that was seen alive has ended."""
