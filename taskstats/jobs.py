@@ -483,12 +483,9 @@ def _nearest(path: str, jobs: "Iterable[tuple[_Job, str | None]]") -> int:
 
 def _placed(id_: int, path: str | None, jobs: "list[tuple[_Job, str | None]]") -> int:
     """The number of the job that the exits in a cgroup are of."""
-    for job, _ in jobs:
-        if job.cgroup == id_:
-            return job.number
-    if path is None or any(its is None for _, its in jobs):
-        return UNDECIDED
-    return _nearest(path, jobs)
+    if path is not None and all(its is not None for _, its in jobs):
+        return _nearest(path, jobs)
+    return next((job.number for job, _ in jobs if job.cgroup == id_), UNDECIDED)
 
 
 def _by(key: Callable[[Command], T], commands: Iterable[Command]) -> dict[T, list[Any]]:

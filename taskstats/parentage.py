@@ -180,7 +180,7 @@ class Parentage:
         found: list[Process] = []
         while one.ppid:
             parents = self._look([one.ppid])
-            if not parents or self._see(parents[0]) in found:
+            if not parents or parents[0].start_ns > one.start_ns or self._see(parents[0]) in found:
                 return None
             (one,) = parents
             found.append(self._see(one))
@@ -285,7 +285,8 @@ class Parentage:
                     self._gone(pid)
             for living in found:
                 self._see(living)
-            wanted = {living.ppid for living in found if living.ppid not in self._alive}
+            # A known one may have ended meanwhile, and another have its pid.
+            wanted = {living.ppid for living in found}
 
     def _gone(self, pid: int) -> None:
         """A process that was seen alive has ended."""

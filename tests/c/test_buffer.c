@@ -277,8 +277,26 @@ static void check_notes(void)
     ts_buffer_close(&buffer);
 }
 
+/* A parcel that is taken in parts: what was lost is told with the first, since births come
+ * before rows. */
+static void check_losses(void)
+{
+    struct ts_record two[2] = {{.id = 0, .row = UINT32_MAX}, {.id = 1, .row = UINT32_MAX}};
+    struct ts_sink brought = {.tasks = two, .n_tasks = 2, .births_lost = 3};
+    struct ts_record row;
+    struct ts_sink sink = {.tasks = &row, .capacity = 1};
+    struct ts_buffer buffer;
+
+    CHECK(ts_buffer_open(&buffer, TS_LEAST_BUFFER, get, put_back) == 0);
+    CHECK(ts_buffer_put(&buffer, &brought));
+    ts_buffer_take(&buffer, &sink);
+    CHECK(sink.n_tasks == 1 && sink.births_lost == 3);
+    ts_buffer_close(&buffer);
+}
+
 int main(void)
 {
+    check_losses();
     check_full();
     check_tasks_alone();
     check_notes();

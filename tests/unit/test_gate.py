@@ -4,8 +4,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,27 @@ def test_a_command_that_is_killed_at_the_gate_is_an_error(gate: Gate) -> None:
 
     with pytest.raises(ProcessLookupError, match="it is gone"):
         gate.start(["true"], kill)
+    assert gate.start(["true"], lambda _: None).wait() == 0
+
+
+def test_a_start_that_is_interrupted_leaves_the_gate_as_it_was(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process may be at the gate then, admitted or not."""
+    at_the_gate = threading.Event()
+
+    def fork_and_raise(*_: Any, preexec_fn: Callable[[], None], **__: Any) -> None:
+        if os.fork() == 0:
+            preexec_fn()
+            os._exit(0)
+        assert at_the_gate.wait(10)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(subprocess, "Popen", fork_and_raise)
+        gate.start(["true"], lambda _: at_the_gate.set())
+    os.wait()
+    assert gate.start(["true"], lambda _: None).wait() == 0
 
 
 def test_a_command_that_is_not_there_is_an_error(gate: Gate) -> None:

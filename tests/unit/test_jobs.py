@@ -592,6 +592,18 @@ def test_the_records_of_a_removed_cgroup_belong_to_its_job(cgroups: Machine) -> 
     assert (usage.total.processes, usage.complete) == (2, True)
 
 
+@pytest.mark.parametrize("order", [("/a", 5), (5, "/a")])
+def test_two_jobs_of_one_cgroup_are_one_within_the_other(
+    cgroups: Machine, order: tuple[str | int, str | int]
+) -> None:
+    cgroups.paths[5] = "/a"
+    tracker = cgroups.tracker()
+    for name, cgroup in zip(("outer", "inner"), order, strict=True):
+        tracker.start_cgroup(cgroup, name)
+    tracker.feed(in_cgroups(cgroups, 5))
+    assert [tracker.usage(name).total.processes for name in ("outer", "inner")] == [1, 1]
+
+
 def test_a_closed_jobs_waiting_process_is_not_the_next_jobs(cgroups: Machine) -> None:
     """It waits for a thread's record while its job is closed, and the number is given again."""
     tracker = cgroups.tracker()
