@@ -1,4 +1,4 @@
-/* Jobs: whose each process is, by births, and what they have used. Pure.
+/* Assigns each process to a job, by births, and sums what each job used. Pure.
  *
  * A process belongs to what its maker belonged to at its birth. The probe's ring keeps the
  * order of cause and effect: a birth comes before everything else about the process. A
@@ -223,7 +223,7 @@ static int may_be_of(const struct job *job, uint64_t start_ns)
     return job->open && job->births_lost && job->start_ns <= start_ns;
 }
 
-/* What a process belongs to that no birth has told of. */
+/* Returns the owner of a process without a known birth. */
 static uint32_t unknown_owner(const struct ts_jobs *jobs, uint64_t start_ns)
 {
     if (jobs->n_marked)
@@ -252,7 +252,7 @@ static void doubt_marked(struct ts_jobs *jobs, uint64_t start_ns, uint64_t recor
             doubt(jobs, i, records);
 }
 
-/* What a record belongs to that the jobs that it may be of have counted. */
+/* Returns TS_UNDECIDED if a job counted this record as undecided, else TS_NO_JOB. */
 static uint32_t doubted_owner(const struct ts_jobs *jobs)
 {
     return jobs->doubted == jobs->stamp ? TS_UNDECIDED : TS_NO_JOB;
@@ -437,22 +437,25 @@ static uint32_t find_in(const struct ts_kinship *kin, uint32_t pid, uint64_t sta
 {
     uint32_t one = ts_kinship_at(kin, pid, start_end_ns);
 
-    /* one that has ended, and whose start is hardly known, was another's */
+    /* an ended process with an inexact start is not the one asked for */
     while (one && (kin->all[one].start_end_ns < start_ns ||
                    (kin->all[one].line == TS_ENDED && kin->all[one].start_ns < start_ns)))
         one = ts_kinship_next(kin, one);
     return one;
 }
 
+static int is_root_of(const struct job *job, const struct ts_kin *process)
+{
+    return job->root == process->pid && job->start_ns <= process->start_end_ns &&
+           process->start_ns <= job->start_end_ns;
+}
+
 /* Returns the job of which the process is the root, perhaps a closed one; or TS_NO_JOB. */
 static uint32_t job_of_root(const struct ts_jobs *jobs, const struct ts_kin *process)
 {
-    for (uint32_t i = process->owner; is_job(i); i = jobs->all[i].outer) {
-        const struct job *job = &jobs->all[i];
-        if (job->root == process->pid && job->start_ns <= process->start_end_ns &&
-            process->start_ns <= job->start_end_ns)
+    for (uint32_t i = process->owner; is_job(i); i = jobs->all[i].outer)
+        if (is_root_of(&jobs->all[i], process))
             return i;
-    }
     return TS_NO_JOB;
 }
 
@@ -490,12 +493,6 @@ static uint32_t add_kin(struct ts_jobs *jobs, uint32_t pid, uint64_t start_ns,
         jobs->kin.all[one].epoch = jobs->epoch;
     }
     return one;
-}
-
-static int is_root_of(const struct job *job, const struct ts_kin *process)
-{
-    return job->root == process->pid && job->start_ns <= process->start_end_ns &&
-           process->start_ns <= job->start_end_ns;
 }
 
 static int is_open_root(const struct ts_jobs *jobs, uint32_t one)

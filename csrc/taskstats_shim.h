@@ -534,7 +534,7 @@ int ts_exits_buffer_stats(struct ts_exits *exits, struct ts_buffer_stats *stats)
 int ts_exits_stop(struct ts_exits *exits);
 int ts_exits_close(struct ts_exits *exits);
 
-/* Jobs: whose each process is, by births, and what they have used. No system calls. One
+/* Assigns each process to a job, by births, and sums what each job used. No system calls. One
  * thread at a time may use them. At most `capacity` processes are known at once. All births
  * since `since_ns` (CLOCK_BOOTTIME) are to come. */
 int ts_jobs_new(uint32_t capacity, uint64_t since_ns, struct ts_jobs **jobs);

@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskstats.alive import Alive, Look, Moment
-
-NO_JOB = 0xFFFFFFFF
-UNDECIDED = 0xFFFFFFFE
+from taskstats.engine import NO_JOB, UNDECIDED
 
 #: The clocks may be set by so much, ns, between an exit and its reading.
 _SLACK = 20_000_000

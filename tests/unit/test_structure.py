@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "accounts": {"totals"},
     "alive": set(),
     "engine": {"_native", "accounts", "processes", "records", "rows", "sums"},
-    "parentage": {"alive"},
+    "parentage": {"alive", "engine"},
     "by_records": {"engine", "parentage", "presence", "processes", "records", "rows"},
     "jobs": {
         "accounts",
