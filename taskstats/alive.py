@@ -10,6 +10,8 @@ from typing import NamedTuple, TypeAlias
 
 #: Nanoseconds to which /proc tells when a process started (USER_HZ is 100 on every machine).
 TICK_NS = 10_000_000
+#: The clocks are read together if this many ns pass at most.
+_TOGETHER_NS = 1_000_000
 
 
 class Alive(NamedTuple):
@@ -81,8 +83,16 @@ class Moment(NamedTuple):
 
 
 def clock() -> Moment:
-    """Read the clocks."""
-    return Moment(_boot_ns(_boot_offset_ns()), time.time_ns(), time.monotonic_ns())
+    """Read the clocks, within 1 ms of each other.
+
+    A process that loses its CPU between two of them reads them again.
+    """
+    offset = _boot_offset_ns()
+    while True:
+        before = _boot_ns(offset)
+        moment = Moment(before, time.time_ns(), time.monotonic_ns())
+        if _boot_ns(offset) - before <= _TOGETHER_NS:
+            return moment
 
 
 def may_nest() -> bool:

@@ -470,6 +470,7 @@ def process(pid: int, ppid: int, second: int, age_us: int, about: Any) -> Proces
         age_us: How long it lived.
         about: What the caller keeps with it.
     """
-    first, last = second * _SECOND, (second + 1) * _SECOND
+    # The kernel's second is that of its last tick: a little later, it is still the one before.
+    first, last = second * _SECOND, (second + 1) * _SECOND + _SLACK
     start = first - age_us * 1000 - 1000, last - age_us * 1000
     return Process(pid, ppid, start, (first, last), safe=False, about=about)

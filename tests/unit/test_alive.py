@@ -83,3 +83,19 @@ def test_an_offset_of_the_time_namespace_is_taken_off(monkeypatch: pytest.Monkey
     monkeypatch.setattr(alive, "_boot_offset_ns", lambda: 3 * TICK_NS)
     (shifted,) = alive.look([os.getpid()])
     assert shifted.start_ns == before.start_ns - 3 * TICK_NS
+
+
+def test_the_clocks_are_read_again_if_time_passes_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that lost its CPU for 50 ms would see others start 50 ms too late."""
+    pauses = [0.05, 0.05, 0]
+    real = time.time_ns
+
+    def late() -> int:
+        time.sleep(pauses.pop(0))
+        return real()
+
+    before = alive.clock().booted
+    monkeypatch.setattr(time, "time_ns", late)
+    moment = alive.clock()
+    assert pauses == []
+    assert abs(moment.booted - before) < 5_000_000
