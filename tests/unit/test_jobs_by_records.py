@@ -245,6 +245,24 @@ def test_owners_of_one_pid_within_a_second_are_undecided(machine: Machine, secon
         assert (tracker.undecided, usage.complete) == (2, False)
 
 
+def test_the_second_of_an_exit_may_be_that_of_the_last_tick(machine: Machine) -> None:
+    """An exit soon after a second's begin counts as one of the second before."""
+    tracker, root = begun(machine)
+    machine.now += 3 * S
+    earlier = machine.fork(machine.other, 77)
+    its = machine.fork(earlier)
+    machine.now += S - machine.clock().real % S + MS
+    machine.end(its)
+    machine.end(earlier)
+    one = machine.fork(root, 77)
+    machine.now += 3 * S + MS // 2
+    machine.end(one, ac_btime64=machine.clock().real // S - 4)  # it lived for 3 seconds
+    fed(machine, tracker)
+    usage = tracker.usage("a")
+    assert usage.total.processes == 1
+    assert (tracker.undecided, usage.complete) == (1, False)
+
+
 def test_a_parent_whose_threads_are_late_counts_as_an_owner(machine: Machine) -> None:
     """Its last thread's record is read, another thread's is not: it waits to be added up."""
     tracker, root = begun(machine)
