@@ -58,7 +58,7 @@ class Process:
         safe: Whether it is surely not the init of a PID namespace.
         verdict: None until it is known.
         about: What the caller keeps with it.
-        seen: CLOCK_REALTIME when it was first seen alive.
+        seen: CLOCK_REALTIME before it was first seen alive.
         tick: Its start as /proc tells, if it was seen alive: ns of CLOCK_BOOTTIME, to 10 ms.
         perhaps: The jobs of processes seen alive of which it may be one.
         asked: Whether the living were looked at after its record was read.
@@ -184,8 +184,13 @@ class Parentage:
             found.append(self._see(one))
         return found
 
-    def _see(self, one: Alive) -> Process:
-        """The living process, as it is known already or from now on."""
+    def _see(self, one: Alive, seen: int | None = None) -> Process:
+        """The living process, as it is known already or from now on.
+
+        Args:
+            one: The process. It may have ended since it was looked at.
+            seen: CLOCK_REALTIME before it was looked at; None: not known, no earlier than its start.
+        """
         now = self._clock()
         start = one.start_ns + now.booted - _SLACK, one.start_end_ns + now.booted + _SLACK
         known = self._alive.get(one.pid)
@@ -195,7 +200,13 @@ class Parentage:
         if known:
             self._gone(one.pid)
         made = Process(
-            one.pid, one.ppid, start, None, not one.nested, seen=now.real, tick=one.start_ns
+            one.pid,
+            one.ppid,
+            start,
+            None,
+            not one.nested,
+            seen=start[0] if seen is None else seen,
+            tick=one.start_ns,
         )
         self._alive[one.pid] = made
         return made
@@ -276,14 +287,15 @@ class Parentage:
         asked: set[int] = set()
         while wanted := wanted - asked - {0}:
             asked |= wanted
+            before = self._clock().real
             found = self._look(sorted(wanted))
             there = {living.pid for living in found}
             for pid in wanted - there:
                 if pid in self._alive:
                     self._gone(pid)
             for living in found:
-                self._see(living)
-            # A known one may have ended meanwhile, and another have its pid.
+                self._see(living, before)
+            # The known ones may have ended, and others may have their pids.
             wanted = {living.ppid for living in found}
 
     def _gone(self, pid: int) -> None:
@@ -403,6 +415,10 @@ class Parentage:
         known = [other for other in self._ended.get(one.ppid, ()) if other is not one]
         if one.ppid in self._alive:
             known.append(self._alive[one.ppid])
+        # Two owners of a pid within about a second: their ranges say too little.
+        near = [other for other in known if _is_near(other, first, last)]
+        if len(near) > 1:
+            return []
         known = [other for other in known if other.start[0] <= last]
         there = [other for other in known if other.start[1] <= first]
         # Who started surely before another one that was there has ended before that one started.
@@ -449,6 +465,13 @@ class Parentage:
         """The verdict where nothing is known of the parent."""
         doubts = frozenset(job.number for job in self._jobs.values() if job.start <= start)
         return Verdict(UNDECIDED, doubts) if doubts else _NONE
+
+
+def _is_near(process: Process, first: int, last: int) -> bool:
+    """Whether a process may have lived within a second of a range of time."""
+    if process.start[0] > last + _SECOND:
+        return False
+    return process.end is None or process.end[1] >= first - _SECOND
 
 
 def _agreed(verdicts: Sequence[Verdict]) -> Verdict:
