@@ -6,7 +6,7 @@ it ended, by a pid alone. So a process is assigned only where one answer is left
 - The owner of a pid at some moment is known once all records of before that moment were read, and
   the living were looked at before that. Each process has a range in which it started and one in
   which it ended: the kernel's second of the exit is ac_btime64 + ac_etime (kernel/tsacct.c), and
-  ac_tgetime is the age. Two owners that cannot be told apart leave the child undecided.
+  ac_tgetime is the age. Two owners within about a second leave the child undecided.
 - A child of a process of a job is the job's, unless the parent can have inherited it: as a child
   subreaper, which only an ancestor of the job's root can be for the job's orphans, or as the init
   of a PID namespace, which adopts whatever enters it. So a parent that was never seen alive in the
@@ -189,7 +189,7 @@ class Parentage:
 
         Args:
             one: The process. It may have ended since it was looked at.
-            seen: CLOCK_REALTIME before it was looked at; None: not known, no earlier than its start.
+            seen: CLOCK_REALTIME before it was looked at; None if not known: then its start.
         """
         now = self._clock()
         start = one.start_ns + now.booted - _SLACK, one.start_end_ns + now.booted + _SLACK
@@ -416,8 +416,7 @@ class Parentage:
         if one.ppid in self._alive:
             known.append(self._alive[one.ppid])
         # Two owners of a pid within about a second: their ranges say too little.
-        near = [other for other in known if _is_near(other, first, last)]
-        if len(near) > 1:
+        if _owners([other for other in known if _is_near(other, first, last)]) > 1:
             return []
         known = [other for other in known if other.start[0] <= last]
         there = [other for other in known if other.start[1] <= first]
@@ -465,6 +464,21 @@ class Parentage:
         """The verdict where nothing is known of the parent."""
         doubts = frozenset(job.number for job in self._jobs.values() if job.start <= start)
         return Verdict(UNDECIDED, doubts) if doubts else _NONE
+
+
+def _owners(processes: Sequence[Process]) -> int:
+    """How many processes these are at least: one that was seen alive may be one of the records."""
+    records = [one for one in processes if not one.seen]
+    others = [
+        one
+        for one in processes
+        if one.seen
+        and not any(
+            record.start[0] <= one.start[1] and one.start[0] <= record.start[1]
+            for record in records
+        )
+    ]
+    return len(records) + len(others)
 
 
 def _is_near(process: Process, first: int, last: int) -> bool:
