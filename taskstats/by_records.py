@@ -32,7 +32,8 @@ class ByRecords:
         self._fold = ProcessFold()
         self._forgotten = 0
         #: Processes of several threads that have ended and are not added up yet: by pid, in order.
-        self._adding_up: dict[int, list[Process]] = {}
+        # By the last record's pid, CPU and number; those of a replayed stream may be alike.
+        self._adding_up: dict[tuple[int, int | None, int], list[Process]] = {}
 
     @property
     def waiting(self) -> int:
@@ -69,7 +70,8 @@ class ByRecords:
                 one = process(tgid, ppid, second, age, raw)
                 ended.append(one)
                 if not alone:
-                    self._adding_up.setdefault(tgid, []).append(one)
+                    key = tgid, batch[row].cpu, batch[row].seq
+                    self._adding_up.setdefault(key, []).append(one)
         added = self._fold.feed(batch, several) if batch else self._fold.flush()
         if lost:
             self._engine.lose(lost)
@@ -92,10 +94,11 @@ class ByRecords:
         A process counts as an owner of its pid from the reading of its last thread's record.
         """
         for threads in added:
-            those = self._adding_up[threads.pid]
+            key = threads.pid, threads.record.cpu, threads.record.seq
+            those = self._adding_up[key]
             one = those.pop(0)
             if not those:
-                del self._adding_up[threads.pid]
+                del self._adding_up[key]
             one.about = threads
             if _has_others(threads):
                 one.verdict = self.parentage.any_job()
