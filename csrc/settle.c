@@ -458,7 +458,8 @@ static uint32_t settle_waiting(struct ts_settler *settler, int emptied)
         if (how == MAY_FIT && !emptied && !window->is_narrow)
             continue;
         if (how == TWO_FIT) {
-            if (emptied || window->is_narrow)
+            /* Not in the drain that brought them: what is read next may tell them apart. */
+            if ((emptied || window->is_narrow) && settler->ends[end].drain != settler->drain)
                 n += (uint32_t)identify(settler, at, &settler->ends[end].event);
             continue;
         }

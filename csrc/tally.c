@@ -38,7 +38,7 @@ static const struct run runs[] = {
 #define N_EXTREMES 16u
 #define FINAL_CPU (TS_SUMS - 1u)
 
-enum { CPU_COUNT = 0, CPU_RUN = 7 };
+enum { CPU_COUNT = 0, CPU_DELAY = 1, CPU_RUN = 7 };
 
 static const uint64_t *words(const struct ts_record *record)
 {
@@ -120,6 +120,7 @@ void ts_sums_raise(struct ts_sums *sums, const struct ts_record *group)
 int ts_sums_match(const struct ts_sums *sums, const struct ts_record *group)
 {
     return group->stats.cpu_count && sums->values[CPU_COUNT] == group->stats.cpu_count &&
+           sums->values[CPU_DELAY] == group->stats.cpu_delay_total &&
            sums->values[CPU_RUN] >= group->stats.cpu_run_virtual_total;
 }
 

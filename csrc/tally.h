@@ -12,7 +12,8 @@ void ts_sums_add(struct ts_sums *sums, const struct ts_record *record);
 void ts_sums_raise(struct ts_sums *sums, const struct ts_record *group);
 
 /* Whether the threads heard are all that the kernel summed over the group. Each thread that
- * ever ran has a cpu_count, so that none is missing and none is another process's. */
+ * ever ran has a cpu_count, so that none is missing; and their waits for a CPU add up to the
+ * nanosecond, so that none is another process's. */
 int ts_sums_match(const struct ts_sums *sums, const struct ts_record *group);
 
 /* The CPU time: the final figures, of other threads what their records say. */

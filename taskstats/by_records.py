@@ -100,7 +100,7 @@ class ByRecords:
             if not those:
                 del self._adding_up[key]
             one.about = threads
-            if _has_others(threads):
+            if not threads.complete:  # a thread may be of another owner of the pid
                 one.verdict = self.parentage.any_job()
             self._count([one])
 
@@ -116,12 +116,6 @@ class ByRecords:
             if verdict.doubts:
                 self._engine.doubt(verdict.doubts, _records(one))
             one.about = None
-
-
-def _has_others(threads: Threads) -> bool:
-    """Whether there are records of another process with the same pid among those of a process."""
-    group = threads.record.group
-    return group is not None and threads.totals["cpu_count"] > group.cpu_count > 0
 
 
 def _records(one: Process) -> int:

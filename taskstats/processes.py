@@ -57,6 +57,7 @@ PROCESS_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 _OTHER_COUNTS = operator.itemgetter(*(TOTALS.index(f"{delay}_count") for delay in DELAYS[1:]))
 _CPU_COUNT = TOTALS.index("cpu_count")
+_CPU_DELAY = TOTALS.index("cpu_delay_total")
 _CPU_RUN = TOTALS.index("cpu_run_virtual_total")
 _FINAL_CPU = TOTALS.index(FINAL_CPU)
 
@@ -506,12 +507,17 @@ class ProcessFold:
 def _is_complete(record: Record, threads: _Threads) -> bool | None:
     """Whether the threads heard add up to what the kernel summed over the group, if it did.
 
-    Every thread that ever ran has a cpu_count, so neither a missing one nor one of an earlier
-    process with this pid goes unnoticed. The kernel adds a thread to its group a moment before it
-    fills the thread's own record: a tick between the two adds to its time there.
+    Every thread that ever ran has a cpu_count, so a missing one does not go unnoticed. Their waits
+    for a CPU add up to the nanosecond, so one of an earlier process with this pid does not either.
+    The kernel adds a thread to its group a moment before it fills the thread's own record: a tick
+    between the two adds to its time there.
     """
     group = record.group
     if group is None or "cpu_count" not in group.fields or not group.cpu_count:
         return None
     values = threads.sums.values
-    return values[_CPU_COUNT] == group.cpu_count and values[_CPU_RUN] >= group.cpu_run_virtual_total
+    return (
+        values[_CPU_COUNT] == group.cpu_count
+        and values[_CPU_DELAY] == group.cpu_delay_total
+        and values[_CPU_RUN] >= group.cpu_run_virtual_total
+    )

@@ -231,7 +231,7 @@ static void check_no_proof(void)
 }
 
 /* A thread that calls exec takes the pid and the start of the leader. Which end is of which
- * record is not known, but which process both are of: neither is held. */
+ * record is not known, but which process both are of: neither is held for long. */
 static void check_exec_by_thread(void)
 {
     struct ts_end_event thread = end_of(1);
@@ -244,6 +244,8 @@ static void check_exec_by_thread(void)
     record(1)->cpu = 0;
     record(1)->cpu = 1;
     take(20000);
+    CHECK(sink.n_tasks == 0);
+    take(21000);
     CHECK(sink.n_tasks == 2);
     for (unsigned i = 0; i < sink.n_tasks; i++) {
         CHECK(!(sink.tasks[i].flags & TS_SETTLED) && sink.tasks[i].final_cpu_ns == 0);
