@@ -2,7 +2,9 @@
 
 import functools
 import os
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +66,18 @@ def needs_probe() -> None:
     """Skips a test of complete records where no probe can be had."""
     if reason := why_no_probe():
         lacks(f"a probe ({reason})" if "BPF" not in KNOWN_LACKS else "BPF")
+
+
+#: Capabilities by number (include/uapi/linux/capability.h).
+CAP_CHOWN, CAP_SETUID = 0, 7
+
+
+def needs_capability(number: int) -> None:
+    """Skips a test that gives files away, or becomes another user, without the right to it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    effective = re.search(r"^CapEff:\s*(\w+)$", status, re.MULTILINE)
+    if not effective or not int(effective[1], 16) >> number & 1:
+        pytest.skip(f"capability {number} is missing")
 
 
 def needs_program(name: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 from support import child, fake_kernel
 from support.child import run as in_child
 from support.fake_kernel import FakeKernel
+from support.requirements import CAP_SETUID, needs_capability
 from support.task import until
 
 from taskstats import BufferStats, ExitListener, TaskstatsError
@@ -254,8 +255,7 @@ def test_an_error_comes_after_the_records_before_it(kernel: FakeKernel) -> None:
 
 
 def test_no_thread_can_be_started(kernel: FakeKernel) -> None:
-    if os.geteuid():
-        pytest.skip("another user's limit is needed")
+    needs_capability(CAP_SETUID)
 
     def open_one() -> tuple[str, int | None, int]:
         resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
