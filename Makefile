@@ -28,7 +28,7 @@ ROUNDS ?= 20
 
 attribution-proof: $(VENV)/ready ## jobs on the real kernel against what is true, ROUNDS=20 times; as root
 	@for round in $$(seq $(ROUNDS)); do \
-	    TASKSTATS_ATTRIBUTION_STOP=2 $(VENV)/bin/pytest -q tests/kernel/test_attribution.py || exit; \
+	    TASKSTATS_ATTRIBUTION_STOP=2 TASKSTATS_ATTRIBUTION_PROCESSES=2000 $(VENV)/bin/pytest -q tests/kernel/test_attribution.py || exit; \
 	done
 
 identity-proof: $(VENV)/ready ## identities of 30,000 processes and more, while pids wrap; as root

@@ -24,7 +24,7 @@ from taskstats import Batch, ExitListener, Where, probe
 from taskstats.jobs import JobTracker, Usage
 
 #: How many processes a test makes; `make attribution-proof` asks for 40,000.
-PROCESSES = int(os.environ.get("TASKSTATS_ATTRIBUTION_PROCESSES") or scaled(2_000, 200))
+PROCESSES = int(os.environ.get("TASKSTATS_ATTRIBUTION_PROCESSES") or scaled(1_000, 200))
 #: How long a reader stops, seconds.
 STOP = float(os.environ.get("TASKSTATS_ATTRIBUTION_STOP") or 0.3)
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from support import terminal
 from support.command import STORM, TASKSTATS
-from support.requirements import lacks, needs_processes, needs_program, skip
+from support.requirements import lacks, needs_probe, needs_processes, needs_program, skip
 from support.storm import CPUS, Storm
 
 import taskstats
@@ -29,6 +29,7 @@ SHELL = "/bin/sh"
 @pytest.fixture(autouse=True)
 def _processes() -> None:
     needs_processes()
+    needs_probe()  # without, what is undecided depends on when it is read
 
 
 class Run:

@@ -15,7 +15,7 @@ from support import compiled
 from support.requirements import needs_probe
 from support.storm import Storm
 
-PROCESSES = int(os.environ.get("TASKSTATS_WILD", "10000"))
+PROCESSES = int(os.environ.get("TASKSTATS_WILD", "5000"))
 TASKSTATS = str(Path(sys.executable).with_name("taskstats"))
 
 
