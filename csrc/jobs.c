@@ -164,6 +164,12 @@ static uint32_t nearest_open(const struct ts_jobs *jobs, uint32_t owner)
     return owner;
 }
 
+/* Returns the nearest open job that a job is within. */
+static uint32_t around(const struct ts_jobs *jobs, uint32_t job)
+{
+    return nearest_open(jobs, jobs->all[job].outer);
+}
+
 /* Whether a job is this one, or is within it. */
 static int is_within(const struct ts_jobs *jobs, uint32_t job, uint32_t outer)
 {
@@ -200,8 +206,7 @@ static uint32_t owner_of(struct ts_jobs *jobs, uint32_t one)
 
 static void mark(struct ts_jobs *jobs, uint32_t owner)
 {
-    for (owner = nearest_open(jobs, owner); is_job(owner);
-         owner = nearest_open(jobs, jobs->all[owner].outer)) {
+    for (owner = nearest_open(jobs, owner); is_job(owner); owner = around(jobs, owner)) {
         struct job *job = &jobs->all[owner];
         if (!job->births_lost)
             jobs->n_marked++;
@@ -236,8 +241,7 @@ static uint32_t unknown_owner(const struct ts_jobs *jobs, uint64_t start_ns)
 /* Counts records as ones that may be of a job, and of those around it: each once a stamp. */
 static void doubt(struct ts_jobs *jobs, uint32_t owner, uint64_t records)
 {
-    for (owner = nearest_open(jobs, owner); is_job(owner);
-         owner = nearest_open(jobs, jobs->all[owner].outer)) {
+    for (owner = nearest_open(jobs, owner); is_job(owner); owner = around(jobs, owner)) {
         struct job *job = &jobs->all[owner];
         if (job->stamp != jobs->stamp)
             job->undecided += records;
@@ -268,8 +272,7 @@ static void doubt_by_cgroup(struct ts_jobs *jobs, uint64_t records)
 /* A job, and those around it, lack records. */
 static void lack(struct ts_jobs *jobs, uint32_t owner, uint64_t records)
 {
-    for (owner = nearest_open(jobs, owner); is_job(owner);
-         owner = nearest_open(jobs, jobs->all[owner].outer))
+    for (owner = nearest_open(jobs, owner); is_job(owner); owner = around(jobs, owner))
         jobs->all[owner].evicted += records;
 }
 
@@ -335,9 +338,16 @@ static void describe(struct ts_ended *ended, const struct ts_record *record)
     memcpy(ended->comm, stats->ac_comm, sizeof(ended->comm));
 }
 
+/* Whether its start is known to the nanosecond: then each of its threads' records was checked
+ * by the process's age. */
+static int is_exact(const struct ts_kin *process)
+{
+    return process->start_ns == process->start_end_ns;
+}
+
 static void describe_birth(struct ts_ended *ended, const struct ts_kin *process)
 {
-    ended->start_ns = process->start_ns == process->start_end_ns ? process->start_ns : 0;
+    ended->start_ns = is_exact(process) ? process->start_ns : 0;
     ended->maker_pid = process->maker_pid;
     ended->maker_start_ns = process->maker_start_ns;
 }
@@ -548,7 +558,7 @@ int ts_jobs_start(struct ts_jobs *jobs, const struct ts_job_wanted *wanted, uint
 int ts_jobs_join(struct ts_jobs *jobs, uint32_t job, uint32_t pid, uint64_t start_ns,
                  uint64_t start_end_ns)
 {
-    uint32_t around = nearest_open(jobs, jobs->all[job].outer);
+    uint32_t beyond = around(jobs, job);
     uint32_t one = find_in(&jobs->kin, pid, start_ns, start_end_ns);
     uint32_t owner, inner;
 
@@ -562,10 +572,10 @@ int ts_jobs_join(struct ts_jobs *jobs, uint32_t job, uint32_t pid, uint64_t star
     inner = job_of_root(jobs, &jobs->kin.all[one]);
     owner = owner_of(jobs, one);
     if (inner != TS_NO_JOB && jobs->all[inner].open && inner != job) {
-        uint32_t outer = nearest_open(jobs, jobs->all[inner].outer);
-        if ((outer == around || !is_job(outer)) && !is_within(jobs, job, inner))
+        uint32_t outer = around(jobs, inner);
+        if ((outer == beyond || !is_job(outer)) && !is_within(jobs, job, inner))
             set_outer(jobs, inner, job);
-    } else if (owner == around || !is_job(owner)) {
+    } else if (owner == beyond || !is_job(owner)) {
         set_owner(jobs, &jobs->kin.all[one], job);
     }
     return 0;
@@ -607,7 +617,7 @@ int ts_jobs_close(struct ts_jobs *jobs, uint32_t number)
         ts_jobs_forget_cgroups(jobs);
     }
     job->open = 0;
-    outer = nearest_open(jobs, job->outer);
+    outer = around(jobs, number);
     if (is_job(outer))
         rc = hand_over(jobs, job, outer);
     if (is_job(outer) || job->by_cgroup || job->outer_known)
@@ -992,13 +1002,6 @@ static void end(struct ts_jobs *jobs, uint32_t one, int settled)
         evict(jobs, jobs->kin.oldest[TS_ENDED]);
 }
 
-/* Whether its start is known to the nanosecond: then each of its threads' records was checked
- * by the process's age. */
-static int is_exact(const struct ts_kin *process)
-{
-    return process->start_ns == process->start_end_ns;
-}
-
 /* Counts records of a process of several threads as undecided, if a job may have them. */
 static void doubt_process(struct ts_jobs *jobs, uint32_t one, uint64_t records)
 {
@@ -1143,7 +1146,8 @@ static int fold(struct ts_jobs *jobs, uint32_t one, const struct ts_record *reco
         return 0;
     }
     if (is_whole(threads)) {
-        for (uint32_t i = 0; i < jobs->n_ending; i++)
+        /* With the last thread's record it does not wait yet. */
+        for (uint32_t i = 0; !is_last(record) && i < jobs->n_ending; i++)
             if (jobs->ending[i] == one)
                 jobs->ending[i] = jobs->ending[--jobs->n_ending];
         return finish(jobs, one);
@@ -1263,7 +1267,7 @@ int ts_job_count(const struct ts_jobs *jobs, uint32_t number, struct ts_job_coun
     const struct job *job = &jobs->all[number];
 
     counts->n_commands = job->commands.n;
-    counts->outer = nearest_open(jobs, job->outer);
+    counts->outer = around(jobs, number);
     counts->remembered = job->n_ended;
     counts->forgotten = job->forgotten;
     counts->living = job->living;

@@ -6,14 +6,14 @@
 
 /* ---- fields ---- */
 
-enum fold { ADD, MOST, LEAST };
+enum fold { ADD, MOST };
 
 /* A run of fields that stand one behind the other in the struct and in the sums. */
 struct run {
     uint8_t word; /* of the struct, 8 bytes each */
     uint8_t sum;  /* place in the sums */
     uint8_t n;
-    uint8_t fold; /* enum fold; MOST and LEAST take turns in the extremes of delays */
+    uint8_t fold; /* enum fold */
 };
 
 #define WORD(field) (offsetof(struct ts_stats, field) / 8)
