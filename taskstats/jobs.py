@@ -63,8 +63,7 @@ class JobTracker:
         births: Whether the stream has births.
         remember: The most ended processes of each job to remember, for its tree; 170 bytes each.
         capacity: The most processes to know at once: 64 bytes each, and 1.4 KB for each that has
-            had several threads. With more, jobs that may lack
-            a process are marked.
+            had several threads. With more, jobs that may lack a process are marked.
         clock: Reads the clocks; another one for replayed streams.
         may_nest: Says whether there may have been a PID namespace below the initial one. Without
             births it matters: see parentage.py.

@@ -80,10 +80,6 @@ class Process:
     shared: bool = False
     named: bool = False
 
-    def is_older_than(self, other: "Process") -> bool:
-        """Whether it surely started before another process."""
-        return self.start[1] < other.start[0]
-
 
 @dataclass(slots=True)
 class _Job:
@@ -281,7 +277,6 @@ class Parentage:
         wanted = {one.ppid for one in self._asked} | {
             one.pid for one in self._asked if one.pid in self._alive
         }
-        wanted |= {pid for pid in wanted if pid in self._alive}
         for waiting in self._asked:
             waiting.asked = True
         asked: set[int] = set()

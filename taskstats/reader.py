@@ -252,8 +252,8 @@ class _Backlog:
     def __init__(self, listener: ExitListener) -> None:
         self.since_ns = time.monotonic_ns()
         self._listener = listener
-        # How many records will have been received when all these are among them.
         self._held = False  # some of it waits for the probe
+        # How many records will have been received when all these are among them.
         self._goals = {
             cpu.cpu: cpu.received + -(-cpu.queued // _LEAST_BYTES) for cpu in listener.stats().cpus
         }
