@@ -55,9 +55,11 @@ def look(pids: Iterable[int] | None = None) -> list[Alive]:
         pids = [int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit()]
     offset = _boot_offset_ns()
     wanted = list(pids)
+    before = _boot_ns(offset)
     found = _look_at(wanted, offset)
-    while found and _boot_ns(offset) <= max(one.start_end_ns for one in found):
+    while found and before <= max(one.start_end_ns for one in found):
         time.sleep(0.001)
+        before = _boot_ns(offset)
         again = set(_look_at(wanted, offset))
         found = [one for one in found if one in again]
     return found

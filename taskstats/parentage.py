@@ -64,6 +64,7 @@ class Process:
         asked: Whether the living were looked at after its record was read.
         shared: Whether it inherits orphans of jobs that were closed as well.
         named: Whether it was there when a job began: its root, an ancestor, the subreaper.
+        gone_ns: CLOCK_MONOTONIC when it was first missed, if it was seen alive before.
     """
 
     pid: int
@@ -79,6 +80,7 @@ class Process:
     asked: bool = False
     shared: bool = False
     named: bool = False
+    gone_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -117,7 +119,7 @@ class Parentage:
         self._new: list[Process] = []
         self._asked: list[Process] = []
         self._asked_ns = 0  # CLOCK_MONOTONIC
-        self._departed: list[Process] = []  # seen alive, and ended: not yet joined with a record
+        self._departed: list[Process] = []  # those of `ended` that may have a record there as well
         self._doubt_until = 0  # CLOCK_REALTIME
 
     @property
@@ -161,7 +163,7 @@ class Parentage:
         heir = self._jobs.pop(number).subreaper
         if heir:
             heir.shared = True
-        for one in [*self._alive.values(), *self._line, *self._departed]:
+        for one in [*self._alive.values(), *self._line]:
             if one.verdict and (one.verdict.job == number or number in one.verdict.doubts):
                 job = outer if one.verdict.job == number else one.verdict.job
                 one.verdict = Verdict(job, one.verdict.doubts - {number})
@@ -235,6 +237,7 @@ class Parentage:
         """
         decided = []
         if self._asked and emptied_ns is not None and emptied_ns >= self._asked_ns:
+            self._join_departed(emptied_ns)
             decided = self._decide(self._asked, surely=False)
             self._new = [one for one in self._asked if one.verdict is None] + self._new
             self._asked = []
@@ -254,6 +257,7 @@ class Parentage:
         self._asked += self._new
         self._new = []
         self._ask()
+        self._join_departed(None)
         decided = self._decide(self._asked, surely=True)
         self._asked = []
         return decided
@@ -273,45 +277,59 @@ class Parentage:
     # -- the living
 
     def _ask(self) -> None:
-        """Look at the parents of those that wait, and at the living whose pid one of them has."""
+        """Look at the parents of those that wait, and at the living whose pid one of them has.
+
+        A parent is looked at after its child: before, an earlier owner of its pid may be there.
+        """
         wanted = {one.ppid for one in self._asked} | {
             one.pid for one in self._asked if one.pid in self._alive
         }
         for waiting in self._asked:
             waiting.asked = True
-        asked: set[int] = set()
-        while wanted := wanted - asked - {0}:
-            asked |= wanted
+        children: set[Alive] = set()
+        while wanted := wanted - {0}:
             before = self._clock().real
-            found = self._look(sorted(wanted))
+            found = set(self._look(sorted(wanted)))
             there = {living.pid for living in found}
             for pid in wanted - there:
                 if pid in self._alive:
                     self._gone(pid)
             for living in found:
                 self._see(living, before)
-            # The known ones may have ended, and others may have their pids.
-            wanted = {living.ppid for living in found}
+            wanted = {living.ppid for living in found - children}
+            children |= found
 
     def _gone(self, pid: int) -> None:
         """A process that was seen alive has ended."""
         one = self._alive.pop(pid)
         one.end = one.seen, _NEVER
+        one.gone_ns = self._clock().monotonic
+        self._ended.setdefault(pid, []).append(one)
+        self._line.append(one)
         self._departed.append(one)
 
-    def _join_departed(self, *, surely: bool) -> None:
-        """Join those that were seen alive with the records of their ends."""
+    def _join_departed(self, emptied_ns: int | None) -> None:
+        """Join those that were seen alive with the records of their ends.
+
+        Args:
+            emptied_ns: CLOCK_MONOTONIC: all records queued before this moment were taken; None if
+                no more are on their way.
+        """
+        still = []
         for one in self._departed:
-            self._join(one, surely=surely)
-        if not surely or len(self._departed) > self._capacity:
-            self._departed = []
+            if emptied_ns is None or emptied_ns >= one.gone_ns:
+                self._join(one, surely=emptied_ns is None)
+            if emptied_ns is None or emptied_ns < one.gone_ns:
+                still.append(one)
+        self._departed = still[-self._capacity :]
 
     def _join(self, one: Process, *, surely: bool) -> None:
-        known = self._ended.setdefault(one.pid, [])
+        known = self._ended.get(one.pid, [])
         records = [
             other
             for other in known
-            if other.start[0] <= one.start[1]
+            if other is not one
+            and other.start[0] <= one.start[1]
             and one.start[0] <= other.start[1]
             and other.end is not None
             and other.end[1] >= one.seen
@@ -329,9 +347,6 @@ class Parentage:
             jobs = {verdict.job} - {NO_JOB, UNDECIDED}
             for other in waiting:
                 other.perhaps |= verdict.doubts | jobs
-        if one not in known:
-            known.append(one)
-            self._line.append(one)
 
     def _verdict_of_living(self, one: Process) -> Verdict:
         """The verdict about a process that was seen alive."""
@@ -363,7 +378,6 @@ class Parentage:
     # -- verdicts
 
     def _decide(self, ended: Sequence[Process], *, surely: bool) -> list[Process]:
-        self._join_departed(surely=surely)
         for one in ended:
             stack = [one]
             on_stack = {id(one)}

@@ -166,9 +166,7 @@ class Ears:
             right = missing == 0 and usage.complete
         else:
             right = missing <= declared and not (missing and usage.complete)
-        # Known and not explained: about one process in 10^5, without births, at the least pid_max.
-        tolerated = 2 if not ear.births and "least" in self._case else 0
-        if wrong > tolerated or not right or (not wrong and (why := _differs(usage, truth))):
+        if wrong or not right or (not wrong and (why := _differs(usage, truth))):
             extra = dict((found - truth.counts).items())
             self._wrong.append(f"{said}: {extra or why if right else 'not declared'}")
 

@@ -169,14 +169,14 @@ class Family:
             assert process.wait() == 0
 
     def made(self) -> list[Made]:
-        """All processes that were made so far."""
+        """All processes that were made so far, but those that have yet to say their name."""
         data = self._truth.read_bytes()
         n, _ = _HEAD.unpack_from(data)
         rows = _MADE.iter_unpack(data[_HEAD.size : _HEAD.size + n * _MADE.size])
         found = []
         for by_ns, pid, written, name in rows:
-            assert written
-            found.append(Made(name.rstrip(b"\0").decode(), pid, by_ns))
+            if written:
+                found.append(Made(name.rstrip(b"\0").decode(), pid, by_ns))
         return found
 
     def counts(self, names: Iterable[str]) -> Counter[str]:

@@ -1,11 +1,13 @@
 """JobTracker without births: only what records and the living prove, and nothing false."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from support.machine import MS, Machine, Proc, S, counts
 
 from taskstats import Batch
+from taskstats.alive import Alive
 from taskstats.jobs import JobTracker
 
 
@@ -279,6 +281,56 @@ def test_a_parent_whose_threads_are_late_counts_as_an_owner(machine: Machine) ->
         machine.end(machine.fork(root))
     fed(machine, tracker)
     assert tracker.usage("a").total.processes == 4
+
+
+def test_a_living_process_that_was_missed_has_no_earlier_owners_record(machine: Machine) -> None:
+    tracker, root = begun(machine)
+    stranger = machine.fork(machine.other)
+    machine.end(stranger)
+    member = machine.fork(root, pid=stranger.pid)
+    machine.end(machine.fork(member))
+    tracker.feed(machine.read(emptied=False))
+    asked_ns = machine.now
+    machine.end(member)
+    machine.now += 20 * MS
+    tracker.start(machine.fork(machine.daemon, pid=member.pid).pid, "b")
+    tracker.feed(Batch(b"", emptied_ns=asked_ns))
+    assert tracker.attributed <= 1  # the child's record; the member's is not read yet
+    assert tracker.outside == 1
+    fed(machine, tracker)
+    assert tracker.usage("a").total.processes <= 2
+
+
+def test_a_parent_is_looked_at_after_its_child(machine: Machine) -> None:
+    """Before, its pid may have been another process's, of the job."""
+    inner_look = machine.look
+    parents: list[Proc] = []
+    strangers: list[Proc] = []
+
+    def look(pids: Iterable[int] | None) -> list[Alive]:
+        wanted = list(pids or ())
+        if strangers or not parents or parents[0].pid not in wanted:
+            return inner_look(wanted)
+        at = wanted.index(parents[0].pid) + 1
+        found = inner_look(wanted[:at])
+        machine.end(parents[0])
+        machine.now += 20 * MS
+        strangers.append(machine.fork(machine.other, pid=parents[0].pid))
+        strangers.append(machine.fork(strangers[0], pid=parents[1].pid))
+        machine.now += 20 * MS
+        return found + inner_look(wanted[at:])
+
+    machine.look = look  # type: ignore[method-assign]
+    tracker, root = begun(machine)
+    parents += machine.fork(root), machine.fork(root)
+    for parent in parents:
+        machine.end(machine.fork(parent))
+    machine.end(parents[1])
+    fed(machine, tracker)
+    before = tracker.attributed
+    machine.end(machine.fork(strangers[1]))
+    fed(machine, tracker)
+    assert tracker.attributed == before
 
 
 def test_the_next_owner_of_a_living_parents_pid_is_another(machine: Machine) -> None:
