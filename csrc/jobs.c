@@ -59,6 +59,7 @@ struct ts_jobs {
     uint64_t births_lost;
     uint32_t epoch; /* begins after births were lost */
     uint64_t boot_ns;
+    uint64_t shape; /* of the last record */
     uint64_t stamp;
     uint64_t doubted; /* the last stamp for which a job counted something as undecided */
     uint64_t drains;  /* that have left the queues empty */
@@ -1221,6 +1222,26 @@ static const struct ts_record *group_of(const struct ts_feed *feed,
     return &feed->groups[task->row];
 }
 
+/* What decides which fields a record has, and whether it is one of an exit. */
+static uint64_t shape_of(const struct ts_record *record)
+{
+    return record->version | (uint64_t)record->size << 16 | (uint64_t)record->kind << 32 |
+           (uint64_t)(record->flags & TS_EXIT) << 40;
+}
+
+int ts_jobs_check(const struct ts_jobs *jobs, const struct ts_feed *feed)
+{
+    int found = 0;
+
+    for (uint32_t i = 0; i < feed->n_tasks; i++) {
+        if (shape_of(&feed->tasks[i]) != jobs->shape)
+            found |= TS_UNLIKE;
+        if (!is_identified(&feed->tasks[i]))
+            found |= TS_NEEDS_CLOCK;
+    }
+    return found;
+}
+
 int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed)
 {
     int rc = 0;
@@ -1241,6 +1262,8 @@ int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed)
         if (take_record(jobs, task, group_of(feed, task)) < 0)
             rc = -ENOMEM;
     }
+    if (feed->n_tasks)
+        jobs->shape = shape_of(&feed->tasks[feed->n_tasks - 1]);
     if (feed->emptied)
         finish_before(jobs, jobs->drains++);
     return rc;

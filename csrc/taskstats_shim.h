@@ -429,7 +429,14 @@ struct ts_feed {
     uint32_t n_births;
     uint32_t emptied; /* whether all records that the kernel had queued are read */
     uint64_t births_lost;
-    uint64_t boot_ns; /* CLOCK_REALTIME minus CLOCK_BOOTTIME, ns */
+    uint64_t boot_ns; /* CLOCK_REALTIME minus CLOCK_BOOTTIME, ns; see ts_jobs_check */
+};
+
+/* What a batch needs before it is fed. */
+enum ts_need {
+    TS_NEEDS_CLOCK = 1, /* boot_ns: the start of some process is known by its age alone */
+    TS_UNLIKE = 2       /* a look: a record has another struct than the last that was fed, or is
+                           not one of an exit */
 };
 
 struct ts_jobs_counts {
@@ -553,6 +560,8 @@ int ts_jobs_new_cgroups(struct ts_jobs *jobs, const struct ts_record *tasks, uin
 /* Says which job ends in a cgroup belong to: TS_NO_JOB, TS_UNDECIDED. */
 int ts_jobs_place_cgroup(struct ts_jobs *jobs, uint64_t id, uint32_t job);
 void ts_jobs_forget_cgroups(struct ts_jobs *jobs);
+/* Returns what a batch needs, by enum ts_need. */
+int ts_jobs_check(const struct ts_jobs *jobs, const struct ts_feed *feed);
 /* Takes a batch: its births, then its records. -ENOMEM: it has been taken, and jobs are marked
  * as ones that may lack something. */
 int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed);

@@ -14,6 +14,12 @@ from taskstats.sums import TOTALS
 NO_JOB = 0xFFFFFFFF
 UNDECIDED = 0xFFFFFFFE
 
+#: What a batch needs before it is fed (enum ts_need): the clock; a look at what its records are.
+NEEDS_CLOCK, UNLIKE = lib.TS_NEEDS_CLOCK, lib.TS_UNLIKE
+
+_ROWS = ffi.typeof("struct ts_record[]")
+_BIRTHS = ffi.typeof("struct ts_birth[]")
+
 #: The first and the last nanosecond of CLOCK_BOOTTIME at which a process can have started.
 Start = tuple[int, int]
 
@@ -47,7 +53,7 @@ class Engine:
         cell = ffi.new("struct ts_jobs **")
         _check(lib.ts_jobs_new(capacity, since_ns, cell))
         self._jobs = ffi.gc(cell[0], lib.ts_jobs_free)
-        self._feed = ffi.new("struct ts_feed *")
+        self._load = ffi.new("struct ts_feed *")
         self._counts = ffi.new("struct ts_jobs_counts *")
         self._ids = ffi.new("uint64_t[1024]")
 
@@ -96,16 +102,28 @@ class Engine:
         """Forget the places of all cgroups."""
         lib.ts_jobs_forget_cgroups(self._jobs)
 
-    def feed(self, batch: Batch, boot_ns: int) -> None:
-        """Take a batch of a stream with births."""
-        feed, groups, births = self._feed, batch.groups, batch.births
-        feed.tasks, feed.n_tasks = _rows(batch), len(batch)
-        feed.groups, feed.n_groups = _rows(groups), len(groups)
-        feed.births, feed.n_births = ffi.from_buffer("struct ts_birth[]", births.data), len(births)
+    def load(self, batch: Batch) -> int:
+        """Make a batch of a stream with births the one to feed next.
+
+        Returns:
+            What it needs before: NEEDS_CLOCK, UNLIKE.
+        """
+        feed, births = self._load, batch.births
+        feed.tasks, feed.n_tasks = ffi.from_buffer(_ROWS, batch.data), len(batch)
+        feed.groups, feed.n_groups = ffi.from_buffer(_ROWS, batch.groups.data), len(batch.groups)
+        feed.births, feed.n_births = ffi.from_buffer(_BIRTHS, births.data), len(births)
         feed.births_lost = births.lost
         feed.emptied = batch.emptied_ns is not None
-        feed.boot_ns = boot_ns
-        _check(lib.ts_jobs_feed(self._jobs, feed))
+        return int(lib.ts_jobs_check(self._jobs, feed))
+
+    def feed(self, boot_ns: int) -> None:
+        """Take the batch that was loaded, which the caller keeps.
+
+        Args:
+            boot_ns: CLOCK_REALTIME at the boot, if it needs that.
+        """
+        self._load.boot_ns = boot_ns
+        _check(lib.ts_jobs_feed(self._jobs, self._load))
 
     def add_record(self, job: int, row: bytes) -> None:
         """Count a process that never had a second thread for a job, NO_JOB or UNDECIDED."""
@@ -211,7 +229,7 @@ def _copied(totals: Any) -> Any:
 
 
 def _rows(batch: Batch) -> Any:
-    return ffi.from_buffer("struct ts_record[]", batch.data)
+    return ffi.from_buffer(_ROWS, batch.data)
 
 
 def _text(raw: Any) -> str:

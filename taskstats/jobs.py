@@ -9,7 +9,17 @@ from taskstats import alive
 from taskstats.accounts import OTHERS, EndedProcess, LivingProcess, Usage
 from taskstats.alive import Alive, Look, Moment
 from taskstats.by_records import ByRecords
-from taskstats.engine import NO_JOB, UNDECIDED, Command, Engine, Member, Start, added
+from taskstats.engine import (
+    NEEDS_CLOCK,
+    NO_JOB,
+    UNDECIDED,
+    UNLIKE,
+    Command,
+    Engine,
+    Member,
+    Start,
+    added,
+)
 from taskstats.fields import FIELDS
 from taskstats.parentage import Parentage
 from taskstats.processes import check_exits
@@ -351,17 +361,24 @@ class JobTracker:
                 something are marked.
         """
         with self._lock:
-            if batch:
-                check_exits(batch)
-                self._fields &= batch.fields
             if self._records:
+                self._look_at(batch)
                 self._records.feed(batch)
                 return
+            needs = self._engine.load(batch)
+            if needs & UNLIKE:
+                self._look_at(batch)
             if self._by_cgroup:
                 self._place_cgroups(batch)
-            self._engine.feed(batch, self._clock().booted)
+            self._engine.feed(self._clock().booted if needs & NEEDS_CLOCK else 0)
             if not batch and not batch.births:
                 self._engine.flush()
+
+    def _look_at(self, batch: Batch) -> None:
+        """Check what a batch's records are, and which fields they have."""
+        if batch:
+            check_exits(batch)
+            self._fields &= batch.fields
 
     def flush(self) -> None:
         """Assign what waits for other records: nothing is on its way."""

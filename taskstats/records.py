@@ -504,9 +504,7 @@ class Batch:
     @property
     def groups(self) -> "Batch":
         """The group records that came with these tasks."""
-        if self._groups is None:
-            self._groups = Batch(b"", kind="group")
-        return self._groups
+        return _NO_GROUPS if self._groups is None else self._groups
 
     @property
     def fields(self) -> frozenset[str]:
@@ -658,3 +656,6 @@ class Batch:
             raise ValueError(f"no field {by!r}")
         values = (getattr(record, by) for record in self)
         return map(text_of, values) if FIELDS[by].format == "32s" else values
+
+
+_NO_GROUPS = Batch(b"", kind="group")

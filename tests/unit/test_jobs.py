@@ -704,12 +704,27 @@ def test_tasks_need_a_query(machine: Machine) -> None:
 
 
 def test_other_batches_are_refused(machine: Machine) -> None:
+    """Each time, whatever was fed before."""
     tracker = machine.tracker()
     stats = wire.pack(11, wire.SIZES[11], wire.SAMPLE, fill=0)
-    with pytest.raises(FieldUnavailable):
-        tracker.feed(taskstats.decode(wire.message(wire.aggregate("task", 1, stats))))
-    with pytest.raises(ValueError, match="exit"):
-        tracker.feed(machine.query([1]))
+    for _ in range(3):
+        with pytest.raises(FieldUnavailable):
+            tracker.feed(taskstats.decode(wire.message(wire.aggregate("task", 1, stats))))
+        with pytest.raises(ValueError, match="exit"):
+            tracker.feed(machine.query([1]))
+        with pytest.raises(ValueError, match="exit"):
+            tracker.feed(Batch(bytes(machine.query([1]).data), kind="group"))
+        machine.end(machine.fork(machine.other))
+        tracker.feed(machine.read())
+    assert counts(tracker) == {"outside": 3}
+
+
+def test_an_older_struct_among_the_records_leaves_its_fields_out(machine: Machine) -> None:
+    tracker, root = begun(machine)
+    for version in (16, 12, 16):
+        machine.end(machine.fork(root), version=version, size=wire.SIZES[version])
+        tracker.feed(machine.read())
+    assert "wpcopy_count" not in tracker.usage("a").total.sums
 
 
 # ---- sums ------------------------------------------------------------------------------------
