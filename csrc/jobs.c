@@ -1121,7 +1121,7 @@ static int fold(struct ts_jobs *jobs, uint32_t one, const struct ts_record *reco
     if (threads && threads->done)
         return add_late(jobs, one, record);
     if (!threads) {
-        threads = process->threads = calloc(1, sizeof(*threads));
+        threads = ts_kinship_several(&jobs->kin, one);
         if (!threads) {
             give_up(jobs, owner_of(jobs, one), 1);
             return -ENOMEM;
@@ -1277,7 +1277,12 @@ void ts_jobs_count(const struct ts_jobs *jobs, struct ts_jobs_counts *counts)
 
     *counts = jobs->counts;
     counts->processes = kin->n;
-    counts->bytes = kin->size * (sizeof(*kin->all) + sizeof(*kin->buckets));
+    counts->bytes = ts_kinship_bytes(kin) + sizeof(*jobs) +
+                    2 * (size_t)TS_MOST_PLACES * sizeof(*jobs->places) +
+                    jobs->n * sizeof(*jobs->all) + jobs->room_ending * sizeof(*jobs->ending);
+    for (uint32_t i = 0; i < jobs->n; i++)
+        counts->bytes += jobs->all[i].room_ended * sizeof(struct ts_ended) +
+                         jobs->all[i].commands.n * sizeof(struct ts_command);
     for (uint32_t i = 0; i < jobs->n_ending; i++) {
         uint64_t since = kin->all[jobs->ending[i]].threads->ended.received_ns;
         if (!counts->waiting_since || since < counts->waiting_since)
@@ -1299,6 +1304,20 @@ int ts_job_count(const struct ts_jobs *jobs, uint32_t number, struct ts_job_coun
     counts->evicted = job->evicted;
     counts->births_lost = (uint64_t)job->births_lost;
     return 0;
+}
+
+int ts_job_within(const struct ts_jobs *jobs, uint32_t outer, uint32_t *numbers, uint32_t room)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < jobs->n; i++) {
+        if (!jobs->all[i].open || !is_within(jobs, i, outer))
+            continue;
+        if (n < room)
+            numbers[n] = i;
+        n++;
+    }
+    return (int)n;
 }
 
 int ts_job_commands(const struct ts_jobs *jobs, uint32_t job, struct ts_command *commands,

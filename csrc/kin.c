@@ -144,6 +144,22 @@ uint32_t ts_kinship_add(struct ts_kinship *kin, uint32_t pid, uint64_t start_ns,
     return one;
 }
 
+struct ts_threads *ts_kinship_several(struct ts_kinship *kin, uint32_t one)
+{
+    struct ts_threads *threads = calloc(1, sizeof(*threads));
+
+    if (threads)
+        kin->n_several++;
+    kin->all[one].threads = threads;
+    return threads;
+}
+
+uint64_t ts_kinship_bytes(const struct ts_kinship *kin)
+{
+    return kin->size * (sizeof(*kin->all) + sizeof(*kin->buckets)) +
+           kin->n_several * sizeof(struct ts_threads);
+}
+
 static void leave_line(struct ts_kinship *kin, struct ts_kin *dead)
 {
     unsigned line = dead->line;
@@ -188,6 +204,7 @@ void ts_kinship_remove(struct ts_kinship *kin, uint32_t one)
         at = &kin->all[*at].next;
     *at = gone->next;
     leave_line(kin, gone);
+    kin->n_several -= gone->threads != NULL;
     free(gone->threads);
     memset(gone, 0, sizeof(*gone));
     gone->next = kin->free;

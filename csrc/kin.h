@@ -50,6 +50,7 @@ struct ts_kinship {
     uint32_t capacity;
     uint32_t free; /* the first free one; they are linked by `next` */
     uint32_t n;
+    uint32_t n_several; /* with `threads` */
     uint32_t oldest[TS_LINES], newest[TS_LINES], n_in[TS_LINES];
 };
 
@@ -67,6 +68,10 @@ uint32_t ts_kinship_next(const struct ts_kinship *kin, uint32_t one);
  * no room. */
 uint32_t ts_kinship_add(struct ts_kinship *kin, uint32_t pid, uint64_t start_ns,
                         uint64_t start_end_ns);
+/* Makes room for its threads; NULL if there is no memory. */
+struct ts_threads *ts_kinship_several(struct ts_kinship *kin, uint32_t one);
+/* Bytes of memory that all take. */
+uint64_t ts_kinship_bytes(const struct ts_kinship *kin);
 /* Puts it at the end of a line, unless it is in that line or in a later one. */
 void ts_kinship_line_up(struct ts_kinship *kin, uint32_t one, enum ts_line line);
 void ts_kinship_remove(struct ts_kinship *kin, uint32_t one);

@@ -448,7 +448,7 @@ struct ts_jobs_counts {
     uint64_t lost;
     uint64_t waiting_since; /* CLOCK_REALTIME: when the oldest that waits was read */
     uint64_t processes;     /* known to live, or whose end was not heard */
-    uint64_t bytes;         /* of memory for these */
+    uint64_t bytes;         /* of memory */
 };
 
 /* A living process of a job. */
@@ -581,6 +581,9 @@ void ts_jobs_give_up(struct ts_jobs *jobs, uint64_t records);
 void ts_jobs_doubt(struct ts_jobs *jobs, const uint32_t *numbers, uint32_t n, uint64_t records);
 void ts_jobs_count(const struct ts_jobs *jobs, struct ts_jobs_counts *counts);
 int ts_job_count(const struct ts_jobs *jobs, uint32_t job, struct ts_job_counts *counts);
+/* The open jobs that are within a job, itself among them; returns how many there are. */
+int ts_job_within(const struct ts_jobs *jobs, uint32_t outer, uint32_t *numbers,
+                  uint32_t room);
 /* Copies what a job alone has: commands, remembered processes. Returns how many. */
 int ts_job_commands(const struct ts_jobs *jobs, uint32_t job, struct ts_command *commands,
                     uint32_t room);

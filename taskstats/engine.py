@@ -173,6 +173,13 @@ class Engine:
         _check(lib.ts_job_count(self._jobs, number, counts))
         return counts
 
+    def within(self, job: int) -> list[int]:
+        """The numbers of the jobs within a job, and its own."""
+        room = lib.ts_job_within(self._jobs, job, ffi.NULL, 0)
+        numbers = ffi.new("uint32_t[]", room)
+        lib.ts_job_within(self._jobs, job, numbers, room)
+        return [*numbers]
+
     def commands(self, job: int) -> list[Command]:
         """The sums of a job alone, by command."""
         room = self.job(job).n_commands

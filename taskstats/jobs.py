@@ -71,9 +71,12 @@ class JobTracker:
         query: Asks for tasks by their ids, for the figures of living processes: `Client.pids`.
         look: Looks up who lives: `alive.look`.
         births: Whether the stream has births.
-        remember: The most ended processes of each job to remember, for its tree; 170 bytes each.
+        remember: The most ended processes of each job to remember, for its tree; 210 bytes each
+            at most.
         capacity: The most processes to know at once: 64 bytes each, and 1.4 KB for each that has
-            had several threads. With more, jobs that may lack a process are marked.
+            had several threads. With more, jobs that may lack a process are marked. Each job takes
+            8 KB besides, and 3.6 KB for each of its commands, of which there are 1,024 at most. See
+            `memory_bytes`.
         clock: Reads the clocks; another one for replayed streams.
         may_nest: Says whether there may have been a PID namespace below the initial one. Without
             births it matters: see parentage.py.
@@ -138,6 +141,11 @@ class JobTracker:
         with self._lock:
             waiting = int(self._engine.counts.waiting)
             return waiting + (self._records.waiting if self._records else 0)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the engine in C takes: of known processes, and of jobs and their sums."""
+        return self._count("bytes")
 
     def _count(self, name: str) -> int:
         with self._lock:
@@ -309,7 +317,7 @@ class JobTracker:
 
     def _usage(self, job: _Job, tasks: Iterable[int]) -> Usage:
         engine = self._engine
-        numbers = [one.number for one in self._jobs.values() if job.number in self._lineage(one)]
+        numbers = engine.within(job.number)
         commands = [command for number in numbers for command in engine.commands(number)]
         fields = self._fields
         living, unclear = self._living(numbers, tasks)

@@ -5,7 +5,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import Any
 
 import pytest
@@ -725,6 +725,31 @@ def test_an_older_struct_among_the_records_leaves_its_fields_out(machine: Machin
         machine.end(machine.fork(root), version=version, size=wire.SIZES[version])
         tracker.feed(machine.read())
     assert "wpcopy_count" not in tracker.usage("a").total.sums
+
+
+def test_the_memory_taken_is_told(machine: Machine) -> None:
+    tracker, root = begun(machine, remember=1000)
+    told = [tracker.memory_bytes]
+    several = machine.fork(root)
+    tid = machine.thread(several)
+    many = [machine.fork(root) for _ in range(3000)]
+    tracker.feed(machine.read())
+    told.append(tracker.memory_bytes)
+    machine.end(several, tid)
+    tracker.feed(machine.read())
+    told.append(tracker.memory_bytes)
+    machine.end(several)
+    for number, one in enumerate(many):
+        machine.end(one, comm=f"command {number % 10}")
+    tracker.feed(machine.read())
+    told.append(tracker.memory_bytes)
+    tracker.close("a")
+    told.append(tracker.memory_bytes)
+    processes, threads, ended, closed = (b - a for a, b in pairwise(told))
+    assert processes >= 3000 * 64
+    assert threads > 1000
+    assert ended >= 1000 * 104 + 10 * 3616
+    assert closed < 0
 
 
 # ---- sums ------------------------------------------------------------------------------------
