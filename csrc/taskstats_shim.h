@@ -582,8 +582,7 @@ void ts_jobs_doubt(struct ts_jobs *jobs, const uint32_t *numbers, uint32_t n, ui
 void ts_jobs_count(const struct ts_jobs *jobs, struct ts_jobs_counts *counts);
 int ts_job_count(const struct ts_jobs *jobs, uint32_t job, struct ts_job_counts *counts);
 /* The open jobs that are within a job, itself among them; returns how many there are. */
-int ts_job_within(const struct ts_jobs *jobs, uint32_t outer, uint32_t *numbers,
-                  uint32_t room);
+int ts_job_within(const struct ts_jobs *jobs, uint32_t outer, uint32_t *numbers, uint32_t room);
 /* Copies what a job alone has: commands, remembered processes. Returns how many. */
 int ts_job_commands(const struct ts_jobs *jobs, uint32_t job, struct ts_command *commands,
                     uint32_t room);

@@ -344,6 +344,12 @@ _TABLE: dict[tuple[str, str, int], _Entry] = {
         "a command can be measured only from the main thread, which passes signals on to it",
         "Use JobMonitor in other threads",
     ),
+    ("monitor", "terminal", codes.EPERM): (
+        TaskstatsError,
+        "a command of this user could type into this terminal (TIOCSTI), and your shell would obey",
+        "On Linux 6.2 or later: sysctl dev.tty.legacy_tiocsti=0; or give it a terminal of its own: "
+        "script -qec 'exec taskstats run ...' /dev/null",
+    ),
     ("", "", codes.EMFILE): (
         TaskstatsError,
         "too few file descriptors",

@@ -5,13 +5,13 @@ import errno
 import fcntl
 import gc
 import os
-import signal
 import struct
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from taskstats import threads
 from taskstats.errors import from_errno
 
 _REPORT = struct.Struct("=Ii")  # number of the request, and a pid; 0: Popen has returned or raised
@@ -66,15 +66,12 @@ class Gate:
         self._pids, self._report = _pipe()
         thread = threading.Thread(target=self._run, name="taskstats-gate", daemon=True)
         self._thread = thread
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            thread.start()
-        except RuntimeError as error:
+            threads.start_without_signals(thread)
+        except BaseException:
             os.close(self._pids)
             os.close(self._report)
-            raise from_errno("monitor", errno.EAGAIN, "thread") from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            raise
 
     def start(
         self, words: Sequence[str], admit: Callable[[int], None], **how: Any

@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +20,7 @@ from taskstats import privileges
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 
 #: Python ignores these from its start, whatever they were before (Python/pylifecycle.c).
 _IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
@@ -147,6 +148,21 @@ class Ended:
         return self.usage.system_ns
 
 
+@contextlib.contextmanager
+def subreaper_as_before() -> Iterator[None]:
+    """Whether this process is a child subreaper is in the end what it was (prctl(2))."""
+    before = ctypes.c_int()
+    _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), *map(ctypes.c_ulong, (0, 0, 0)))
+    try:
+        yield
+    finally:
+        _set_subreaper(before.value)
+
+
+def _set_subreaper(value: int) -> None:
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, *map(ctypes.c_ulong, (value, 0, 0, 0)))
+
+
 class Command:
     """A command that waits to be let go.
 
@@ -191,7 +207,7 @@ class Command:
             with contextlib.ExitStack() as childs:
                 self._gate = _pipe(childs, undo)
                 self._report = _pipe(undo, childs)
-                _libc.prctl(_PR_SET_CHILD_SUBREAPER, *map(ctypes.c_ulong, (1, 0, 0, 0)))
+                _set_subreaper(1)
                 self.pid = os.fork()
                 if self.pid == 0:
                     self._become(user, groups, ignored - _IGNORED_BY_PYTHON, mask)

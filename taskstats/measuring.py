@@ -1,14 +1,13 @@
 """measure: run a command, and return what it and all its descendants cost."""
 
-import ctypes
 import errno
 import os
 import pwd
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 
-from taskstats import host, launch
+from taskstats import host, launch, terminals
 from taskstats.cgroup_cpu import OwnCgroup
 from taskstats.cost import Cost
 from taskstats.delayacct import measured_delays
@@ -19,11 +18,6 @@ from taskstats.reader import open_all
 
 _REMEMBERED = 250_000  # processes for the tree, 50 MB
 _JOB = "run"
-
-_PR_SET_CHILD_SUBREAPER = 36
-_PR_GET_CHILD_SUBREAPER = 37
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def measure(
@@ -43,6 +37,7 @@ def measure(
     Args:
         words: The command and its arguments. A name without a slash is looked up on PATH.
         user: Run it as this user, with the user's groups, and with HOME, SHELL, USER and LOGNAME.
+            Refused if the user could type into the caller's terminal: see terminals.py.
         delays: Measure all kinds of delay, of all tasks made meanwhile (kernel.task_delayacct).
         probe: As for ExitListener: "auto", "require" or "off".
 
@@ -53,12 +48,15 @@ def measure(
         OSError: The command could not be run. `filename` is the command, or the system call that
             failed before; `launch.exit_status` returns what a shell makes of it.
         KeyError: There is no such user.
-        TaskstatsError: This is not the main thread, there can be no more threads or descriptors,
-            and whatever else the system refuses. The command has not run.
+        TaskstatsError: This is not the main thread, the terminal is open to the user (EPERM),
+            there can be no more threads or descriptors, and whatever else the system refuses. The
+            command has not run.
     """
     if threading.current_thread() is not threading.main_thread():
         raise from_errno("monitor", errno.EINVAL, "main")
     account = pwd.getpwnam(user) if isinstance(user, str) else user
+    if account and terminals.is_open_to(account):
+        raise from_errno("monitor", errno.EPERM, "terminal")
     ended: launch.Ended | None = None
     try:
         with ExitStack() as stack:
@@ -67,7 +65,7 @@ def measure(
             if delays:
                 stack.enter_context(measured_delays())
             cgroup = OwnCgroup.find()
-            stack.enter_context(_subreaper_as_before())
+            stack.enter_context(launch.subreaper_as_before())
             command = stack.enter_context(launch.Command(words, account))
             subreaper = None if tracker.births else os.getpid()
             if subreaper:
@@ -104,17 +102,6 @@ def measure(
         code, why = os.waitstatus_to_exitcode(ended.status), str(error) or repr(error)
         what = f"the cost of the command, which ended with {code}, is not known: {why}"
         raise CostUnknown("monitor", what, status=ended.status) from error
-
-
-@contextmanager
-def _subreaper_as_before() -> Iterator[None]:
-    """Whether this process is a child subreaper is in the end what it was (prctl(2))."""
-    before = ctypes.c_int()
-    _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), *map(ctypes.c_ulong, (0, 0, 0)))
-    try:
-        yield
-    finally:
-        _libc.prctl(_PR_SET_CHILD_SUBREAPER, *map(ctypes.c_ulong, (before.value, 0, 0, 0)))
 
 
 def _has_children() -> bool:

@@ -2,12 +2,12 @@
 
 import errno
 import os
-import signal
 import threading
 import time
 from contextlib import ExitStack
 from typing import NamedTuple
 
+from taskstats import threads
 from taskstats.client import Client
 from taskstats.endpoint import Endpoint
 from taskstats.errors import from_errno
@@ -104,13 +104,7 @@ class Reader:
         Raises:
             TaskstatsError: There can be no more threads.
         """
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            self._thread.start()
-        except RuntimeError as error:
-            raise from_errno("monitor", errno.EAGAIN, "thread") from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        threads.start_without_signals(self._thread)
 
     def check(self) -> None:
         """Raise what has ended the thread, if anything has.

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import click
 
 from taskstats import launch
-from taskstats.cli import errors, files, formats, gnu_time, options, report, terminals, texts
+from taskstats.cli import errors, files, formats, gnu_time, options, report, texts
 from taskstats.cost import Cost
 from taskstats.errors import CostUnknown, TaskstatsError
 from taskstats.measuring import measure
@@ -134,8 +134,6 @@ def run(
     if append and not (output or json_path):
         raise click.UsageError("--append is for files: -o, --json")
     _warn_of_root(user)
-    if user:
-        terminals.check(user)
     with ExitStack() as outputs:
         text_file = outputs.enter_context(files.opened(output)) if output else None
         json_file = outputs.enter_context(files.opened(json_path)) if json_path else None

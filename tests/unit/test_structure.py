@@ -80,8 +80,11 @@ MAY_IMPORT = {
         "fields",
         "jobs",
         "probe",
+        "threads",
     },
-    "gate": {"errors"},
+    "threads": {"errors"},
+    "gate": {"errors", "threads"},
+    "terminals": set(),
     "measuring": {
         "cgroup_cpu",
         "cost",
@@ -92,6 +95,7 @@ MAY_IMPORT = {
         "launch",
         "probe",
         "reader",
+        "terminals",
     },
     "monitor": {
         "accounts",

@@ -1,15 +1,15 @@
 """Whether another user's command may share the terminal."""
 
+import errno
 import os
 import pwd
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import click
 import pytest
 
-from taskstats.cli import terminals
+from taskstats import TaskstatsError, measure, terminals
 
 OTHER = 4_000_000_001
 
@@ -41,48 +41,46 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
     return made
 
 
-def test_a_shared_terminal_is_refused(machine: SimpleNamespace) -> None:
-    with pytest.raises(click.ClickException, match="could type into this terminal") as caught:
-        terminals.check(account())
-    assert "sysctl dev.tty.legacy_tiocsti=0" in caught.value.message
+def test_a_shared_terminal_is_open_to_others(machine: SimpleNamespace) -> None:
+    assert terminals.is_open_to(account())
     machine.switch.unlink()  # before Linux 6.2
-    with pytest.raises(click.ClickException, match="could type into this terminal") as caught:
-        terminals.check(account())
-    assert "sysctl" not in caught.value.message
-    assert "script -qec" in caught.value.message
+    assert terminals.is_open_to(account())
+    with pytest.raises(TaskstatsError, match="could type into this terminal") as caught:
+        measure(["true"], user=account())
+    assert caught.value.errno == errno.EPERM
+    assert "sysctl dev.tty.legacy_tiocsti=0" in caught.value.mend
 
 
-def test_a_terminal_that_is_not_found_is_refused(machine: SimpleNamespace) -> None:
+def test_a_terminal_that_is_not_found_is_taken_for_open(machine: SimpleNamespace) -> None:
     machine.terminal = 0
-    with pytest.raises(click.ClickException, match="could type"):
-        terminals.check(account())
+    assert terminals.is_open_to(account())
     machine.own_stat.unlink()
-    with pytest.raises(click.ClickException, match="could type"):
-        terminals.check(account())
+    assert terminals.is_open_to(account())
 
 
-def test_the_caller_may_use_its_own_terminal() -> None:
-    terminals.check(account(os.getuid()))
+def test_the_caller_may_use_its_own_terminal(machine: SimpleNamespace) -> None:
+    machine.owner = OTHER
+    assert not terminals.is_open_to(account(os.getuid()))
 
 
 def test_a_user_may_use_its_own_terminal(machine: SimpleNamespace) -> None:
     machine.owner = OTHER
-    terminals.check(account())
+    assert not terminals.is_open_to(account())
 
 
-def test_without_a_terminal_nothing_is_refused(machine: SimpleNamespace) -> None:
+def test_without_a_terminal_there_is_nothing_to_type_into(machine: SimpleNamespace) -> None:
     machine.own_stat.write_text("7 (b) S 1 7 7 0 7\n")
-    terminals.check(account())
+    assert not terminals.is_open_to(account())
 
 
 def test_a_kernel_that_refuses_to_push_input_is_enough(machine: SimpleNamespace) -> None:
     machine.switch.write_text("0\n")
-    terminals.check(account())
+    assert not terminals.is_open_to(account())
 
 
 def test_the_leader_of_a_session_has_the_terminal_alone(machine: SimpleNamespace) -> None:
     machine.leader = os.getpid()
-    terminals.check(account())
+    assert not terminals.is_open_to(account())
 
 
 def test_a_sudo_that_made_the_terminal_reads_nothing(
@@ -97,8 +95,7 @@ def test_a_sudo_that_made_the_terminal_reads_nothing(
 
     monkeypatch.setattr(Path, "read_bytes", read)
     machine.parent = 1
-    terminals.check(account())
+    assert not terminals.is_open_to(account())
     for leader, parent in ((2, 2), (2, 1)):
         machine.leader, machine.parent = leader, parent
-        with pytest.raises(click.ClickException, match="could type"):
-            terminals.check(account())
+        assert terminals.is_open_to(account())

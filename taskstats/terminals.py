@@ -1,4 +1,4 @@
-"""Keeps a command of another user from typing into the caller's terminal."""
+"""Whether a command of another user could type into the caller's terminal."""
 
 import contextlib
 import os
@@ -6,48 +6,29 @@ import pwd
 import stat
 from pathlib import Path
 
-import click
-
-from taskstats import fixes
-
 _SWITCH = Path("/proc/sys/dev/tty/legacy_tiocsti")
 _OWN_STAT = Path("/proc/self/stat")
 _UNKNOWN = -1
 
 
-def check(user: pwd.struct_passwd) -> None:
-    """Refuse a command of this user that could push input into the controlling terminal.
+def is_open_to(user: pwd.struct_passwd) -> bool:
+    """Whether a command of this user could push input into the controlling terminal.
 
     A process may push input into its controlling terminal by ioctl(TIOCSTI), whoever it runs as
     (drivers/tty/tty_io.c:tiocsti), and the caller's shell reads it. Redirected streams do not help,
     since /dev/tty opens the controlling terminal.
 
-    Nothing is refused if one of these is true:
+    It is not so if one of these is true:
 
     - The user is the caller, or owns the terminal: then he may do so anyway.
     - There is no controlling terminal.
     - The kernel refuses TIOCSTI: since Linux 6.2, with dev.tty.legacy_tiocsti=0.
     - No shell reads the terminal later: this process leads the session, or its parent is the sudo
       that made the terminal for it (use_pty).
-
-    Raises:
-        ClickException: With the fix.
     """
     if user.pw_uid == os.getuid() or _kernel_refuses() or _is_last_reader():
-        return
-    if _owner() in (None, user.pw_uid):
-        return
-    raise click.ClickException(
-        f"--user {user.pw_name}: the command could type into this terminal (TIOCSTI), and your "
-        f"shell would obey\n{_fix()}"
-    )
-
-
-def _fix() -> str:
-    own = "give it a terminal of its own: script -qec 'exec taskstats run ...' /dev/null"
-    if not _SWITCH.exists():
-        return f"fix: {own}"
-    return f"fix: {fixes.with_sudo('sysctl dev.tty.legacy_tiocsti=0', 'sys_admin')}\nor {own}"
+        return False
+    return _owner() not in (None, user.pw_uid)
 
 
 def _kernel_refuses() -> bool:
