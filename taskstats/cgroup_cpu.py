@@ -39,6 +39,7 @@ class OwnCgroup:
         return self._used() - self._before
 
     def _used(self) -> int:
+        time.process_time_ns()  # adds this thread's time up to now, also to its cgroup's
         if self._version == 2:
             stat = (self.path / "cpu.stat").read_text(encoding="ascii").split()
             used = int(stat[stat.index("usage_usec") + 1]) * 1000

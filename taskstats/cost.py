@@ -15,6 +15,7 @@ from taskstats.totals import DelayTotal
 Source = Literal["cgroup", "wait4", "records"]
 
 _ROUNDING_NS = 2000  # of wait4 and getrusage, for each process
+_CGROUP_NS = 1_000_000  # a cgroup's time and this process's own are read one after the other
 
 #: The keys of `Cost.to_dict`: unit, meaning. Units of nested keys are in their names.
 COST_KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -130,6 +131,8 @@ class Cost:
         (kernel/exit.c:wait_task_zombie). A cgroup misses a process that moved to another cgroup.
         """
         rounding = _ROUNDING_NS * self.usage.total.processes
+        if self.cgroup_ns is not None:
+            rounding += _CGROUP_NS
         if self.told_ns + rounding < self.records_ns:
             return "records"
         return "wait4" if self.cgroup_ns is None else "cgroup"

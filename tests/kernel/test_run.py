@@ -317,6 +317,25 @@ def test_a_cgroup_of_its_own_is_believed(tmp_path: Path, cgroup: Path) -> None:
     assert 0.4 < figures["cpu_seconds"] <= cpu_of(cgroup)
 
 
+BUSY = """
+import time
+from taskstats.cgroup_cpu import OwnCgroup
+cgroup = OwnCgroup.find()
+for _ in range(200):
+    end = time.perf_counter_ns() + 3_300_000
+    while time.perf_counter_ns() < end:
+        pass
+    print(cgroup.cpu_ns())
+"""
+
+
+def test_the_own_time_is_left_out_of_the_cgroups(cgroup: Path) -> None:
+    """The kernel adds a running thread's time to its cgroup's at each tick alone."""
+    enter = f"echo $$ > {cgroup / 'cgroup.procs'}; exec {shlex.join([sys.executable, '-c', BUSY])}"
+    said = subprocess.run([SHELL, "-c", enter], capture_output=True, text=True, check=True)
+    assert max(abs(int(line)) for line in said.stdout.split()) < 1_000_000
+
+
 def test_where_wait4_is_blind_the_records_are_believed(tmp_path: Path) -> None:
     run = Run(tmp_path, sys.executable, "-S", "-c", BLIND)
     wait4 = run.figures["wait4"]
