@@ -1,8 +1,8 @@
 """Each process is assigned to its job, or counted as undecided: on the real kernel.
 
 Six trackers follow the same processes at once: with births and by records alone, each with a
-reader that reads at once, one that stops in the middle, and one that reads after everything has
-ended. The processes write down which they are (support/kin.c); the trackers must agree with that.
+reader that reads at once, one that stops in the middle while its listener's thread goes on, and one
+that reads after everything has ended. The processes write down which they are (support/kin.c); the trackers must agree with that.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ STOP = float(os.environ.get("TASKSTATS_ATTRIBUTION_STOP") or 0.3)
 
 RCVBUF = 512 << 20  # bytes for each CPU, used only while records wait
 RING = 64 << 20
+BUFFER = 256 << 20
 
 JOBS = 20
 HELD = 10
@@ -66,6 +67,7 @@ class Ear:
             probe="require" if births else "off",
             settle=30,
             where=Where(uid=USERS),
+            buffer=BUFFER if reading == "stopped" else 0,
             rcvbuf=RCVBUF,
             rcvbuf_total=RCVBUF * (os.cpu_count() or 1),
         )

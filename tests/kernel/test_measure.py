@@ -22,7 +22,6 @@ SHELL = "/bin/sh"
 @pytest.fixture(autouse=True)
 def _processes() -> None:
     needs_processes()
-    needs_probe()
 
 
 def measured(program: str) -> subprocess.CompletedProcess[str]:
@@ -34,6 +33,7 @@ def measured(program: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_returns_what_json_has() -> None:
+    needs_probe()
     program = """
 import json
 cost = taskstats.measure(["sh", "-c", "for i in 1 2 3; do /bin/true; done; exit 4"])
@@ -142,6 +142,7 @@ def run_in(cgroup: Path, script: str, tmp_path: Path) -> subprocess.CompletedPro
 
 
 def test_no_thread_is_needed_at_the_end(few: Path, tmp_path: Path) -> None:
+    needs_probe()
     done = run_in(few, f"/bin/true; echo 1 > {few}/pids.max; exit 7", tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (7, False)
     assert "exit 7" in done.stderr
