@@ -225,6 +225,8 @@ static int open_all(struct ts_exits *exits, const struct ts_wanted *wanted,
         opened->step = TS_STEP_REGISTER;
         rc = register_cpu(exits, &exits->cpus[i]);
     }
+    if (exits->settler && wanted->all_cpus && !exits->has_filter && exits->endpoint.synchronous)
+        ts_settler_hear_all(exits->settler, ts_now());
     opened->fileno = exits->epoll;
     opened->wake = exits->event;
     if (rc == 0 && wanted->buffer) {
@@ -399,6 +401,8 @@ static void deregister(struct ts_exits *exits)
     uint64_t one = 1;
     int may = may_deregister(exits);
 
+    if (exits->settler)
+        ts_settler_hear_no_more(exits->settler, ts_now());
     for (uint32_t i = 0; i < exits->n; i++) {
         struct cpu_socket *cpu = &exits->cpus[i];
         if (cpu->meter.fd >= 0)

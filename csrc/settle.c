@@ -87,6 +87,9 @@ struct ts_settler {
     uint64_t began_ns;  /* the drain, by the clock of the events */
     uint64_t ends_lost; /* so many ends found no room in the ring; */
     uint64_t lost_ns;   /* all of them before this, by the clock of the events */
+    uint64_t heard_from_ns, heard_to_ns; /* a task that began and ended between these, by that
+                                            clock, has a row that was or will be taken */
+    uint64_t unheard;                    /* records that are known to have no row */
 
     struct end *ends;
     uint32_t most_ends;
@@ -106,6 +109,11 @@ struct ts_settler {
     uint32_t n_cpus;
     struct queue queues[]; /* by CPU */
 };
+
+static uint64_t clock_of(const struct ts_settler *settler, int64_t now)
+{
+    return settler->clock ? __atomic_load_n(settler->clock, __ATOMIC_RELAXED) : (uint64_t)now;
+}
 
 /* ---- ends ---- */
 
@@ -403,6 +411,14 @@ static void narrow(struct ts_settler *settler)
     }
 }
 
+/* A row goes without its end, or an end without a row: the ends of the tasks that had begun by
+ * then no longer have a row each. */
+static void doubt_ends(struct ts_settler *settler, uint64_t now)
+{
+    if (settler->heard_from_ns <= now)
+        settler->heard_from_ns = now + 1;
+}
+
 /* Says which process a row is of, where two ends of that process fit it: the row has its
  * start, and no final CPU time. At most two rows may be in question. */
 static int identify(struct ts_settler *settler, uint32_t at, const struct ts_end_event *event)
@@ -425,6 +441,7 @@ static int identify(struct ts_settler *settler, uint32_t at, const struct ts_end
     mark->ended_ns = event->ended_ns;
     held->task.start_ns = event->start_ns;
     settler->unsettled++;
+    doubt_ends(settler, settler->began_ns);
     return 1;
 }
 
@@ -481,6 +498,65 @@ static void settle_all(struct ts_settler *settler, int emptied)
     }
 }
 
+/* Whether an end has a row among those that have been taken, if the last drain has left the
+ * queues empty. */
+static int has_row(const struct ts_settler *settler, const struct end *end)
+{
+    return end->event.began_ns >= settler->heard_from_ns &&
+           end->event.ended_ns < settler->heard_to_ns && end->drain + 1 < settler->drain;
+}
+
+/* Returns the only end that has a row, and no other one than this; NONE if there is none, or
+ * several. */
+static uint32_t own_end(struct ts_settler *settler, uint32_t at)
+{
+    uint32_t found = NONE;
+    uint32_t row;
+
+    for (uint32_t end = *end_chain(settler, settler->held[at].task.id); end != NONE;
+         end = settler->ends[end].next) {
+        const struct ts_end_event *event = &settler->ends[end].event;
+        if (!has_row(settler, &settler->ends[end]) || fit_held(settler, at, event) == NO_FIT ||
+            rows_for(settler, event, &row) != 1)
+            continue;
+        if (found != NONE)
+            return NONE;
+        found = end;
+    }
+    return found;
+}
+
+int ts_settler_is_in_doubt(struct ts_settler *settler)
+{
+    for (uint32_t at = settler->oldest_waiting; at != NONE;
+         at = settler->held[at].newer_waiting)
+        if (own_end(settler, at) != NONE)
+            return 1;
+    return 0;
+}
+
+void ts_settler_resolve(struct ts_settler *settler, uint64_t unheard, int64_t now)
+{
+    uint32_t n, next, end;
+
+    if (unheard != settler->unheard)
+        doubt_ends(settler, clock_of(settler, now));
+    settler->unheard = unheard;
+    do {
+        n = 0;
+        for (uint32_t at = settler->oldest_waiting; at != NONE; at = next) {
+            next = settler->held[at].newer_waiting;
+            end = own_end(settler, at);
+            if (end == NONE)
+                continue;
+            settle_held(settler, at, &settler->ends[end].event);
+            remove_end(settler, end);
+            n++;
+        }
+        settle_all(settler, 1);
+    } while (n);
+}
+
 /* The queues have been read until they were empty. A record is sent before its task's end:
  * an end that was read earlier and that no row wants has no record. It was lost, or
  * filtered, or is of a CPU that nobody listens to. */
@@ -525,9 +601,14 @@ static void cut(struct ts_sink *sink, uint32_t task, uint32_t group)
     sink->n_tasks = task;
 }
 
-static uint64_t clock_of(const struct ts_settler *settler, int64_t now)
+void ts_settler_hear_all(struct ts_settler *settler, int64_t now)
 {
-    return settler->clock ? __atomic_load_n(settler->clock, __ATOMIC_RELAXED) : (uint64_t)now;
+    settler->heard_from_ns = clock_of(settler, now) + 1;
+}
+
+void ts_settler_hear_no_more(struct ts_settler *settler, int64_t now)
+{
+    settler->heard_to_ns = clock_of(settler, now);
 }
 
 void ts_settler_begin(struct ts_settler *settler, int64_t now)
@@ -614,6 +695,7 @@ void ts_settler_release(struct ts_settler *settler, struct ts_sink *sink, int64_
         if (waits) {
             wait_no_more(settler, (uint32_t)(settler->head % HELD_ROOM));
             settler->unsettled++;
+            doubt_ends(settler, clock_of(settler, now));
         }
         settler->head++;
     }
@@ -740,6 +822,7 @@ struct ts_settler *ts_settler_new(int64_t settle_ns, uint32_t last_cpu, uint32_t
     made->oldest = made->newest = made->free = NONE;
     made->oldest_waiting = made->newest_waiting = NONE;
     made->n_cpus = last_cpu + 1;
+    made->heard_from_ns = made->heard_to_ns = UINT64_MAX;
     memset(made->queues, 0, made->n_cpus * sizeof(made->queues[0]));
     return made;
 }

@@ -29,6 +29,11 @@ void ts_settler_free(struct ts_settler *settler);
 /* The clock of the events, ns; NULL, as it begins: CLOCK_MONOTONIC, as `now` below. */
 void ts_settler_use_clock(struct ts_settler *settler, const uint64_t *clock);
 
+/* Says that every record from now on will be taken: of all CPUs, and none is filtered out. */
+void ts_settler_hear_all(struct ts_settler *settler, int64_t now);
+/* Says that records from now on may not come. */
+void ts_settler_hear_no_more(struct ts_settler *settler, int64_t now);
+
 /* Says that a drain begins: nothing has been read yet. `now` is CLOCK_MONOTONIC in ns. */
 void ts_settler_begin(struct ts_settler *settler, int64_t now);
 
@@ -51,6 +56,13 @@ void ts_settler_count_lost(struct ts_settler *settler, uint64_t ends, int64_t no
  * and fits no row never will. `now` is CLOCK_MONOTONIC in ns. */
 void ts_settler_take(struct ts_settler *settler, struct ts_sink *sink, uint32_t task,
                      uint32_t group, int emptied, int64_t now);
+
+/* Whether `resolve` can settle a row. To be called after a `take` that was told `emptied`. */
+int ts_settler_is_in_doubt(struct ts_settler *settler);
+
+/* Settles rows by ends that have one row alone. `unheard` is how many records that were sent
+ * are not taken: lost, or not to be read. */
+void ts_settler_resolve(struct ts_settler *settler, uint64_t unheard, int64_t now);
 
 /* Moves to the sink what has been held and is settled, or has waited too long. */
 void ts_settler_release(struct ts_settler *settler, struct ts_sink *sink, int64_t now);

@@ -322,6 +322,8 @@ struct ts_wanted {
     int64_t settle_ns;      /* with a probe: the longest that a row waits for its end */
     uint64_t buffer;        /* bytes for a thread to drain into, at least 1 MiB; 0: no thread */
     int64_t latency_ns;     /* that thread's, see ts_exits_drain */
+    uint32_t all_cpus;      /* whether `cpus` are all on which a task can exit */
+    uint32_t reserved;
 };
 
 struct ts_cpu_stats {

@@ -214,6 +214,7 @@ class ExitListener:
         if self._probe:
             wanted.probe, wanted.settle_ns = self._probe.cell[0], settle_ns
         wanted.buffer, wanted.latency_ns = self._buffer, self._max_latency_ns
+        wanted.all_cpus = list(self.cpus) == cpulist.parse(endpoint.possible_cpus)
         rc = lib.ts_exits_open(native, wanted, self._cell, opened)
         if rc < 0:
             raise opening_error("listen", rc, opened)

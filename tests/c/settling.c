@@ -34,7 +34,7 @@ struct task {
     struct figures now;
     struct figures recorded;
     uint64_t age; /* when it was recorded, in us */
-    int has_record, is_over;
+    int has_record, is_over, is_heard;
 };
 
 /* A record that was read. */
@@ -81,6 +81,8 @@ struct play {
     uint32_t running[CPUS]; /* the task on this CPU */
     struct queue queues[CPUS];
     uint32_t first_cpu;
+    uint32_t unheard; /* records that are in no queue, as far as they are counted */
+    int is_stopped;   /* records go to no queue, and are not counted */
     struct events unread;
     /* the model: */
     struct row rows[MOST]; /* as they were read */
@@ -91,9 +93,12 @@ struct play {
     uint32_t drain;
     uint32_t lost, lost_seen; /* ends */
     uint64_t lost_ns;
+    uint32_t unheard_seen;
+    uint64_t heard_from, heard_to;
     uint64_t latest[CPUS];
     uint64_t settled;
     uint64_t unsettled;
+    uint64_t wrong; /* of the settled */
     uint32_t births_read, changes_read;
     int is_cut; /* the last reading of the ring stopped for want of room */
 };
@@ -238,10 +243,12 @@ static void send_record(struct play *play, uint32_t number, int is_lost)
     task->has_record = 1;
     task->age = ((uint64_t)play->now - task->began) / 1000;
     task->recorded = task->now;
-    if (!is_lost) {
+    if (!is_lost && !play->is_stopped) {
         struct queue *queue = &play->queues[task->cpu];
         queue->at[queue->n++] = number;
+        task->is_heard = 1;
     }
+    play->unheard += (uint32_t)(is_lost && !play->is_stopped);
 }
 
 static void end(struct play *play, uint32_t number, int is_lost)
@@ -266,6 +273,7 @@ static void end(struct play *play, uint32_t number, int is_lost)
     };
     task->is_over = 1;
     task->ended = (uint64_t)play->now;
+    play->unheard += (uint32_t)(!task->has_record && !play->is_stopped);
     leave_cpu(play, number);
     free_pid(play, number);
     if (is_lost)
@@ -331,6 +339,7 @@ static void give(struct play *play, struct row *row, uint32_t ended)
 
     CHECK(row->given == NOBODY);
     row->given = ended;
+    play->wrong += row->task != ended;
     if (when > play->latest[row->cpu])
         play->latest[row->cpu] = when;
     play->settled++;
@@ -441,6 +450,66 @@ static void forget_ends(struct play *play)
             i++;
 }
 
+/* ---- where every record is heard ---- */
+
+static void doubt_ends(struct play *play)
+{
+    if (play->heard_from <= (uint64_t)play->now)
+        play->heard_from = (uint64_t)play->now + 1;
+}
+
+/* Whether a row that waits has just one end that must have a row, and no other row; which. */
+static int has_own_end(const struct play *play, const struct row *row, uint32_t *found)
+{
+    uint32_t n = 0;
+    uint32_t only;
+
+    for (uint32_t i = 0; i < play->ends.n; i++) {
+        const struct event *end = &play->ends.at[i];
+        const struct task *task = &play->tasks[end->number];
+        if (task->began < play->heard_from || task->ended >= play->heard_to ||
+            end->drain + 1 >= play->drain || fit(play, row, end->number) == NO_FIT ||
+            rows_for(play, end->number, &only) != 1)
+            continue;
+        *found = i;
+        n++;
+    }
+    return row->given == NOBODY && n == 1;
+}
+
+static int is_in_doubt(const struct play *play)
+{
+    uint32_t end;
+
+    for (uint32_t i = play->released; i < play->taken; i++)
+        if (has_own_end(play, &play->rows[i], &end))
+            return 1;
+    return 0;
+}
+
+static void resolve(struct play *play)
+{
+    uint32_t n, end;
+
+    if (play->unheard != play->unheard_seen)
+        doubt_ends(play);
+    play->unheard_seen = play->unheard;
+    do {
+        n = 0;
+        for (uint32_t i = play->released; i < play->taken; i++) {
+            struct row *row = &play->rows[i];
+            if (!has_own_end(play, row, &end))
+                continue;
+            /* It is no guess, unless an end that fitted by chance is missing. */
+            CHECK(play->ends.at[end].number == row->task || play->wrong);
+            give(play, row, play->ends.at[end].number);
+            remove_event(&play->ends, end);
+            n++;
+        }
+        settle_waiting(play, 1);
+    } while (n);
+}
+
 /* ---- the listener ---- */
 
 /* Stops where the sink has no room, as the model does: and then goes on another time. */
@@ -487,6 +556,8 @@ static void release(struct play *play, int64_t now)
         tasks++;
         groups += (uint32_t)row->is_paired;
         play->unsettled += row->given == NOBODY;
+        if (row->given == NOBODY)
+            doubt_ends(play);
         play->released++;
     }
     ts_settler_release(play->settler, sink, now);
@@ -656,6 +727,14 @@ static void drain(struct play *play, const uint8_t *meanwhile, size_t size, uint
         if (play->latest[cpu] < began)
             play->latest[cpu] = began;
     play->drain++;
+    if (emptied) {
+        int in_doubt = is_in_doubt(play);
+        CHECK(ts_settler_is_in_doubt(play->settler) == in_doubt);
+        if (in_doubt) {
+            resolve(play);
+            ts_settler_resolve(play->settler, play->unheard, play->now);
+        }
+    }
     /* Rows that the model has not released yet stand in the sink where none was held. */
     while (sink->n_tasks > task) {
         CHECK(play->rows[play->released++].given != NOBODY);
@@ -663,6 +742,12 @@ static void drain(struct play *play, const uint8_t *meanwhile, size_t size, uint
     }
     release(play, play->now);
     look(play, alone);
+}
+
+static void hear_all(struct play *play)
+{
+    ts_settler_hear_all(play->settler, play->now++);
+    play->heard_from = (uint64_t)play->now;
 }
 
 static void act(struct play *play, unsigned what, uint32_t n)
@@ -710,6 +795,13 @@ static void act(struct play *play, unsigned what, uint32_t n)
         break;
     default:
         play->now += n * INT64_C(100000);
+        if (n == 254 && play->heard_from == UINT64_MAX)
+            hear_all(play);
+        if (n != 255 || play->is_stopped)
+            break;
+        ts_settler_hear_no_more(play->settler, play->now);
+        play->heard_to = (uint64_t)play->now;
+        play->is_stopped = 1;
     }
 }
 
@@ -725,6 +817,9 @@ static void open_play(struct play *play, unsigned first)
     play->settler = ts_settler_new(SETTLE_NS, CPUS - 1, play->most_ends);
     play->data = check_alloc(RING);
     play->now = 1000000000;
+    play->heard_from = play->heard_to = UINT64_MAX;
+    if (first & 8)
+        hear_all(play);
     play->quantum = quanta[first % 4];
     sink->tasks = check_alloc(MOST_ROWS * sizeof(*sink->tasks));
     sink->groups = check_alloc(MOST_ROWS * sizeof(*sink->groups));
@@ -760,8 +855,8 @@ static void close_play(struct play *play)
     free(sink->changes);
 }
 
-/* A byte for how much tasks are alike and for the ends kept, then two an act: what, and how
- * much. */
+/* A byte for how much tasks are alike, for the ends kept, and for whether all is heard; then
+ * two an act: what, and how much. */
 void check_settling(const uint8_t *story, size_t size)
 {
     static const uint32_t capacities[] = {1, 2, 7, MOST_ROWS};

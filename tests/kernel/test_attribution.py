@@ -2,7 +2,8 @@
 
 Six trackers follow the same processes at once: with births and by records alone, each with a
 reader that reads at once, one that stops in the middle while its listener's thread goes on, and one
-that reads after everything has ended. The processes write down which they are (support/kin.c); the trackers must agree with that.
+that reads after everything has ended. The processes write down which they are (support/kin.c); the
+trackers must agree with that.
 """
 
 import contextlib
@@ -16,11 +17,11 @@ from pathlib import Path
 
 import pytest
 from support import pids
-from support.kin import OTHER, USERS, Family, Kin
+from support.kin import OTHER, Family, Kin
 from support.requirements import needs_probe, needs_processes
 from support.scale import scaled
 
-from taskstats import Batch, ExitListener, Where, probe
+from taskstats import Batch, ExitListener, probe
 from taskstats.jobs import JobTracker, Usage
 
 #: How many processes a test makes; `make attribution-proof` asks for 40,000.
@@ -62,11 +63,9 @@ class Ear:
         self.births = births
         self.reading = reading
         self.name = f"{'births' if births else 'records'}, {reading}"
-        # The filter keeps the records of other programs out: their number does not matter then.
         self.listener = ExitListener(
             probe="require" if births else "off",
             settle=30,
-            where=Where(uid=USERS),
             buffer=BUFFER if reading == "stopped" else 0,
             rcvbuf=RCVBUF,
             rcvbuf_total=RCVBUF * (os.cpu_count() or 1),
