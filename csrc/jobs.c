@@ -18,6 +18,10 @@
 /* The clocks may be set by so much, ns, between an exit and its reading. */
 #define CLOCK_SLACK 20000000u
 
+/* The kernel's second is that of the last tick of the CPU that keeps the time. Where this CPU
+ * is itself kept waiting, as on a busy virtual machine, a tick has come 0.11 s late. */
+#define MOST_LATE 1000000000u
+
 /* Ages are in whole microseconds. */
 #define AGE_SLACK 2000u
 
@@ -862,7 +866,7 @@ static void start_of(const struct ts_jobs *jobs, const struct ts_record *record,
     int64_t boot = (int64_t)jobs->boot_ns;
 
     *from = second * 1000000000 - age - 1000 - boot - CLOCK_SLACK;
-    *to = (second + 1) * 1000000000 - age - boot + CLOCK_SLACK;
+    *to = (second + 1) * 1000000000 + MOST_LATE - age - boot + CLOCK_SLACK;
 }
 
 /* Whether a process has started between two moments, and ended before the next one with its

@@ -6,7 +6,7 @@ it ended, by a pid alone. So a process is assigned only where one answer is left
 - The owner of a pid at some moment is known once all records of before that moment were read, and
   the living were looked at before that. Each process has a range in which it started and one in
   which it ended: the kernel's second of the exit is ac_btime64 + ac_etime (kernel/tsacct.c), and
-  ac_tgetime is the age. Two owners within about a second leave the child undecided.
+  ac_tgetime is the age. Two owners within about two seconds leave the child undecided.
 - A child of a process of a job is the job's, unless the parent can have inherited it: as a child
   subreaper, which only an ancestor of the job's root can be for the job's orphans, or as the init
   of a PID namespace, which adopts whatever enters it. So a parent that was never seen alive in the
@@ -24,6 +24,9 @@ from taskstats.engine import NO_JOB, UNDECIDED
 #: The clocks may be set by so much, ns, between an exit and its reading.
 _SLACK = 20_000_000
 _SECOND = 1_000_000_000
+#: The kernel's second is that of the last tick of the CPU that keeps the time. Where this CPU is
+#: itself kept waiting, as on a busy virtual machine, a tick has come 0.11 s late.
+_MOST_LATE = 1_000_000_000
 _NEVER = 2**63
 
 #: How long after a loss records may be read that are older than the lost ones, ns.
@@ -516,7 +519,6 @@ def process(pid: int, ppid: int, second: int, age_us: int, about: Any) -> Proces
         age_us: How long it lived.
         about: What the caller keeps with it.
     """
-    # The kernel's second is that of its last tick: a little later, it is still the one before.
-    first, last = second * _SECOND, (second + 1) * _SECOND + _SLACK
+    first, last = second * _SECOND, (second + 1) * _SECOND + _MOST_LATE + _SLACK
     start = first - age_us * 1000 - 1000, last - age_us * 1000
     return Process(pid, ppid, start, (first, last), safe=False, about=about)

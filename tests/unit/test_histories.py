@@ -19,6 +19,7 @@ from support.histories import (
     Fork,
     History,
     Job,
+    LateTick,
     Lose,
     Process,
     Read,
@@ -381,6 +382,12 @@ unshrunk = settings(max_examples=1000, database=None, phases=[Phase.generate])
 )
 def test_what_is_hard_occurs(shows: Callable[[History], bool]) -> None:
     find(histories(), shows, settings=unshrunk)
+
+
+def test_a_late_tick_leaves_the_second_before() -> None:
+    in_time = records(played(Fork(), Exit(of=NEWEST), Drain()))
+    late = records(played(LateTick(us=900_000), Fork(), Exit(of=NEWEST), Drain()))
+    assert late[0][0].ac_btime64 == in_time[0][0].ac_btime64 - 1
 
 
 @given(histories())

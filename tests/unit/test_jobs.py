@@ -359,12 +359,22 @@ def test_a_job_ends_with_a_thread_unheard(machine: Machine) -> None:
 def test_an_unsettled_record_is_of_the_only_process_that_fits(machine: Machine) -> None:
     tracker, root = begun(machine)
     for maker in (root, machine.daemon):
-        machine.now += 2 * S
+        machine.now += 4 * S
         machine.end(machine.fork(maker, 77), settled=False)
     tracker.feed(machine.read())
     assert counts(tracker) == {"attributed": 1, "outside": 1}
     usage = tracker.usage("a")
     assert (usage.total.unsettled, usage.complete) == (1, True)
+
+
+def test_an_unsettled_record_of_a_late_tick_is_found(machine: Machine) -> None:
+    """The kernel's second is that of its last tick, which may come most of a second late."""
+    tracker, root = begun(machine)
+    machine.now += 10 * S - machine.clock().real % S + 900 * MS
+    one = machine.fork(root, 77)
+    machine.end(one, settled=False, ac_btime64=machine.clock().real // S - 1)
+    tracker.feed(machine.read())
+    assert counts(tracker) == {"attributed": 1}
 
 
 def test_an_unsettled_record_that_fits_none_is_outside(machine: Machine) -> None:

@@ -145,6 +145,13 @@ class Advance:
 
 
 @dataclass(frozen=True)
+class LateTick:
+    """From now on the kernel's second is late: its tick does not come in time."""
+
+    us: int = 0
+
+
+@dataclass(frozen=True)
 class Lose:
     """The next record of a CPU finds no room in its queue."""
 
@@ -172,6 +179,7 @@ Step: TypeAlias = (
     | ExitFamily
     | Reap
     | Advance
+    | LateTick
     | Lose
     | Read
     | Drain
@@ -345,6 +353,7 @@ class History:
         self.started: Callable[[Job], object] = lambda _: None
         self._batch_rows = batch_rows
         self._now_us = 10_000_000
+        self._late_us = 0
         self._numbers = itertools.count()
         self._pids = itertools.count(_FIRST_PID)
         self._free: list[int] = []
@@ -437,6 +446,8 @@ class History:
                 self._pass(step.us, _chosen(process.threads, step.thread))
             case Advance():
                 self._pass(step.us)
+            case LateTick():
+                self._late_us = step.us
             case Lose():
                 self._lose(step.cpu % len(self._queues))
             case Read():
@@ -604,7 +615,7 @@ class History:
         process = thread.process
         elapsed = self._age_us(thread)
         # As the kernel works it out: whole seconds of now less whole seconds of the elapsed time.
-        began = (_BOOTED_US + self._now_us) // 10**6 - elapsed // 10**6
+        began = (_BOOTED_US + self._now_us - self._late_us) // 10**6 - elapsed // 10**6
         zombie = thread.exited
         forked = process.forked and process.leader is thread
         return {
@@ -725,6 +736,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(Exec, _some, _some),
     st.builds(Reap, _some),
     st.builds(Advance, st.integers(0, 3_000_000), _some, _some),
+    st.builds(LateTick, st.integers(0, 900_000)),
     st.builds(Lose, st.integers(0, 2)),
     st.builds(Fork, **_made, subreaper=st.just(False)),
     st.builds(Exit, _some, _some, _codes),
