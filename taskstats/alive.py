@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 #: Nanoseconds to which /proc tells when a process started (USER_HZ is 100 on every machine).
 TICK_NS = 10_000_000
+_NUM_THREADS = 17  # in /proc/PID/stat, behind the command's name
 #: The clocks are read together if this many ns pass at most.
 _TOGETHER_NS = 1_000_000
 
@@ -19,7 +20,8 @@ class Alive(NamedTuple):
 
     Attributes:
         pid: The process id.
-        ppid: The parent's; 0 if that is in another PID namespace, or the kernel's.
+        ppid: The parent's; 0 if that is in another PID namespace, or the kernel's; or if it ended
+            in this moment.
         start_ns: When it started, ns of CLOCK_BOOTTIME, rounded down to 10 ms.
         nested: Whether it lives in a PID namespace below the reader's.
     """
@@ -116,6 +118,8 @@ def _look_at(pids: Iterable[int], offset: int) -> list[Alive]:
             stat = Path(f"/proc/{pid}/stat").read_bytes()
             status = Path(f"/proc/{pid}/status").read_bytes()
             fields = stat[stat.rindex(b")") + 2 :].split()
+            if fields[_NUM_THREADS] == b"0":  # it was just reaped: its parent reads as 0
+                continue
             levels = re.search(rb"^NSpid:(.*)$", status, re.MULTILINE)
             nested = levels is not None and len(levels[1].split()) > 1
             found.append(Alive(pid, int(fields[1]), int(fields[19]) * TICK_NS - offset, nested))

@@ -28,6 +28,8 @@ _SECOND = 1_000_000_000
 #: itself kept waiting, as on a busy virtual machine, a tick has come 0.11 s late.
 _MOST_LATE = 1_000_000_000
 _NEVER = 2**63
+#: init and kthreadd have no parent. Of others, a parent 0 is one that ended in that moment.
+_FIRST = (1, 2)
 
 #: How long after a loss records may be read that are older than the lost ones, ns.
 _DOUBT = 2 * _SECOND
@@ -358,7 +360,7 @@ class Parentage:
         while at and at.verdict is None and at not in way:
             way.append(at)
             at = self._parent_of_living(at)
-        if at is None and way and way[-1].ppid:
+        if at is None and way and way[-1].pid not in _FIRST:
             return self._perhaps(way[-1].start[1])  # its parent ended meanwhile
         verdict = at.verdict if at and at.verdict else _NONE
         parent = at if at and at.verdict else None
@@ -410,10 +412,7 @@ class Parentage:
                     return parent
                 self._verdict_of_living(parent)
         verdicts = [self._inherit(parent, one) for parent in parents]
-        if one.ppid == 0:
-            verdict = _NONE
-        else:
-            verdict = _agreed(verdicts) if verdicts else self._perhaps(one.start[1])
+        verdict = _agreed(verdicts) if verdicts else self._perhaps(one.start[1])
         if one.perhaps - {verdict.job}:
             jobs = {verdict.job} - {NO_JOB, UNDECIDED}
             verdict = Verdict(UNDECIDED, verdict.doubts | one.perhaps | jobs)
