@@ -1,6 +1,8 @@
 """What all tests share."""
 
+import compileall
 import signal
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
@@ -12,6 +14,21 @@ settings.load_profile("no deadline")
 
 
 def pytest_configure() -> None:
+    """Prepare what the tests share."""
+    _compile()
+    _take_signals()
+
+
+def _compile() -> None:
+    """Compile the package once.
+
+    Tests start the command hundreds of times. Each start would compile the package again if
+    PYTHONDONTWRITEBYTECODE is set.
+    """
+    compileall.compile_dir(Path(__file__).parents[1] / "taskstats", quiet=2)
+
+
+def _take_signals() -> None:
     """A shell that runs something in the background lets it ignore these, and tests send them."""
     for number, usual in (
         (signal.SIGINT, signal.default_int_handler),
