@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterator
 
 import click
-from rich.text import Text
 
 from taskstats.cli import formats, options, texts
+from taskstats.cli.lines import Line, writer
 from taskstats.diagnosis import Check, Diagnosis
 from taskstats.diagnosis import doctor as diagnose
 
@@ -39,14 +39,15 @@ def doctor(format_name: str | None) -> None:
 
 
 def _print(found: Diagnosis) -> None:
-    console = formats.console()
-    width = console.width if formats.is_terminal() else sys.maxsize
+    output = writer()
+    width = output.width or sys.maxsize
     for check in found.checks:
-        for number, line in enumerate(_lines(check, width)):
-            style = "" if number else _STYLES[check.state]
-            console.print(Text(line[:4], style), line[4:], sep="")
-    console.print(_complete(found, width))
-    console.print(_summary(found), style="bold")
+        first, *others = _lines(check, width)
+        line = Line(first)
+        line.stylize(_STYLES[check.state], 0, 4)
+        output.print(line, *others)
+    output.print(_complete(found, width))
+    output.print(Line(_summary(found), "bold"))
 
 
 def _lines(check: Check, width: int) -> Iterator[str]:

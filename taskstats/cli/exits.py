@@ -18,6 +18,7 @@ from taskstats.cgroups import cgroup_identity
 from taskstats.cgroups.hierarchies import choose, hierarchies
 from taskstats.cli import columns, formats, options, streams, texts
 from taskstats.cli.formats import Format
+from taskstats.cli.lines import writer
 from taskstats.cli.unheard import CountedListener, remark
 from taskstats.client import Client
 from taskstats.endpoint import KERNEL, Endpoint
@@ -370,7 +371,8 @@ def _listener(
 
 def _see_doctor(remark: str) -> str:
     text = texts.printable_lines(f"{remark}; see: {fixes.command()} doctor")
-    return formats.wrapped(text) if sys.stderr.isatty() else text
+    width = writer(sys.stderr).width
+    return formats.wrapped(text, width) if width else text
 
 
 # ---- listening -------------------------------------------------------------------------------

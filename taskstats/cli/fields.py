@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import click
 
 from taskstats.cli import formats, options, tables, texts
+from taskstats.cli.lines import writer
 from taskstats.cli.tables import Column
 from taskstats.cost import COST_KEYS
 from taskstats.fields import FIELDS, RELEASES
@@ -75,8 +76,8 @@ def _own(records: str, keys: Mapping[str, tuple[str, str]]) -> Iterator[texts.Ro
 
 def _print(rows: list[texts.Row]) -> None:
     """A line for each, the meaning at its end; under it, where the terminal is narrow."""
-    console = formats.console()
-    width = console.width if formats.is_terminal() else sys.maxsize
+    output = writer()
+    width = output.width or sys.maxsize
     columns, missing = tables.fitted(tables.widened(_columns(), rows), width)
     indent = sum(column.width + 1 for column in columns)
     beside = width - indent >= _LEAST_MEANING
@@ -84,15 +85,15 @@ def _print(rows: list[texts.Row]) -> None:
         columns.append(Column("meaning", "MEANING", lambda row: str(row["meaning"]), right=False))
     else:
         indent = 4
-    console.print(tables.heading(columns))
+    output.print(tables.heading(columns))
     for row in rows:
         lines = textwrap.wrap(row["meaning"], width - indent)
         first = lines.pop(0) if beside else ""
-        console.print(tables.line(columns, {**row, "meaning": first}))
+        output.print(tables.line(columns, {**row, "meaning": first}))
         for line in lines:
-            console.print(" " * indent + line)
+            output.print(" " * indent + line)
     if remark := formats.left_out(missing, width):
-        console.print(remark)
+        output.print(remark)
 
 
 def _columns() -> list[Column]:

@@ -4,28 +4,22 @@ import csv
 import io
 import json
 import re
-import sys
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any
 
 import click
-from rich.text import Text
 
 from taskstats import host
 from taskstats.cli import tables, texts
+from taskstats.cli.lines import Line, writer
 from taskstats.cli.tables import Column
 from taskstats.cli.texts import Row
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 #: The version of what JSON lines and CSV hold. A key may be added without a change of it.
 SCHEMA = 1
-
-_LEAST_WIDTH = 20  # cells; on less, lines wrap
 
 
 class Format(ABC):
@@ -51,32 +45,6 @@ class Format(ABC):
 
     def note(self, text: str) -> None:  # noqa: B027 - programs want none
         """A remark for people, under the rows."""
-
-
-def console(file: TextIO | None = None, *, colours: bool = True) -> "Console":
-    """Stdout, or another file, with no interpretation of what is written.
-
-    Args:
-        file: Another one than stdout.
-        colours: Where it is a terminal, or FORCE_COLOR says so.
-    """
-    from rich.console import Console  # takes time, and programs need none
-
-    made = Console(
-        file=file,
-        color_system="auto" if colours else None,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        soft_wrap=True,
-    )
-    made.width = max(made.width, _LEAST_WIDTH) if made.width else 80
-    return made
-
-
-def is_terminal() -> bool:
-    """Whether lines must fit a width. Not the console's word, which FORCE_COLOR changes."""
-    return sys.stdout.isatty()
 
 
 def about(kind: str, struct_version: int | None) -> dict[str, Any]:
@@ -109,9 +77,8 @@ def left_out(columns: Sequence[Column], width: int) -> str:
     return textwrap.fill(f"left out at {width} columns: {names}", width) if names else ""
 
 
-def wrapped(text: str) -> str:
-    """The text in lines that fit the terminal."""
-    width = console().width
+def wrapped(text: str, width: int) -> str:
+    """The text in lines of so many cells."""
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
@@ -119,28 +86,26 @@ class Table(Format):
     """Text in columns; on a terminal as wide as that, elsewhere with all columns."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        self._console = console()
-        if is_terminal():
-            width = self._console.width
-            self._columns, missing = tables.fitted(columns, width)
-            self.left_out = left_out(missing, width)
+        self._writer = writer()
+        if self._writer.width is not None:
+            self._columns, missing = tables.fitted(columns, self._writer.width)
+            self.left_out = left_out(missing, self._writer.width)
         else:
             self._columns = [replace(column, cut=False) for column in columns]
 
     def head(self) -> None:
-        self._console.print(tables.heading(self._columns))
+        self._writer.print(tables.heading(self._columns))
 
     def rows(self, rows: Iterable[Row]) -> None:
         lines = [tables.line(self._columns, row) for row in rows]
         if lines:
-            self._console.print(Text("\n").join(lines))
-            sys.stdout.flush()
+            self._writer.print(*lines)
 
     def loss(self, cpu: int, lost: int) -> None:
-        self._console.print(f"-- {lost} lost on CPU {cpu} before this line --", style="red")
+        self._writer.print(Line(f"-- {lost} lost on CPU {cpu} before this line --", "red"))
 
     def note(self, text: str) -> None:
-        self._console.print(texts.printable_lines(text))
+        self._writer.print(texts.printable_lines(text))
 
 
 class JsonLines(Format):

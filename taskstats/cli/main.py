@@ -1,18 +1,35 @@
 """The group of subcommands, and how errors end it."""
 
 import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 import click
 
 from taskstats.cli import errors, streams
-from taskstats.cli.cgroup import cgroup
-from taskstats.cli.doctor import doctor
-from taskstats.cli.exits import exits
-from taskstats.cli.fields import fields
-from taskstats.cli.query import query
-from taskstats.cli.run import run
 from taskstats.errors import TaskstatsError
+
+_NAMES = ("exits", "run", "query", "cgroup", "fields", "doctor")
+
+
+class _Subcommands(Mapping[str, click.Command]):
+    """The subcommands by name. Each is imported when it is used, since that takes time.
+
+    A subcommand is the function NAME of the module taskstats.cli.NAME.
+    """
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in _NAMES:
+            raise KeyError(name)
+        command: click.Command = getattr(import_module(f"taskstats.cli.{name}"), name)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
 
 
 class _Group(click.Group):
@@ -68,5 +85,4 @@ def taskstats() -> None:
     """
 
 
-for command in (exits, run, query, cgroup, fields, doctor):
-    taskstats.add_command(command)
+taskstats.commands = _Subcommands()  # type: ignore[assignment]  # click only reads it

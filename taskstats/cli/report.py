@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
-from rich.text import Text
 
 from taskstats import tree
 from taskstats.cli import formats, tables, texts
+from taskstats.cli.lines import Line
 from taskstats.cli.tables import Column
 from taskstats.cli.texts import Row
 from taskstats.cost import Cost
@@ -32,7 +32,7 @@ _NO_MORE = "   "  # below the last of some branches
 _DELAY_HEADINGS = {"cpu": "RUN-WAIT", "blkio": "BLOCK-IO"}
 
 
-def lines(cost: Cost, width: int | None, with_tree: bool) -> Iterator[Text]:
+def lines(cost: Cost, width: int | None, with_tree: bool) -> Iterator[Line]:
     """The report.
 
     Args:
@@ -42,7 +42,7 @@ def lines(cost: Cost, width: int | None, with_tree: bool) -> Iterator[Text]:
     """
     yield _headline(cost)
     yield from _missing(cost)
-    yield from (Text(note) for note in _remarks(cost))
+    yield from (Line(note) for note in _remarks(cost))
     yield from _table(cost, width)
     yield from _delays(cost, width)
     yield from _living(cost)
@@ -50,11 +50,11 @@ def lines(cost: Cost, width: int | None, with_tree: bool) -> Iterator[Text]:
         yield from _tree(cost)
 
 
-def doubts(cost: Cost) -> Iterator[Text]:
+def doubts(cost: Cost) -> Iterator[Line]:
     """What must be known of wait4's figures, where they stand alone."""
     yield from _missing(cost)
     if cost.source == "records":
-        yield Text(f"wait4 reports {seconds(cost.wait4_ns)} CPU of {seconds(cost.cpu_ns)}")
+        yield Line(f"wait4 reports {seconds(cost.wait4_ns)} CPU of {seconds(cost.cpu_ns)}")
 
 
 def seconds(ns: int) -> str:
@@ -72,7 +72,7 @@ def _added_up(ns: int) -> str:
 # ---- the line of totals ----------------------------------------------------------------------
 
 
-def _headline(cost: Cost) -> Text:
+def _headline(cost: Cost) -> Line:
     total, wall = cost.usage.total, cost.ended.wall_ns
     parts = [
         _shortened(texts.printable(shlex.join(cost.words).translate(_MARKS))),
@@ -82,9 +82,10 @@ def _headline(cost: Cost) -> Text:
         *_peak(cost),
         f"{total.processes} process{'es' * (total.processes != 1)}",
     ]
-    made = Text("  ".join(parts) + "  ", style="bold")
+    made = Line("  ".join(parts) + "  ", style="bold")
     lost = cost.usage.lost
-    return made.append(f"lost {lost}", style="red" if lost else "")
+    made.append(f"lost {lost}", style="red" if lost else "")
+    return made
 
 
 def _shortened(command: str) -> str:
@@ -106,7 +107,7 @@ def _peak(cost: Cost) -> Iterator[str]:
         yield f"peak {texts.size(peak)} ({texts.printable(largest)})"
 
 
-def _missing(cost: Cost) -> Iterator[Text]:
+def _missing(cost: Cost) -> Iterator[Line]:
     """What the figures lack."""
     usage = cost.usage
     for number, why in (
@@ -122,8 +123,8 @@ def _missing(cost: Cost) -> Iterator[Text]:
         yield _incomplete("at the end some records were not yet assigned to a job")
 
 
-def _incomplete(why: str) -> Text:
-    return Text(f"incomplete: {why}", style="red")
+def _incomplete(why: str) -> Line:
+    return Line(f"incomplete: {why}", style="red")
 
 
 def _remarks(cost: Cost) -> Iterator[str]:
@@ -149,7 +150,7 @@ def _remarks(cost: Cost) -> Iterator[str]:
 # ---- the table -------------------------------------------------------------------------------
 
 
-def _table(cost: Cost, width: int | None) -> Iterator[Text]:
+def _table(cost: Cost, width: int | None) -> Iterator[Line]:
     rows = [_row(cost, comm, totals) for comm, totals in cost.commands().items()]
     rows.sort(key=lambda row: -row["cpu_ns"])
     rest = [] if cost.all_settled else [_teardown(cost)]
@@ -162,10 +163,12 @@ def _table(cost: Cost, width: int | None) -> Iterator[Text]:
         yield tables.line(columns, row)
     for row in rest:
         line = tables.line(columns, row)
-        noted = line.copy().append(f"   {row['note']}")
-        yield line if width is not None and noted.cell_len > width else noted
+        note = f"   {row['note']}"
+        if width is None or line.cell_len + cell_len(note) <= width:
+            line.append(note)
+        yield line
     if left_out:
-        yield Text(formats.left_out(left_out, width or 0))
+        yield Line(formats.left_out(left_out, width or 0))
 
 
 def _row(cost: Cost, comm: str, totals: Row) -> Row:
@@ -251,7 +254,7 @@ def _failed_style(row: Row) -> str:
 # ---- the delays ------------------------------------------------------------------------------
 
 
-def _delays(cost: Cost, width: int | None) -> Iterator[Text]:
+def _delays(cost: Cost, width: int | None) -> Iterator[Line]:
     """A table of those of the whole command; nothing where they were not measured."""
     if not cost.usage.total.delays_measured:
         return
@@ -296,19 +299,19 @@ _DELAY_COLUMNS = (
 # ---- what lives on ---------------------------------------------------------------------------
 
 
-def _living(cost: Cost) -> Iterator[Text]:
+def _living(cost: Cost) -> Iterator[Line]:
     living, unclear = cost.usage.living, cost.usage.unclear
     if unclear:
-        yield Text(f"{unclear} more still running may be its orphans, or others'", style="red")
+        yield Line(f"{unclear} more still running may be its orphans, or others'", style="red")
     if not living:
         return
     number = len(living)
     counted = cost.source == "cgroup"
     where = "in the CPU of the first line alone" if counted else "not in the sums above"
-    yield Text(f"{number} process{'es' * (number != 1)} still running, {where}:")
+    yield Line(f"{number} process{'es' * (number != 1)} still running, {where}:")
     for one in sorted(living, key=lambda one: one.pid):
         peak = texts.size(one.peak_rss_bytes) if one.peak_rss_bytes else texts.ABSENT
-        yield Text(
+        yield Line(
             f"  {one.pid} {texts.printable(one.comm)}  {_added_up(one.cpu_ns)} CPU  "
             f"peak {peak}  for {texts.duration(one.elapsed_us * 1e3)}"
         )
@@ -317,14 +320,14 @@ def _living(cost: Cost) -> Iterator[Text]:
 # ---- the tree --------------------------------------------------------------------------------
 
 
-def _tree(cost: Cost) -> Iterator[Text]:
+def _tree(cost: Cost) -> Iterator[Line]:
     rows = [*_branches(cost.tree())]
     width = max((cell_len(label) for label, _, _ in rows), default=0)
     figures = max((len(cpu) for _, cpu, _ in rows), default=0)
     for label, cpu, age in rows:
-        yield Text(f"{label}{' ' * (width - cell_len(label))}  {cpu:>{figures}}  {age}")
+        yield Line(f"{label}{' ' * (width - cell_len(label))}  {cpu:>{figures}}  {age}")
     if cost.usage.forgotten:
-        yield Text(f"{cost.usage.forgotten} more processes are not in the tree", style="red")
+        yield Line(f"{cost.usage.forgotten} more processes are not in the tree", style="red")
 
 
 def _branches(roots: list[tree.Node]) -> Iterator[tuple[str, str, str]]:

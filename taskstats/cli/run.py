@@ -12,6 +12,7 @@ import click
 
 from taskstats import launch
 from taskstats.cli import errors, files, formats, gnu_time, options, report, texts
+from taskstats.cli.lines import writer
 from taskstats.cost import Cost
 from taskstats.errors import CostUnknown, TaskstatsError
 from taskstats.measuring import measure
@@ -203,9 +204,9 @@ def _tell(
             errors.told(error).show()
             _print(cost, sys.stderr, parts, with_tree)
     if parts is not None:
-        console = formats.console(sys.stderr)
+        output = writer(sys.stderr)
         for line in report.doubts(cost):
-            console.print(line)
+            output.print(line)
 
 
 def _print(
@@ -214,6 +215,6 @@ def _print(
     if parts is not None:
         text.write(gnu_time.render(parts, gnu_time.Values.of(cost)) + "\n")
         return
-    console = formats.console(text, colours=text is sys.stderr)
-    for line in report.lines(cost, console.width if text.isatty() else None, with_tree):
-        console.print(line)
+    output = writer(text, colours=text is sys.stderr)
+    for line in report.lines(cost, output.width, with_tree):
+        output.print(line)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rich.cells import cell_len, set_cell_size
-from rich.text import Text
 
+from taskstats.cli.lines import Line
 from taskstats.cli.texts import Row
 
 _GAP = 1
@@ -68,16 +68,16 @@ def _room(columns: Sequence[Column], width: int) -> int:
     return width + _GAP - sum((column.least or column.width) + _GAP for column in columns)
 
 
-def heading(columns: Sequence[Column]) -> Text:
+def heading(columns: Sequence[Column]) -> Line:
     """The line of headings."""
     cells = [_cell(column, column.header) for column in columns]
-    return Text((" " * _GAP).join(cells).rstrip(), style="bold")
+    return Line((" " * _GAP).join(cells).rstrip(), style="bold")
 
 
-def line(columns: Sequence[Column], row: Row) -> Text:
+def line(columns: Sequence[Column], row: Row) -> Line:
     """A row's line."""
     cells = [_cell(column, column.text(row)) for column in columns]
-    made = Text((" " * _GAP).join(cells).rstrip())
+    made = Line((" " * _GAP).join(cells).rstrip())
     start = 0
     for column, cell in zip(columns, cells, strict=True):
         if column.style:

@@ -331,7 +331,7 @@ def losses_in(output: str, format_: str, cpu: int) -> list[int]:
 def test_a_loss_is_a_line_and_with_strict_a_status() -> None:
     cpu = min(os.sched_getaffinity(0))
     formats = ("--json", "--csv", "")
-    common = ("--threads", "--cpus", str(cpu), "--strict")
+    common = ("--threads", "--comm", "nobody", "--cpus", str(cpu), "--strict")
     with ExitStack() as stack:
         processes = [
             stack.enter_context(listening(*filter(None, [format_]), *common)) for format_ in formats

@@ -26,7 +26,6 @@ from support import child, compiled, raw, wire
 from support.descriptors import NETLINK_GENERIC, disconnect, leave_free, netlink_sockets, port_of
 from support.reference import Key, between, key, losses, roomy, some, streams, waiting
 from support.requirements import lacks, needs_processes
-from support.scale import scaled
 from support.storm import CPUS, Storm, everywhere, exits_in
 
 from taskstats import Batch, ExitListener, Record, TaskstatsError, host
@@ -247,7 +246,7 @@ def test_ctrl_c_again_and_again_in_a_storm_loses_and_doubles_nothing(
 ) -> None:
     needs_processes()
     received: list[Any] = []
-    interrupts, interrupted = scaled(2_500, least=1_000), 0
+    interrupts, interrupted = 1_200, 0
     chance = random.Random(1)
     with (
         roomy([CPU], max_latency, buffer) as listener,

@@ -111,7 +111,7 @@ def test_two_busy_cgroups_are_counted_apart(hierarchy: Hierarchy, top: Cgroup) -
             try:
                 os.close(writing)
                 os.read(reading, 1)  # until the listener is there
-                run_many(cgroup, code, plain=900, orphans=50)
+                run_many(cgroup, code, plain=960, orphans=20)
                 os._exit(0)
             finally:
                 os._exit(1)

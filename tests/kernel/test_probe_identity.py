@@ -49,9 +49,12 @@ def few_pids() -> Iterator[None]:
 
 
 def _hear(tree: Tree, late: bool = False) -> Heard:
-    """What a listener hears of the tree; late, if nobody reads until all have ended."""
+    """What a listener hears of the tree; late, if nobody reads until all have ended.
+
+    A late reader finds all ends there are in the ring: records without one need not wait long.
+    """
     # The filter keeps the records of other programs out: their number does not matter then.
-    with ExitListener(probe="require", settle=5, where=Where(uid=UID)) as listener:
+    with ExitListener(probe="require", settle=0.5 if late else 5, where=Where(uid=UID)) as listener:
         at_first = host.tasks()
         tree.begin()
         if late:

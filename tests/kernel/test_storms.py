@@ -26,9 +26,9 @@ def heard_and_made(listener: ExitListener, storms: list[Storm]) -> tuple[int, in
         return heard, ends.result()
 
 
-def test_of_a_million_exits_none_is_lost() -> None:
+def test_in_storms_on_all_cpus_none_is_lost() -> None:
     """In rounds that fit into the queues, so that a slow machine loses nothing either."""
-    rounds = -(-scaled(1_000_000) // (len(CPUS) * FITS))
+    rounds = -(-scaled(300_000) // (len(CPUS) * FITS))
     heard = made = 0
     books = host.exits_by_the_books()
     with roomy() as listener:
@@ -60,18 +60,18 @@ def pinned() -> Iterator[int]:
 def test_a_reader_in_the_storm_on_its_own_cpu_hears_all_cpus(max_latency: float) -> None:
     with (
         roomy(max_latency=max_latency) as listener,
-        everywhere("processes", exits=scaled(FITS // 2)) as storms,
+        everywhere("processes", exits=scaled(FITS // 5)) as storms,
     ):
         heard, made = heard_and_made(listener, storms)
         stats = listener.stats()
-    assert heard == made == len(CPUS) * scaled(FITS // 2)
+    assert heard == made == len(CPUS) * scaled(FITS // 5)
     assert stats.lost == 0
     assert stats.unexplained <= stats.received - made
 
 
-def test_a_thousand_listeners_come_and_go_in_a_storm() -> None:
+def test_many_listeners_come_and_go_in_a_storm() -> None:
     with roomy() as reference, everywhere("threads", rate=5_000) as storms:
-        for _ in range(scaled(1_000)):
+        for _ in range(scaled(400)):
             waiting(reference)  # what came before
             with roomy() as listener:
                 own = {child.run_true() for _ in range(3)}

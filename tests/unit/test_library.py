@@ -1,5 +1,6 @@
 """The shim alone: a static library and one header, used from C."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -34,7 +35,7 @@ def test_builds_without_a_warning_and_decodes(compiler: str, tmp_path: Path) -> 
         pytest.skip(f"{compiler} or make is not installed")
     shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
     shutil.copy(ROOT / "Makefile", tmp_path)
-    make = ["make", "lib", f"CC={compiler}", "CFLAGS=-O2 -Werror"]
+    make = ["make", f"-j{os.cpu_count()}", "lib", f"CC={compiler}", "CFLAGS=-O2 -Werror"]
     subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
     (tmp_path / "program.c").write_text(PROGRAM)
     subprocess.run(

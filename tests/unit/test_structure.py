@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import taskstats
+from taskstats.cli.main import taskstats as command
+
 ROOT = Path(__file__).parents[2]
 
 #: What each module may import of the package. Nothing else may be.
@@ -277,16 +280,45 @@ def test_the_shim_has_few_functions() -> None:
     assert 0 < len(of_jobs) <= 25
 
 
-def test_importing_needs_cffi_alone() -> None:
-    program = (
-        "import sys, taskstats; "
-        "print(*sorted({n.partition('.')[0] for n in sys.modules} - sys.stdlib_module_names))"
-    )
+def loaded_by(program: str) -> set[str]:
+    """The modules that a new interpreter has after the program."""
+    program = f"import sys; {program}; print(*sys.modules)"
     answered = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    loaded = {name for name in answered.stdout.split() if not name.startswith("_")}
-    assert loaded - {"sitecustomize", "usercustomize"} <= {"taskstats", "cffi"}
+    return set(answered.stdout.split())
+
+
+def test_importing_needs_cffi_alone() -> None:
+    loaded = loaded_by("from taskstats import *")
+    assert {f"taskstats.{name}" for name in taskstats._MODULES.values()} <= loaded
+    packages = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
+    others = {name for name in packages if not name.startswith("_")}
+    assert others - {"sitecustomize", "usercustomize"} <= {"taskstats", "cffi"}
+
+
+def test_public_names_are_those_that_type_checkers_see() -> None:
+    """They are imported twice: for type checkers, and by the table when they are used."""
+    tree = ast.parse((ROOT / "taskstats/__init__.py").read_text())
+    (checked,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: node.module
+        for node in checked.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == {name: f"taskstats.{module}" for name, module in taskstats._MODULES.items()}
+    assert sorted(seen) == sorted(taskstats.__all__)
+    assert {*taskstats.__all__} <= {*dir(taskstats)}
+
+
+@pytest.mark.parametrize("name", command.commands)
+def test_a_subcommand_is_imported_without_what_it_does_not_need(name: str) -> None:
+    loaded = loaded_by(f"from taskstats.cli.main import taskstats as t; t.commands[{name!r}]")
+    assert f"taskstats.cli.{name}" in loaded
+    others = {f"taskstats.cli.{other}" for other in command.commands if other != name}
+    late = {"asyncio", "importlib.metadata", "numpy", "rich.console", "rich.text"}
+    assert not loaded & (others | late)
 
 
 @pytest.mark.parametrize(
