@@ -40,6 +40,7 @@ struct end {
     uint32_t next; /* with the same chain of pids, or free */
     uint32_t older, newer;
     uint32_t drain; /* in which it was read */
+    int has_row;    /* that was or will be taken, and did not go without its end */
 };
 
 /* When a row's record can have been made and its task have ended, by the events' clock. */
@@ -87,8 +88,8 @@ struct ts_settler {
     uint64_t began_ns;  /* the drain, by the clock of the events */
     uint64_t ends_lost; /* so many ends found no room in the ring; */
     uint64_t lost_ns;   /* all of them before this, by the clock of the events */
-    uint64_t heard_from_ns, heard_to_ns; /* a task that began and ended between these, by that
-                                            clock, has a row that was or will be taken */
+    uint64_t heard_from_ns, heard_to_ns; /* an end that is read now has a row, if its task began
+                                            and ended between these, by that clock */
     uint64_t unheard;                    /* records that are known to have no row */
 
     struct end *ends;
@@ -156,6 +157,8 @@ static void keep_end(struct ts_settler *settler, const struct ts_end_event *even
     end = &settler->ends[at];
     end->event = *event;
     end->drain = settler->drain;
+    end->has_row =
+        event->began_ns >= settler->heard_from_ns && event->ended_ns < settler->heard_to_ns;
     end->next = *chain;
     *chain = at;
     end->older = settler->newest;
@@ -411,14 +414,6 @@ static void narrow(struct ts_settler *settler)
     }
 }
 
-/* A row goes without its end, or an end without a row: the ends of the tasks that had begun by
- * then no longer have a row each. */
-static void doubt_ends(struct ts_settler *settler, uint64_t now)
-{
-    if (settler->heard_from_ns <= now)
-        settler->heard_from_ns = now + 1;
-}
-
 /* Says which process a row is of, where two ends of that process fit it: the row has its
  * start, and no final CPU time. At most two rows may be in question. */
 static int identify(struct ts_settler *settler, uint32_t at, const struct ts_end_event *event)
@@ -441,8 +436,15 @@ static int identify(struct ts_settler *settler, uint32_t at, const struct ts_end
     mark->ended_ns = event->ended_ns;
     held->task.start_ns = event->start_ns;
     settler->unsettled++;
-    doubt_ends(settler, settler->began_ns);
     return 1;
+}
+
+/* Whether an end that has a row may be given to it by `resolve`: after the first drain that
+ * leaves the queues empty, not after the second. */
+static int can_be_resolved(const struct ts_settler *settler, uint32_t end, int emptied)
+{
+    return settler->ends[end].has_row &&
+           !(emptied && settler->ends[end].drain + 1 < settler->drain);
 }
 
 /* Whether an end is there for any of the rows that wait: mostly there is none. */
@@ -476,7 +478,8 @@ static uint32_t settle_waiting(struct ts_settler *settler, int emptied)
             continue;
         if (how == TWO_FIT) {
             /* Not in the drain that brought them: what is read next may tell them apart. */
-            if ((emptied || window->is_narrow) && settler->ends[end].drain != settler->drain)
+            if ((emptied || window->is_narrow) && settler->ends[end].drain != settler->drain &&
+                !can_be_resolved(settler, end, emptied))
                 n += (uint32_t)identify(settler, at, &settler->ends[end].event);
             continue;
         }
@@ -498,16 +501,8 @@ static void settle_all(struct ts_settler *settler, int emptied)
     }
 }
 
-/* Whether an end has a row among those that have been taken, if the last drain has left the
- * queues empty. */
-static int has_row(const struct ts_settler *settler, const struct end *end)
-{
-    return end->event.began_ns >= settler->heard_from_ns &&
-           end->event.ended_ns < settler->heard_to_ns && end->drain + 1 < settler->drain;
-}
-
-/* Returns the only end that has a row, and no other one than this; NONE if there is none, or
- * several. */
+/* Returns the only end whose row must be this one, if the last drain has left the queues empty;
+ * NONE if there is none, or several. */
 static uint32_t own_end(struct ts_settler *settler, uint32_t at)
 {
     uint32_t found = NONE;
@@ -516,14 +511,30 @@ static uint32_t own_end(struct ts_settler *settler, uint32_t at)
     for (uint32_t end = *end_chain(settler, settler->held[at].task.id); end != NONE;
          end = settler->ends[end].next) {
         const struct ts_end_event *event = &settler->ends[end].event;
-        if (!has_row(settler, &settler->ends[end]) || fit_held(settler, at, event) == NO_FIT ||
-            rows_for(settler, event, &row) != 1)
+        /* Of an end that was read in the last drain the row may still be in a queue. */
+        if (!settler->ends[end].has_row || settler->ends[end].drain + 1 >= settler->drain ||
+            fit_held(settler, at, event) == NO_FIT || rows_for(settler, event, &row) != 1)
             continue;
         if (found != NONE)
             return NONE;
         found = end;
     }
     return found;
+}
+
+/* A row goes without its end: it may be one of those that fit it, or one that is read later. */
+static void doubt_ends_of(struct ts_settler *settler, uint32_t at)
+{
+    for (uint32_t end = *end_chain(settler, settler->held[at].task.id); end != NONE;
+         end = settler->ends[end].next)
+        if (fit_held(settler, at, &settler->ends[end].event) != NO_FIT)
+            settler->ends[end].has_row = 0;
+}
+
+static void doubt_later_ends(struct ts_settler *settler, uint64_t now)
+{
+    if (settler->heard_from_ns <= now)
+        settler->heard_from_ns = now + 1;
 }
 
 int ts_settler_is_in_doubt(struct ts_settler *settler)
@@ -539,8 +550,11 @@ void ts_settler_resolve(struct ts_settler *settler, uint64_t unheard, int64_t no
 {
     uint32_t n, next, end;
 
-    if (unheard != settler->unheard)
-        doubt_ends(settler, clock_of(settler, now));
+    if (unheard != settler->unheard) {
+        for (end = settler->oldest; end != NONE; end = settler->ends[end].newer)
+            settler->ends[end].has_row = 0;
+        doubt_later_ends(settler, clock_of(settler, now));
+    }
     settler->unheard = unheard;
     do {
         n = 0;
@@ -693,9 +707,10 @@ void ts_settler_release(struct ts_settler *settler, struct ts_sink *sink, int64_
             return;
         }
         if (waits) {
+            doubt_ends_of(settler, (uint32_t)(settler->head % HELD_ROOM));
+            doubt_later_ends(settler, clock_of(settler, now));
             wait_no_more(settler, (uint32_t)(settler->head % HELD_ROOM));
             settler->unsettled++;
-            doubt_ends(settler, clock_of(settler, now));
         }
         settler->head++;
     }

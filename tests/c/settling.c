@@ -53,6 +53,7 @@ struct event {
     enum ts_event kind;
     uint32_t number; /* of the task, birth or change */
     uint32_t drain;
+    int has_row;
 };
 
 struct events {
@@ -367,7 +368,11 @@ static void read_end(struct play *play, uint32_t ended)
             play->lost_ns = oldest + 1;
     }
     play->ends.at[play->ends.n++] =
-        (struct event){.kind = TS_EVENT_END, .number = ended, .drain = play->drain};
+        (struct event){.kind = TS_EVENT_END,
+                       .number = ended,
+                       .drain = play->drain,
+                       .has_row = play->tasks[ended].began >= play->heard_from &&
+                                  play->tasks[ended].ended < play->heard_to};
 }
 
 static void take_row(struct play *play, struct row *row, uint64_t now)
@@ -452,7 +457,7 @@ static void forget_ends(struct play *play)
 
 /* ---- where every record is heard ---- */
 
-static void doubt_ends(struct play *play)
+static void doubt_later_ends(struct play *play)
 {
     if (play->heard_from <= (uint64_t)play->now)
         play->heard_from = (uint64_t)play->now + 1;
@@ -466,10 +471,8 @@ static int has_own_end(const struct play *play, const struct row *row, uint32_t 
 
     for (uint32_t i = 0; i < play->ends.n; i++) {
         const struct event *end = &play->ends.at[i];
-        const struct task *task = &play->tasks[end->number];
-        if (task->began < play->heard_from || task->ended >= play->heard_to ||
-            end->drain + 1 >= play->drain || fit(play, row, end->number) == NO_FIT ||
-            rows_for(play, end->number, &only) != 1)
+        if (!end->has_row || end->drain + 1 >= play->drain ||
+            fit(play, row, end->number) == NO_FIT || rows_for(play, end->number, &only) != 1)
             continue;
         *found = i;
         n++;
@@ -491,8 +494,11 @@ static void resolve(struct play *play)
 {
     uint32_t n, end;
 
-    if (play->unheard != play->unheard_seen)
-        doubt_ends(play);
+    if (play->unheard != play->unheard_seen) {
+        for (uint32_t i = 0; i < play->ends.n; i++)
+            play->ends.at[i].has_row = 0;
+        doubt_later_ends(play);
+    }
     play->unheard_seen = play->unheard;
     do {
         n = 0;
@@ -556,8 +562,12 @@ static void release(struct play *play, int64_t now)
         tasks++;
         groups += (uint32_t)row->is_paired;
         play->unsettled += row->given == NOBODY;
-        if (row->given == NOBODY)
-            doubt_ends(play);
+        if (row->given == NOBODY) {
+            for (uint32_t i = 0; i < play->ends.n; i++)
+                if (fit(play, row, play->ends.at[i].number) != NO_FIT)
+                    play->ends.at[i].has_row = 0;
+            doubt_later_ends(play);
+        }
         play->released++;
     }
     ts_settler_release(play->settler, sink, now);

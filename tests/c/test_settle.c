@@ -232,25 +232,53 @@ static void check_no_proof(void)
 
 /* A thread that calls exec takes the pid and the start of the leader. Which end is of which
  * record is not known, but which process both are of: neither is held for long. */
-static void check_exec_by_thread(void)
+static void check_exec_by_thread(int is_heard)
 {
     struct ts_end_event thread = end_of(1);
 
     open_settler();
+    if (is_heard)
+        ts_settler_hear_all(settler, 0);
     thread.ended_ns += 9000;
     thread.cpu_ns++;
     put_end(end_of(1));
     put_end(thread);
     record(1)->cpu = 0;
     record(1)->cpu = 1;
-    take(20000);
-    CHECK(sink.n_tasks == 0);
-    take(21000);
-    CHECK(sink.n_tasks == 2);
+    for (int i = 0; i < 2 + is_heard; i++) {
+        take(20000 + i);
+        CHECK(sink.n_tasks == (i == 1 + is_heard ? 2 : 0));
+    }
     for (unsigned i = 0; i < sink.n_tasks; i++) {
         CHECK(!(sink.tasks[i].flags & TS_SETTLED) && sink.tasks[i].final_cpu_ns == 0);
         CHECK(sink.tasks[i].start_ns == thread.start_ns);
     }
+    ts_settler_free(settler);
+}
+
+/* Where every record is heard, the end of the leader is its own: it fits no other record. */
+static void check_exec_by_thread_heard(void)
+{
+    struct ts_end_event thread = end_of(1);
+
+    open_settler();
+    ts_settler_hear_all(settler, 0);
+    thread.ended_ns += 9000;
+    thread.cpu_ns++;
+    thread.runs++;
+    put_end(end_of(1));
+    put_end(thread);
+    record(1)->cpu = 0;
+    record(1)->stats.cpu_count++;
+    take(20000);
+    CHECK(sink.n_tasks == 0 && !ts_settler_is_in_doubt(settler));
+    take(20500);
+    CHECK(sink.n_tasks == 0 && ts_settler_is_in_doubt(settler));
+    ts_settler_resolve(settler, 0, 20500);
+    ts_settler_release(settler, &sink, 20500);
+    CHECK(sink.n_tasks == 2);
+    CHECK(sink.tasks[0].final_cpu_ns == end_of(1).cpu_ns);
+    CHECK(sink.tasks[1].final_cpu_ns == thread.cpu_ns);
     ts_settler_free(settler);
 }
 
@@ -534,7 +562,9 @@ int main(void)
     check_order();
     check_doubt();
     check_no_proof();
-    check_exec_by_thread();
+    check_exec_by_thread(0);
+    check_exec_by_thread(1);
+    check_exec_by_thread_heard();
     check_later_owner();
     check_lost();
     check_end_of_one_that_waits();

@@ -343,8 +343,9 @@ def test_the_leader_of_before_an_exec_gets_no_end_of_the_new_program(
     leaders = [one for one in records if one.id in pids and one.comm == "exec_by_thread"]
     assert len(leaders) >= len(pids) - listener.stats().lost
     used = [one.final_cpu_ns for one in leaders if one.is_settled]
-    assert len(used) > len(pids) // 4
-    assert max(used) < 20_000_000
+    if cpus is None and not listener.stats().lost:  # every end has a record
+        assert len(used) > len(pids) * 3 // 4
+    assert max(used, default=0) < 20_000_000
 
 
 def test_exec_by_another_thread_is_right_or_counted() -> None:
