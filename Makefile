@@ -47,7 +47,8 @@ probe-proof: $(VENV)/ready ## final CPU times against the usage of cgroups, unde
 CTEST_BUILD ?= build/ctest
 RUN ?=
 
-PURE = layout netlink decode sequence peer btf offsets ring settle programs buffer tally kin jobs
+PURE = layout netlink decode sequence peer btf offsets ring settle programs buffer tally kin jobs \
+    doubts owners parentage
 TESTED = $(patsubst tests/c/test_%.c,%,$(wildcard tests/c/test_*.c))
 CHECKING = $(filter-out test_% threads.c,$(notdir $(wildcard tests/c/*.c)))
 CTEST_OBJECTS = $(addprefix $(CTEST_BUILD)/,$(PURE:=.o) $(CHECKING:.c=.o))

@@ -434,7 +434,7 @@ def test_what_waits_and_is_remembered_is_bounded(machine: Machine) -> None:
         assert tracker.waiting <= 101
     assert fed(machine, tracker) == {"attributed": 2000}
     assert tracker._records is not None
-    assert len(tracker._records.parentage._line) <= 126
+    assert tracker._records.parents.counts.remembered <= 126
 
 
 def test_a_job_within_a_job_is_part_of_it(machine: Machine) -> None:

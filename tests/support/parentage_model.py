@@ -1,4 +1,4 @@
-"""Which job a process belongs to, by what exit records and the living prove. No I/O.
+"""A slow model of csrc/parentage.c: which job a process belongs to, by records and the living.
 
 Without a probe nothing says who made a process. A record names the parent that the process had when
 it ended, by a pid alone. So a process is assigned only where one answer is left:
@@ -291,10 +291,10 @@ class Parentage:
             before = self._clock().real
             found = set(self._look(sorted(wanted)))
             there = {living.pid for living in found}
-            for pid in wanted - there:
+            for pid in sorted(wanted - there):
                 if pid in self._alive:
                     self._gone(pid)
-            for living in found:
+            for living in sorted(found):
                 self._see(living, before)
             wanted = {living.ppid for living in found - children}
             children |= found
