@@ -121,6 +121,8 @@ class Parentage:
         self._asked_ns = 0  # CLOCK_MONOTONIC
         self._departed: list[Process] = []  # those of `ended` that may have a record there as well
         self._doubt_until = 0  # CLOCK_REALTIME
+        #: Processes of several threads that are not added up yet, by whatever names them.
+        self.adding_up: dict[Any, list[Process]] = {}
 
     @property
     def waiting(self) -> list[Process]:
@@ -163,7 +165,8 @@ class Parentage:
         heir = self._jobs.pop(number).subreaper
         if heir:
             heir.shared = True
-        for one in [*self._alive.values(), *self._line]:
+        held = [one for those in self.adding_up.values() for one in those]
+        for one in {*self._alive.values(), *self._line, *self._departed, *held}:
             if one.verdict and (one.verdict.job == number or number in one.verdict.doubts):
                 job = outer if one.verdict.job == number else one.verdict.job
                 one.verdict = Verdict(job, one.verdict.doubts - {number})

@@ -38,6 +38,7 @@ class ModelByRecords:
         #: Processes of several threads that have ended and are not added up yet: by pid, in order.
         # By the last record's pid, CPU and number; those of a replayed stream may be alike.
         self._adding_up: dict[tuple[int, int | None, int], list[Process]] = {}
+        parents.adding_up = self._adding_up
 
     @property
     def waiting(self) -> int:
