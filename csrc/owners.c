@@ -239,15 +239,14 @@ void ts_owners_line_up(struct ts_owners *owners, struct ts_owner *one)
     owners->n_in_line++;
 }
 
-void ts_owners_forget(struct ts_owners *owners, uint32_t but_for)
+void ts_owners_forget(struct ts_owners *owners)
 {
-    while (owners->n_in_line > but_for) {
-        struct ts_owner *one = owners->oldest;
-        owners->oldest = one->newer;
-        if (!owners->oldest)
-            owners->newest = NULL;
-        owners->n_in_line--;
-        ts_owners_unlist(owners, one);
-        ts_owners_drop(owners, one);
-    }
+    struct ts_owner *one = owners->oldest;
+
+    owners->oldest = one->newer;
+    if (!owners->oldest)
+        owners->newest = NULL;
+    owners->n_in_line--;
+    ts_owners_unlist(owners, one);
+    ts_owners_drop(owners, one);
 }

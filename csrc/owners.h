@@ -58,6 +58,7 @@ struct ts_owner {
     uint8_t asked;   /* the living were looked at after its record was read */
     uint8_t shared;  /* it inherits orphans of jobs that were closed as well */
     uint8_t named;   /* it was there when a job began: a root, an ancestor, a subreaper */
+    uint8_t is_unsure; /* seen alive: the record of its end may be forgotten */
     uint8_t on_stack;
     uint8_t is_listed; /* it is found by its pid */
 };
@@ -78,7 +79,9 @@ struct ts_owners {
     uint32_t n_additions; /* spare ones as well */
 };
 
-enum { TS_OWNERS_CHUNK = 64 };
+#ifndef TS_OWNERS_CHUNK
+#define TS_OWNERS_CHUNK 64u /* processes that memory is taken for at once */
+#endif
 
 /* At most so many processes at once. */
 int ts_owners_open(struct ts_owners *owners, uint32_t most);
@@ -100,8 +103,8 @@ struct ts_owner *ts_owners_living(const struct ts_owners *owners, uint32_t pid);
 void ts_owners_end(struct ts_owners *owners, struct ts_owner *one);
 /* Puts a process that has ended at the end of the line. */
 void ts_owners_line_up(struct ts_owners *owners, struct ts_owner *one);
-/* Forgets those at the front of the line, but for so many. */
-void ts_owners_forget(struct ts_owners *owners, uint32_t but_for);
+/* Forgets the one at the front of the line. */
+void ts_owners_forget(struct ts_owners *owners);
 
 /* Gives the process an addition to be filled; NULL if there is no memory. */
 struct ts_addition *ts_owners_keep(struct ts_owners *owners, struct ts_owner *one);

@@ -13,8 +13,8 @@
  *   as the init of a PID namespace, which adopts whatever enters it. So a parent that was never
  *   seen alive in the initial PID namespace decides nothing, if there has ever been another PID
  *   namespace.
- * - After a loss, only a parent that surely lived when the child ended decides. Where there is
- *   no memory for a process, its record counts as lost. */
+ * - After a loss, only a parent that surely lived when the child ended decides. A record counts
+ *   as lost as well if there was no memory for it, or if too many others came after it. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -780,6 +780,7 @@ static int find_parents(const struct ts_parentage *p, const struct ts_owner *chi
                         int64_t *latest)
 {
     struct ts_range end = child->end;
+    int in_doubt = end.first <= p->doubt_until;
 
     if (are_several(p, child->ppid, child, end))
         return 0; /* their ranges say too little */
@@ -788,13 +789,13 @@ static int find_parents(const struct ts_parentage *p, const struct ts_owner *chi
         if (one->start.first <= end.last && one->start.last <= end.first &&
             one->start.first > *latest)
             *latest = one->start.first;
-    if (!surely && end.first > p->doubt_until)
+    if (!surely && !in_doubt)
         return 1;
     /* A process that nobody has heard of may have been there: not beside one that lived on. */
     for (struct ts_owner *one = NULL; (one = next_owner(p, child->ppid, child, one));)
         if (can_be_parent(one, end, *latest) &&
             ((one->start.last <= end.first && (one->lives || one->end.first >= end.last)) ||
-             (surely && one->named && one->lives)))
+             (!in_doubt && one->named && one->lives)))
             return 1;
     return 0;
 }
@@ -926,7 +927,7 @@ static void join_record(struct ts_parentage *p, struct ts_owner *one, int surely
 {
     struct ts_owner *record = NULL;
     uint32_t n = 0;
-    int in_doubt = surely;
+    int in_doubt = surely || one->is_unsure;
     struct ts_verdict verdict = one->decided ? one->verdict : verdict_of_living(p, one);
     const struct ts_doubts *jobs = NULL;
 
@@ -1033,6 +1034,34 @@ static struct wanted *find_wanted(struct ts_parentage *p, uint32_t pid)
     return bsearch(&pid, p->wanted, p->n_wanted, sizeof(*p->wanted), compare_wanted);
 }
 
+/* Takes what is not known any more when a process is forgotten: it may have been the parent of
+ * a process that ended before it, or the one that was seen alive with its pid. */
+static void doubt_forgotten(struct ts_parentage *p, const struct ts_owner *one)
+{
+    int64_t end_ns = one->end.last;
+
+    if (end_ns == INT64_MAX)
+        end_ns = p->now.real_ns - (p->now.monotonic_ns - one->gone_ns);
+    if (end_ns > p->doubt_until)
+        p->doubt_until = end_ns;
+    for (struct ts_owner *other = ts_owners_first(&p->owners, one->pid); other;
+         other = ts_owners_next(other))
+        if (other != one && other->tick_ns != TS_NO_TICK && overlap(other->start, one->start) &&
+            end_ns >= other->seen_ns)
+            other->is_unsure = 1;
+}
+
+static void forget(struct ts_parentage *p)
+{
+    if (p->owners.n_in_line < p->capacity + (uint64_t)p->capacity / 4)
+        return;
+    while (p->owners.n_in_line > p->capacity) {
+        if (p->owners.oldest->is_listed) /* else it is one that was seen alive */
+            doubt_forgotten(p, p->owners.oldest);
+        ts_owners_forget(&p->owners);
+    }
+}
+
 /* Goes on with settling until processes are wanted: returns how many; 0: it is done. */
 static int go_on(struct ts_parentage *p)
 {
@@ -1056,8 +1085,7 @@ static int go_on(struct ts_parentage *p)
             p->stage = p->stage == FLUSHING ? FORGETTING : IDLE;
             break;
         default:
-            if (p->owners.n_in_line >= p->capacity + p->capacity / 4)
-                ts_owners_forget(&p->owners, p->capacity);
+            forget(p);
             p->stage = IDLE;
         }
     }

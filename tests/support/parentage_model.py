@@ -11,7 +11,8 @@ it ended, by a pid alone. So a process is assigned only where one answer is left
   subreaper, which only an ancestor of the job's root can be for the job's orphans, or as the init
   of a PID namespace, which adopts whatever enters it. So a parent that was never seen alive in the
   initial PID namespace decides nothing, if there has ever been another PID namespace.
-- After a loss, only a parent that surely lived when the child ended decides.
+- After a loss, only a parent that surely lived when the child ended decides. What was forgotten
+  counts as lost.
 """
 
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -65,6 +66,7 @@ class Process:
         shared: Whether it inherits orphans of jobs that were closed as well.
         named: Whether it was there when a job began: its root, an ancestor, the subreaper.
         gone_ns: CLOCK_MONOTONIC when it was first missed, if it was seen alive before.
+        unsure: The record of its end may be forgotten, if it was seen alive.
     """
 
     pid: int
@@ -81,6 +83,7 @@ class Process:
     shared: bool = False
     named: bool = False
     gone_ns: int = 0
+    unsure: bool = False
 
 
 @dataclass(slots=True)
@@ -273,9 +276,27 @@ class Parentage:
             those = self._ended.get(one.pid, [])
             if one in those:  # and not joined with one that was seen alive
                 those.remove(one)
+                self._doubt_forgotten(one)
             if not those:
                 self._ended.pop(one.pid, None)
         del self._line[:excess]
+
+    def _doubt_forgotten(self, one: Process) -> None:
+        """Take what is not known any more when a process is forgotten.
+
+        It may have been the parent of a process that ended before it, or the one that was seen
+        alive with its pid.
+        """
+        assert one.end is not None
+        now = self._clock()
+        end = one.end[1] if one.end[1] < _NEVER else now.real - (now.monotonic - one.gone_ns)
+        self._doubt_until = max(self._doubt_until, end)
+        others = [*self._ended.get(one.pid, ())]
+        if one.pid in self._alive:
+            others.append(self._alive[one.pid])
+        for other in others:
+            if other.tick is not None and _overlap(other, one) and end >= other.seen:
+                other.unsure = True
 
     # -- the living
 
@@ -332,8 +353,7 @@ class Parentage:
             other
             for other in known
             if other is not one
-            and other.start[0] <= one.start[1]
-            and one.start[0] <= other.start[1]
+            and _overlap(other, one)
             and other.end is not None
             and other.end[1] >= one.seen
         ]
@@ -341,7 +361,11 @@ class Parentage:
         waiting = [other for other in records if other.verdict is None]
         # Before its record was read, or after a loss: what is there may be another process's that
         # had the pid in the same second.
-        lost = surely or any(other.end and other.end[0] <= self._doubt_until for other in records)
+        lost = (
+            one.unsure
+            or surely
+            or any(other.end and other.end[0] <= self._doubt_until for other in records)
+        )
         if len(records) == 1 and waiting and not lost:
             one.end = records[0].end
             records[0].verdict = verdict
@@ -436,9 +460,10 @@ class Parentage:
         latest = max((other.start[0] for other in there), default=0)
         known = [other for other in known if other.start[1] >= latest]
         # A process that nobody has heard of may have been there: not beside one that lived on.
-        if (surely or first <= self._doubt_until) and not any(
+        in_doubt = first <= self._doubt_until
+        if (surely or in_doubt) and not any(
             (other.start[1] <= first and (other.end is None or other.end[0] >= last))
-            or (surely and other.named and other.end is None)
+            or (not in_doubt and other.named and other.end is None)
             for other in known
         ):
             return []
@@ -478,17 +503,18 @@ class Parentage:
         return Verdict(UNDECIDED, doubts) if doubts else _NONE
 
 
+def _overlap(one: Process, other: Process) -> bool:
+    """Whether two processes may have started at the same time."""
+    return one.start[0] <= other.start[1] and other.start[0] <= one.start[1]
+
+
 def _owners(processes: Sequence[Process]) -> int:
     """How many processes these are at least: one that was seen alive may be one of the records."""
     records = [one for one in processes if not one.seen]
     others = [
         one
         for one in processes
-        if one.seen
-        and not any(
-            record.start[0] <= one.start[1] and one.start[0] <= record.start[1]
-            for record in records
-        )
+        if one.seen and not any(_overlap(record, one) for record in records)
     ]
     return len(records) + len(others)
 
