@@ -240,11 +240,10 @@ static int inherits(const struct ts_owner *parent, const struct job *job,
     return !job->knows_ancestors;
 }
 
-/* Returns the verdict about a child of a process that has one. */
+/* Returns the verdict about a child of a process with this verdict. */
 static struct ts_verdict inherit(struct ts_parentage *p, const struct ts_owner *parent,
-                                 const struct ts_owner *child)
+                                 struct ts_verdict verdict, const struct ts_owner *child)
 {
-    struct ts_verdict verdict = parent->decided ? parent->verdict : none;
     const struct ts_doubts *doubts;
     uint32_t n = 0, named = TS_NO_JOB;
 
@@ -299,7 +298,7 @@ static struct ts_verdict verdict_of_living(struct ts_parentage *p, struct ts_own
         at = parent_of_living(p, at);
     }
     if (!at && way && way->ppid) { /* its parent ended meanwhile */
-        verdict = perhaps(p, way->start.last);
+        verdict = perhaps(p, one->start.last);
         for (; way; way = way->below)
             way->on_stack = 0;
         return verdict;
@@ -307,7 +306,7 @@ static struct ts_verdict verdict_of_living(struct ts_parentage *p, struct ts_own
     parent = at && at->decided ? at : NULL;
     verdict = parent ? parent->verdict : none;
     for (; way; way = way->below) {
-        verdict = parent ? inherit(p, parent, way) : none;
+        verdict = parent ? inherit(p, parent, verdict, way) : none;
         decide(way, verdict);
         way->on_stack = 0;
         parent = way;
@@ -845,17 +844,18 @@ static struct ts_owner *judge(struct ts_parentage *p, struct ts_owner *child, in
         return NULL;
     are_told = find_parents(p, child, surely, &latest);
     for (struct ts_owner *one = NULL;
-         are_told && (one = next_owner(p, child->ppid, child, one));) {
-        if (one->decided || !can_be_parent(one, child->end, latest))
-            continue;
-        if (!one->lives)
+         are_told && (one = next_owner(p, child->ppid, child, one));)
+        if (!one->decided && one->tick_ns == TS_NO_TICK &&
+            can_be_parent(one, child->end, latest))
             return one;
-        verdict_of_living(p, one);
-    }
     for (struct ts_owner *one = NULL;
          are_told && (one = next_owner(p, child->ppid, child, one));)
-        if (can_be_parent(one, child->end, latest))
-            agree(p, &all, inherit(p, one, child));
+        if (can_be_parent(one, child->end, latest)) {
+            /* The parent of one that was seen alive is told as of then, not of its end. */
+            verdict = one->decided ? one->verdict : verdict_of_living(p, one);
+            agree(p, &all, inherit(p, one, verdict, child));
+        }
+    verdict = none;
     if (child->ppid)
         verdict = all.n ? agreed(p, &all) : perhaps(p, child->start.last);
     if (has_others(child->perhaps, verdict.job)) {
@@ -882,7 +882,7 @@ static void judge_with_parents(struct ts_parentage *p, struct ts_owner *one, int
     one->on_stack = 1;
     while (top) {
         first = judge(p, top, surely);
-        if (first && !first->asked && first->tick_ns == TS_NO_TICK)
+        if (first && !first->asked)
             break; /* the owners of its parent's pid are not all known yet */
         if (first && !first->on_stack) {
             first->below = top;
@@ -1031,15 +1031,18 @@ static void ask(struct ts_parentage *p)
 
 static struct wanted *find_wanted(struct ts_parentage *p, uint32_t pid)
 {
-    return bsearch(&pid, p->wanted, p->n_wanted, sizeof(*p->wanted), compare_wanted);
+    struct wanted key = {pid, 0};
+
+    return bsearch(&key, p->wanted, p->n_wanted, sizeof(key), compare_wanted);
 }
 
 /* Takes what is not known any more when a process is forgotten: it may have been the parent of
  * a process that ended before it, or the one that was seen alive with its pid. */
-static void doubt_forgotten(struct ts_parentage *p, const struct ts_owner *one)
+static void doubt_forgotten(struct ts_parentage *p, struct ts_owner *one)
 {
     int64_t end_ns = one->end.last;
 
+    one->is_unsure = 1;
     if (end_ns == INT64_MAX)
         end_ns = p->now.real_ns - (p->now.monotonic_ns - one->gone_ns);
     if (end_ns > p->doubt_until)

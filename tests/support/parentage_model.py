@@ -288,6 +288,7 @@ class Parentage:
         alive with its pid.
         """
         assert one.end is not None
+        one.unsure = True
         now = self._clock()
         end = one.end[1] if one.end[1] < _NEVER else now.real - (now.monotonic - one.gone_ns)
         self._doubt_until = max(self._doubt_until, end)
@@ -383,7 +384,7 @@ class Parentage:
             way.append(at)
             at = self._parent_of_living(at)
         if at is None and way and way[-1].ppid:
-            return self._perhaps(way[-1].start[1])  # its parent ended meanwhile
+            return self._perhaps(one.start[1])  # the last one's parent ended meanwhile
         verdict = at.verdict if at and at.verdict else _NONE
         parent = at if at and at.verdict else None
         for child in reversed(way):
@@ -411,7 +412,7 @@ class Parentage:
             while stack:
                 top = stack[-1]
                 waits = self._judge(top, surely=surely)
-                if waits and not waits.asked and waits.tick is None:
+                if waits and not waits.asked:
                     break  # the owners of its parent's pid are not all known yet
                 if waits is None or id(waits) in on_stack:
                     if waits is not None:
@@ -429,10 +430,8 @@ class Parentage:
             return None
         parents = self._parents(one, surely=surely)
         for parent in parents:
-            if parent.verdict is None:
-                if parent.end is not None:
-                    return parent
-                self._verdict_of_living(parent)
+            if parent.verdict is None and parent.tick is None:
+                return parent
         verdicts = [self._inherit(parent, one) for parent in parents]
         if one.ppid == 0:
             verdict = _NONE
@@ -471,7 +470,8 @@ class Parentage:
 
     def _inherit(self, parent: Process, child: Process) -> Verdict:
         """The verdict about a child of a process that has one."""
-        verdict = parent.verdict or _NONE
+        # The parent of one that was seen alive is told as of then, not of its end.
+        verdict = parent.verdict or self._verdict_of_living(parent)
         if not parent.safe and self._may_nest():
             perhaps = self._perhaps(child.start[1])
             doubts = perhaps.doubts | verdict.doubts | ({verdict.job} - {NO_JOB, UNDECIDED})
