@@ -49,15 +49,15 @@ struct ts_owner {
     int64_t gone_ns; /* CLOCK_MONOTONIC when it was first missed */
     uint32_t pid;
     uint32_t ppid;
-    uint32_t uses;   /* who refers to it: it is freed when nobody does */
-    uint32_t heirs;  /* open jobs whose orphans it may inherit */
-    uint32_t asking; /* the number of the look that has found it */
-    uint8_t lives;   /* as last seen */
-    uint8_t decided; /* it has a verdict */
-    uint8_t is_safe; /* surely not the init of a PID namespace */
-    uint8_t asked;   /* the living were looked at after its record was read */
-    uint8_t shared;  /* it inherits orphans of jobs that were closed as well */
-    uint8_t named;   /* it was there when a job began: a root, an ancestor, a subreaper */
+    uint32_t uses;     /* who refers to it: it is freed when nobody does */
+    uint32_t heirs;    /* open jobs whose orphans it may inherit */
+    uint32_t asking;   /* the number of the look that has found it */
+    uint8_t lives;     /* as last seen */
+    uint8_t decided;   /* it has a verdict */
+    uint8_t is_safe;   /* surely not the init of a PID namespace */
+    uint8_t asked;     /* the living were looked at after its record was read */
+    uint8_t shared;    /* it inherits orphans of jobs that were closed as well */
+    uint8_t named;     /* it was there when a job began: a root, an ancestor, a subreaper */
     uint8_t is_unsure; /* seen alive: the record of its end may be forgotten */
     uint8_t on_stack;
     uint8_t is_listed; /* it is found by its pid */

@@ -997,7 +997,8 @@ static int compare_wanted(const void *a, const void *b)
 
 static void want(struct ts_parentage *p, uint32_t pid)
 {
-    if (pid)
+    /* The init of the namespace lives as long as who looks. */
+    if (pid > 1 || (pid == 1 && !ts_owners_living(&p->owners, 1)))
         p->wanted[p->n_wanted++] = (struct wanted){pid, 0};
 }
 

@@ -54,6 +54,7 @@ class Parents:
         self._counts = ffi.new("struct ts_parentage_counts *")
         self._number = ffi.new("uint32_t *")
         self._several = ffi.new("struct ts_several[]", 0)
+        self._pids = ffi.new("uint32_t[]", 64)
 
     @property
     def counts(self) -> Any:
@@ -168,9 +169,10 @@ class Parents:
         """Look processes up, as long as some are wanted."""
         while wanted > 0:
             before_ns = self._moment.real_ns
-            pids = ffi.new("uint32_t[]", wanted)
-            lib.ts_parentage_wanted(self._parentage, pids)
-            found = self._look(ffi.unpack(pids, wanted))
+            if len(self._pids) < wanted:
+                self._pids = ffi.new("uint32_t[]", 2 * wanted)
+            lib.ts_parentage_wanted(self._parentage, self._pids)
+            found = self._look(ffi.unpack(self._pids, wanted))
             wanted = lib.ts_parentage_found(
                 self._parentage, _alive(found), len(found), before_ns, self._now()
             )
@@ -179,8 +181,8 @@ class Parents:
     # -- the clocks
 
     def _now(self) -> Any:
-        moment, now = self._moment, self._clock()
-        moment.boot_ns, moment.real_ns, moment.monotonic_ns = now
+        moment = self._moment
+        moment.boot_ns, moment.real_ns, moment.monotonic_ns = self._clock()
         return moment
 
     def _judging(self) -> Any:
@@ -197,5 +199,6 @@ def _who(one: Alive) -> tuple[int, int]:
 def _alive(found: Sequence[Alive]) -> Any:
     """struct ts_alive of each."""
     return ffi.new(
-        "struct ts_alive[]", [(one.start_ns, one.pid, one.ppid, one.nested) for one in found]
+        "struct ts_alive[]",
+        [(start_ns, pid, ppid, nested) for pid, ppid, start_ns, nested in found],
     )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from support.following import Following, told_of, tracker_of
 from support.histories.born import BornHistory, born_histories
 from support.parentage_records import with_capacity, with_model
+
 from taskstats.jobs import JobTracker
 
 #: How many histories are played: TASKSTATS_HISTORIES=100000 for a long search.

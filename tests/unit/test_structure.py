@@ -218,8 +218,8 @@ PURE = [
 IMPURE_HEADERS = {"unistd.h", "poll.h", "pthread.h", "time.h", "stdio.h", "stdlib.h"}
 #: What pure files may include of these: for malloc, and for snprintf.
 HARMLESS = {
-    **dict.fromkeys(("btf", "settle", "tally", "kin", "jobs"), {"stdlib.h"}),
-    **dict.fromkeys(("doubts", "owners", "parentage"), {"stdlib.h"}),
+    **{name: {"stdlib.h"} for name in ("btf", "settle", "tally", "kin", "jobs")},
+    **{name: {"stdlib.h"} for name in ("doubts", "owners", "parentage")},
     "offsets": {"stdio.h"},
 }
 
