@@ -915,7 +915,8 @@ static void judge_asked(struct ts_parentage *p, int surely)
         add(p, one);
         ts_owners_drop(&p->owners, one);
     }
-    memmove(p->waiting + left, p->waiting + n, (p->n_waiting - n) * sizeof(*p->waiting));
+    if (p->n_waiting > n)
+        memmove(p->waiting + left, p->waiting + n, (p->n_waiting - n) * sizeof(*p->waiting));
     p->n_waiting -= n - left;
     p->n_asked = 0;
 }
@@ -1006,7 +1007,8 @@ static void sort_wanted(struct ts_parentage *p)
 {
     uint32_t n = 0;
 
-    qsort(p->wanted, p->n_wanted, sizeof(*p->wanted), compare_wanted);
+    if (p->n_wanted > 1)
+        qsort(p->wanted, p->n_wanted, sizeof(*p->wanted), compare_wanted);
     for (uint32_t i = 0; i < p->n_wanted; i++)
         if (!n || p->wanted[n - 1].pid != p->wanted[i].pid)
             p->wanted[n++] = p->wanted[i];

@@ -288,7 +288,12 @@ PLANTS = [
     ),
     Plant("jobs.c", "jobs", "mark(jobs, owner_of(jobs, one)); /* its", "/* its"),
     Plant("jobs.c", "jobs", "jobs->counts.waiting++;", ";"),
-    Plant("parentage.c", "parentage", "return n > 1;", "return n > 2;"),
+    Plant(
+        "parentage.c",
+        "parentage",
+        "return one->start.first <= end.last && one->start.last >= latest;",
+        "return one->start.first <= end.last;",
+    ),
     Plant("parentage.c", "parentage", "is_job(named) && !parent->shared)", "is_job(named))"),
     Plant(
         "parentage.c",
