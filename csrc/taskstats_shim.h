@@ -646,10 +646,11 @@ int ts_parentage_start(struct ts_parentage *parentage, uint32_t job,
  * n `around`. Call it for a parent before its children. */
 int ts_parentage_join(struct ts_parentage *parentage, uint32_t job, const struct ts_alive *one,
                       const uint32_t *around, uint32_t n, const struct ts_moment *now);
-/* What belongs to the job belongs to the outer one, or to none, from now on. Call it before
- * ts_jobs_close. */
+/* What belongs to the job belongs to the outer one, or to none, from now on, also with -ENOMEM.
+ * Call it before ts_jobs_close. */
 int ts_parentage_close(struct ts_parentage *parentage, uint32_t job, uint32_t outer);
-/* Finds the job of a living process: TS_NO_JOB, TS_UNDECIDED. */
+/* Finds the job of a living process: TS_NO_JOB, TS_UNDECIDED; with -ENOMEM it may be
+ * TS_UNDECIDED for that reason. */
 int ts_parentage_of(struct ts_parentage *parentage, const struct ts_lineage *one,
                     const struct ts_moment *now, uint32_t *job);
 /* Takes the rows of a batch. `several` has room for n: it gets the rows of processes with

@@ -297,10 +297,12 @@ class JobTracker:
     def _close(self, id: Hashable) -> None:  # noqa: A002
         job = self._jobs.pop(id)
         self._by_cgroup -= job.cgroup is not None
-        if self._records:
-            outer = self._engine.job(job.number).outer
-            self._records.parents.close(job.number, outer)
-        self._engine.close(job.number)
+        try:
+            if self._records:
+                outer = self._engine.job(job.number).outer
+                self._records.parents.close(job.number, outer)
+        finally:
+            self._engine.close(job.number)
 
     def _usage(self, job: _Job, tasks: Iterable[int]) -> Usage:
         engine = self._engine

@@ -103,8 +103,8 @@ class Parents:
     def of_living(self, one: Alive) -> int:
         """The number of a living process's job: NO_JOB, or UNDECIDED."""
         lineage, _kept = self._lineage(one)
-        check(lib.ts_parentage_of(self._parentage, lineage, self._judging(), self._number))
-        return int(self._number[0])
+        lib.ts_parentage_of(self._parentage, lineage, self._judging(), self._number)
+        return int(self._number[0])  # without memory UNDECIDED
 
     def _lineage(self, one: Alive) -> tuple[Any, Any]:
         """struct ts_lineage of a living process, and the memory that it refers to."""

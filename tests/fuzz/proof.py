@@ -294,6 +294,7 @@ PLANTS = [
         "return one->start.first <= end.last && one->start.last >= latest;",
         "return one->start.first <= end.last;",
     ),
+    Plant("parentage.c", "parentage", "parent->tick_ns > one->tick_ns", "0"),
     Plant("parentage.c", "parentage", "is_job(named) && !parent->shared)", "is_job(named))"),
     Plant(
         "parentage.c",
