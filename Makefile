@@ -47,7 +47,8 @@ probe-proof: $(VENV)/ready ## final CPU times against the usage of cgroups, unde
 CTEST_BUILD ?= build/ctest
 RUN ?=
 
-PURE = layout netlink decode sequence peer btf offsets ring settle programs buffer tally kin jobs
+PURE = layout netlink decode sequence peer btf offsets ring settle programs buffer tally kin jobs \
+    doubts owners parentage
 TESTED = $(patsubst tests/c/test_%.c,%,$(wildcard tests/c/test_*.c))
 CHECKING = $(filter-out test_% threads.c,$(notdir $(wildcard tests/c/*.c)))
 CTEST_OBJECTS = $(addprefix $(CTEST_BUILD)/,$(PURE:=.o) $(CHECKING:.c=.o))
@@ -90,6 +91,7 @@ $(CTEST_BUILD)/test_%: $(CTEST_BUILD)/test_%.o $(CTEST_OBJECTS)
 
 # Memory that it can refuse.
 $(CTEST_BUILD)/test_jobs: CTEST_LINK = -Wl,--wrap=calloc,--wrap=realloc
+$(CTEST_BUILD)/test_parentage: CTEST_LINK = -Wl,--wrap=calloc,--wrap=realloc,--wrap=malloc
 
 # What makes system calls, of which this test replaces those that matter.
 $(CTEST_BUILD)/test_probe: $(addprefix $(CTEST_BUILD)/,probe.o bpf.o process.o memory.o)
@@ -116,10 +118,11 @@ CSRC ?= csrc
 HARNESSES = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_COMPILE = $(FUZZ_CC) -std=gnu11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined \
     -fno-sanitize-recover=all -DTS_MOST_HELD=12u -DTS_MOST_TAKEN=8u \
-    -DTS_MOST_ENDED=3u -DTS_MOST_PLACES=4u -DTS_KIN_AT_FIRST=4u -I$(CSRC) -Itests/c -Ibuild
+    -DTS_MOST_ENDED=3u -DTS_MOST_PLACES=4u -DTS_KIN_AT_FIRST=4u -DTS_OWNERS_AT_FIRST=2u \
+    -DTS_OWNERS_CHUNK=2 -DTS_FIRST_SWEEP=2u -I$(CSRC) -Itests/c -Ibuild
 FUZZ_SOURCES = $(PURE:%=$(CSRC)/%.c) \
     $(addprefix tests/c/,check.c reference.c properties.c stream.c peers.c types.c made_btf.c \
-    rings.c settling.c lineages.c)
+    rings.c settling.c lineages.c parents.c)
 
 # 0: another one each time.
 SEED ?= 0
@@ -129,7 +132,7 @@ FUZZ_OPTIONS = -use_value_profile=1 -dict=tests/fuzz/datagram.dict -seed=$(SEED)
 # A twelfth of the time for each, but for those that take more.
 fuzz: $(HARNESSES:%=$(FUZZ_BUILD)/fuzz_%) build/seeds ## the pure C files under ASan and UBSan; SECONDS=60
 	@for name in $(HARNESSES); do \
-	    case $$name in datagram) part=3;; btf | settle | jobs) part=6;; *) part=12;; esac; \
+	    case $$name in datagram) part=3;; btf | settle | jobs | parentage) part=6;; *) part=12;; esac; \
 	    mkdir -p build/corpus/$$name; \
 	    $(FUZZ_BUILD)/fuzz_$$name -max_total_time=$$(($(SECONDS) / part)) -timeout=10 \
 	        $(FUZZ_OPTIONS) -artifact_prefix=$(FUZZ_BUILD)/ \
@@ -143,8 +146,8 @@ fuzz-proof: build/seeds build/members.inc ## that the fuzzer finds errors plante
 
 # The captured datagrams; and two in one, as no kernel sends them. For jobs long stories at
 # random, the same each time: few short ones have a job, a loss and a record that comes late.
-STORIES = import pathlib, random; random.seed(1); [pathlib.Path(f'$@/jobs/{i}').write_bytes( \
-    random.randbytes(401)) for i in range(200)]
+STORIES = import pathlib, random; random.seed(1); [pathlib.Path(f'$@/{name}/{i}').write_bytes( \
+    random.randbytes(401)) for name in ('jobs', 'parentage') for i in range(200)]
 
 build/seeds: $(wildcard tests/data/frames/*/*.bin)
 	@rm -rf $@

@@ -15,6 +15,7 @@ OTHERS = {
     "settle": "join a record with its end",
     "read": "keep an end",
     "feed": "give a record to the jobs",
+    "assign": "assign a record to a job without births",
 }
 UNIT = "instructions"
 

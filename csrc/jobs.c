@@ -397,28 +397,6 @@ static int add_process(struct job *job, const struct ts_sums *sums,
     return 0;
 }
 
-static uint64_t *count_of(struct ts_jobs *jobs, uint32_t job)
-{
-    return job == TS_UNDECIDED ? &jobs->counts.undecided
-           : is_job(job)       ? &jobs->counts.attributed
-                               : &jobs->counts.outside;
-}
-
-int ts_jobs_add_record(struct ts_jobs *jobs, uint32_t job, const struct ts_record *record)
-{
-    job = nearest_open(jobs, job);
-    *count_of(jobs, job) += 1;
-    return is_job(job) ? add_record(&jobs->all[job], record, NULL) : 0;
-}
-
-int ts_jobs_add_process(struct ts_jobs *jobs, uint32_t job, const struct ts_sums *sums,
-                        const struct ts_ended *ended)
-{
-    job = nearest_open(jobs, job);
-    *count_of(jobs, job) += sums->threads;
-    return is_job(job) ? add_process(&jobs->all[job], sums, ended) : 0;
-}
-
 void ts_jobs_doubt(struct ts_jobs *jobs, const uint32_t *numbers, uint32_t n, uint64_t records)
 {
     jobs->stamp++;
@@ -988,6 +966,20 @@ static int attribute(struct ts_jobs *jobs, uint32_t owner, uint32_t by_cgroup,
         doubt_by_cgroup(jobs, it->records);
     *count += it->records;
     return rc;
+}
+
+int ts_jobs_add_record(struct ts_jobs *jobs, uint32_t job, const struct ts_record *record)
+{
+    return attribute(jobs, nearest_open(jobs, job), TS_NO_JOB,
+                     &(struct addition){.records = 1, .record = record});
+}
+
+int ts_jobs_add_process(struct ts_jobs *jobs, uint32_t job, const struct ts_sums *sums,
+                        const struct ts_ended *ended)
+{
+    return attribute(
+        jobs, nearest_open(jobs, job), TS_NO_JOB,
+        &(struct addition){.records = sums->threads, .ended = ended, .sums = sums});
 }
 
 /* Its last thread's record was read. */

@@ -462,6 +462,47 @@ struct ts_member {
     uint32_t job;
 };
 
+/* The clocks at one moment, and what may have happened before it. */
+struct ts_moment {
+    int64_t boot_ns;      /* CLOCK_BOOTTIME of the initial time namespace */
+    int64_t real_ns;      /* CLOCK_REALTIME */
+    int64_t monotonic_ns; /* CLOCK_MONOTONIC */
+    uint32_t may_nest; /* whether there may have been a PID namespace below the initial one */
+    uint32_t reserved;
+};
+
+/* A process that was found in /proc. */
+struct ts_alive {
+    uint64_t start_ns; /* CLOCK_BOOTTIME, rounded down to 10 ms */
+    uint32_t pid;
+    uint32_t ppid;      /* 0: it is in another PID namespace, or the kernel's */
+    uint32_t is_nested; /* it lives in a PID namespace below the reader's */
+    uint32_t reserved;
+};
+
+/* A living process and its ancestors, the nearest first. */
+struct ts_lineage {
+    struct ts_alive one;
+    const struct ts_alive *ancestors;
+    uint32_t n;
+    uint32_t is_whole; /* whether these are all of its ancestors */
+};
+
+/* A row of a batch that is of a process with several threads. */
+struct ts_several {
+    struct ts_owner *process; /* of its last thread's row; NULL: none, or there was no memory */
+    uint32_t row;
+    uint32_t is_last;
+};
+
+struct ts_parentage_counts {
+    uint64_t waiting;       /* records without a verdict, but for those in the caller's sums */
+    uint64_t waiting_since; /* CLOCK_REALTIME: when the oldest of these was read; 0: none */
+    uint64_t processes;     /* known: those that ended lately, and those seen alive */
+    uint64_t remembered;    /* of these, those that ended */
+    uint64_t bytes;         /* of memory for all this */
+};
+
 struct ts_buffer_stats {
     uint64_t bytes;     /* that the buffer may take */
     uint64_t used;      /* bytes that wait in it, rows and births */
@@ -475,6 +516,8 @@ struct ts_client;
 struct ts_exits;
 struct ts_probe;
 struct ts_jobs;
+struct ts_parentage;
+struct ts_owner;
 
 /* Memory for records, not cleared; also frees a closed client or listener. */
 void *ts_alloc(size_t size);
@@ -573,7 +616,8 @@ void ts_jobs_lose(struct ts_jobs *jobs, uint64_t records);
 /* Puts a job within another one, or within none: TS_NO_JOB. -EINVAL: it is around that one. */
 int ts_jobs_put_within(struct ts_jobs *jobs, uint32_t job, uint32_t outer);
 /* Counts what the caller has attributed: a process that never had a second thread, whose record
- * this is; or one of several threads. `job` may be TS_NO_JOB or TS_UNDECIDED. */
+ * this is; or one of several threads. `job` may be TS_NO_JOB or TS_UNDECIDED. -ENOMEM: the
+ * records were given up, and the job is marked. */
 int ts_jobs_add_record(struct ts_jobs *jobs, uint32_t job, const struct ts_record *record);
 int ts_jobs_add_process(struct ts_jobs *jobs, uint32_t job, const struct ts_sums *sums,
                         const struct ts_ended *ended);
@@ -597,6 +641,57 @@ uint32_t ts_jobs_of(struct ts_jobs *jobs, uint32_t pid, uint64_t start_ns,
                     uint64_t start_end_ns);
 /* The living processes of all jobs; returns how many there are. */
 int ts_jobs_members(const struct ts_jobs *jobs, struct ts_member *members, uint32_t room);
+
+/* Assigns each process to a job without births, by its record and by who lives, and adds it to
+ * the jobs given, which must be there as long. No system calls: the caller passes the clocks,
+ * and looks processes up. At most `capacity` processes wait, and as many are remembered.
+ *
+ * Some calls want processes to be looked up. They return how many. While that is not 0, look
+ * them up and call ts_parentage_found with those that live. */
+int ts_parentage_new(struct ts_jobs *jobs, uint32_t capacity, struct ts_parentage **parentage);
+void ts_parentage_free(struct ts_parentage *parentage);
+/* Begins a job, with the subreaper that inherits its orphans, or NULL. `outer` becomes the job
+ * that its root is of: TS_NO_JOB, TS_UNDECIDED. With -ENOMEM it has not begun. */
+int ts_parentage_start(struct ts_parentage *parentage, uint32_t job,
+                       const struct ts_lineage *root, const struct ts_alive *subreaper,
+                       const struct ts_moment *now, uint32_t *outer);
+/* Makes a living process one of the job's, unless it belongs to a job that is not among the
+ * n `around`. Call it for a parent before its children. */
+int ts_parentage_join(struct ts_parentage *parentage, uint32_t job, const struct ts_alive *one,
+                      const uint32_t *around, uint32_t n, const struct ts_moment *now);
+/* What belongs to the job belongs to the outer one, or to none, from now on, also with -ENOMEM.
+ * Call it before ts_jobs_close. */
+int ts_parentage_close(struct ts_parentage *parentage, uint32_t job, uint32_t outer);
+/* Finds the job of a living process: TS_NO_JOB, TS_UNDECIDED; with -ENOMEM it may be
+ * TS_UNDECIDED for that reason. */
+int ts_parentage_of(struct ts_parentage *parentage, const struct ts_lineage *one,
+                    const struct ts_moment *now, uint32_t *job);
+/* Takes the rows of a batch. `several` has room for n: it gets the rows of processes with
+ * several threads, which the caller adds up; returns how many. Where there is no memory,
+ * records are given up, and the next call that settles or flushes returns -ENOMEM. */
+int ts_parentage_feed(struct ts_parentage *parentage, const struct ts_record *tasks, uint32_t n,
+                      const struct ts_moment *now, struct ts_several *several);
+/* Takes what a process of several threads has used: once for each last row. If it is not
+ * complete, a thread may be of another process: it may belong to any job. */
+void ts_parentage_add(struct ts_parentage *parentage, struct ts_owner *process,
+                      const struct ts_sums *sums, const struct ts_ended *ended,
+                      int is_complete);
+/* Says that records were lost before now. */
+void ts_parentage_lose(struct ts_parentage *parentage, const struct ts_moment *now);
+/* Assigns what can be assigned. All records that were queued before `emptied_ns`
+ * (CLOCK_MONOTONIC) have been fed; < 0: no such moment is known. Returns how many processes are
+ * wanted. -ENOMEM: some records were given up, and jobs are marked. */
+int ts_parentage_settle(struct ts_parentage *parentage, int64_t emptied_ns,
+                        const struct ts_moment *now);
+/* Assigns all that waits; what needs more records is undecided. */
+int ts_parentage_flush(struct ts_parentage *parentage, const struct ts_moment *now);
+/* Copies the pids that are wanted. */
+void ts_parentage_wanted(const struct ts_parentage *parentage, uint32_t *pids);
+/* Takes who lives of those that were wanted. `before_ns` is CLOCK_REALTIME before the look. */
+int ts_parentage_found(struct ts_parentage *parentage, const struct ts_alive *found, uint32_t n,
+                       int64_t before_ns, const struct ts_moment *now);
+void ts_parentage_count(const struct ts_parentage *parentage,
+                        struct ts_parentage_counts *counts);
 
 /* cffi: end */
 

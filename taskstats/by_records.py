@@ -1,131 +1,86 @@
-"""A stream without births: its processes are assigned to jobs by what their records prove."""
+"""A stream without births: processes of several threads are added up, all go to `Parents`."""
 
-import sys
 from collections.abc import Iterable
+from typing import Any
 
 from taskstats.engine import Engine
-from taskstats.parentage import Parentage, Process, process
-from taskstats.presence import LAST, LOST_BEFORE, PAIRED
-from taskstats.processes import Process as Threads
-from taskstats.processes import ProcessFold
+from taskstats.parents import Parents
+from taskstats.processes import Process, ProcessFold
 from taskstats.records import Batch
-from taskstats.rows import HEADER, ROW, Picker
-
-_RECEIVED_AT, _ = HEADER["received_ns"]
-_ALONE = LAST | PAIRED
-_PICKER = Picker(
-    ("flags", "ac_ppid", "ac_tgid", "ac_tgetime", "ac_etime", "ac_btime64", "received_ns")
-)
 
 
 class ByRecords:
     """Feeds an engine with processes and the jobs that they belong to.
 
     Args:
-        parentage: Finds the jobs.
-        engine: Adds up.
+        parents: Finds the jobs, and adds up.
+        engine: Has the jobs.
     """
 
-    def __init__(self, parentage: Parentage, engine: Engine) -> None:
-        self.parentage = parentage
+    def __init__(self, parents: Parents, engine: Engine) -> None:
+        self.parents = parents
         self._engine = engine
         self._fold = ProcessFold()
         self._forgotten = 0
-        #: Processes of several threads that have ended and are not added up yet: by pid, in order.
-        # By the last record's pid, CPU and number; those of a replayed stream may be alike.
-        self._adding_up: dict[tuple[int, int | None, int], list[Process]] = {}
+        #: Processes of several threads that have ended and are not added up yet: by the last
+        #: record's pid, CPU and number. Those of a replayed stream may be alike: in order.
+        self._adding_up: dict[tuple[int, int | None, int], list[Any]] = {}
 
     @property
     def waiting(self) -> int:
         """Records that are not assigned yet."""
-        return self._fold.held + sum(_records(one) for one in self.parentage.waiting)
+        return self._fold.held + int(self.parents.counts.waiting)
 
     @property
     def waiting_since(self) -> int | None:
         """When the oldest record of an ended process that waits was read, ns since the epoch."""
-        since = [_received(one) for one in self.parentage.waiting if one.about is not None]
-        if (several := self._fold.waiting_since) is not None:
-            since.append(several)
-        return min(since, default=None)
+        since = [self.parents.counts.waiting_since, self._fold.waiting_since]
+        return min((one for one in since if one), default=None)
 
     def feed(self, batch: Batch) -> None:
-        """Take a batch; an empty one that is not marked as read to the end is a flush."""
-        if not batch and batch.emptied_ns is None:
-            self.flush()
-            return
-        ended: list[Process] = []
-        several: list[int] = []
-        lost = 0
-        data = batch.data
-        for row, values in enumerate(_PICKER.rows(data)):
-            flags, _, ppid, lived, began, tgid, age = values
-            if flags & LOST_BEFORE:
-                lost += batch.columns["lost_before"][row]
-            alone = flags & _ALONE == LAST  # what is held of this pid is another process's
-            if not alone:
-                several.append(row)
-            if flags & LAST:
-                second = began + lived // 1_000_000
-                raw = bytes(data[row * ROW : (row + 1) * ROW]) if alone else None
-                one = process(tgid, ppid, second, age, raw)
-                ended.append(one)
-                if not alone:
-                    key = tgid, batch[row].cpu, batch[row].seq
-                    self._adding_up.setdefault(key, []).append(one)
-        added = self._fold.feed(batch, several) if batch else self._fold.flush()
-        if lost:
-            self._engine.lose(lost)
-            self.parentage.lose()
+        """Take a batch; an empty one that is not marked as read to the end is a flush.
+
+        Raises:
+            OSError: /proc cannot be read, or there was no memory (ENOMEM): jobs are marked.
+        """
+        if not batch:
+            if batch.emptied_ns is None:
+                self.flush()
+                return
+            self._add(self._fold.flush())
+        else:
+            several = self.parents.feed(batch)
+            for one in several:
+                if one.last:
+                    self._adding_up.setdefault(_key(batch[one.row]), []).append(one.process)
+            if several or self._fold.held:
+                self._add(self._fold.feed(batch, [one.row for one in several]))
         if self._fold.forgotten > self._forgotten:
             self._engine.give_up(self._fold.forgotten - self._forgotten)
             self._forgotten = self._fold.forgotten
-        self.parentage.add(ended)
-        self._join(added)
-        self._count(self.parentage.settle(batch.emptied_ns))
+        self.parents.settle(batch.emptied_ns)
 
     def flush(self) -> None:
-        """Assign what waits; what needs more records is undecided."""
-        self._join(self._fold.flush())
-        self._count(self.parentage.flush())
+        """Assign what waits; what needs more records is undecided.
 
-    def _join(self, added: Iterable[Threads]) -> None:
+        Raises:
+            OSError: As `feed` raises it.
+        """
+        self._add(self._fold.flush())
+        self.parents.flush()
+
+    def _add(self, added: Iterable[Process]) -> None:
         """Take the sums of processes whose ends are known: their jobs may be so, too.
 
         A process counts as an owner of its pid from the reading of its last thread's record.
         """
-        for threads in added:
-            key = threads.pid, threads.record.cpu, threads.record.seq
+        for process in added:
+            key = _key(process.record)
             those = self._adding_up[key]
-            one = those.pop(0)
+            self.parents.add(those.pop(0), process)
             if not those:
                 del self._adding_up[key]
-            one.about = threads
-            if not threads.complete:  # a thread may be of another owner of the pid
-                one.verdict = self.parentage.any_job()
-            self._count([one])
-
-    def _count(self, decided: Iterable[Process]) -> None:
-        for one in decided:
-            verdict, about = one.verdict, one.about
-            if verdict is None or about is None:
-                continue
-            if isinstance(about, Threads):
-                self._engine.add_process(verdict.job, about)
-            else:
-                self._engine.add_record(verdict.job, about)
-            if verdict.doubts:
-                self._engine.doubt(verdict.doubts, _records(one))
-            one.about = None
 
 
-def _records(one: Process) -> int:
-    if one.about is None:  # the fold holds them
-        return 0
-    return one.about.threads if isinstance(one.about, Threads) else 1
-
-
-def _received(one: Process) -> int:
-    about = one.about
-    if isinstance(about, Threads):
-        return about.record.received_ns or 0
-    return int.from_bytes(about[_RECEIVED_AT : _RECEIVED_AT + 8], sys.byteorder)
+def _key(last: Any) -> tuple[int, int | None, int]:
+    return last.ac_tgid, last.cpu, last.seq

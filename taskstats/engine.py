@@ -51,11 +51,16 @@ class Engine:
 
     def __init__(self, capacity: int, since_ns: int) -> None:
         cell = ffi.new("struct ts_jobs **")
-        _check(lib.ts_jobs_new(capacity, since_ns, cell))
+        check(lib.ts_jobs_new(capacity, since_ns, cell))
         self._jobs = ffi.gc(cell[0], lib.ts_jobs_free)
         self._load = ffi.new("struct ts_feed *")
         self._counts = ffi.new("struct ts_jobs_counts *")
         self._ids = ffi.new("uint64_t[1024]")
+
+    @property
+    def jobs(self) -> Any:
+        """struct ts_jobs, valid as long as the engine is there."""
+        return self._jobs
 
     # -- jobs
 
@@ -70,33 +75,33 @@ class Engine:
         wanted.root, wanted.outer, wanted.remember = root, outer, remember
         wanted.start_ns, wanted.start_end_ns = start
         number = ffi.new("uint32_t *")
-        _check(lib.ts_jobs_start(self._jobs, wanted, number))
+        check(lib.ts_jobs_start(self._jobs, wanted, number))
         return int(number[0])
 
     def join(self, job: int, pid: int, start: Start) -> None:
         """Make a living process one of the job's."""
-        _check(lib.ts_jobs_join(self._jobs, job, pid, *start))
+        check(lib.ts_jobs_join(self._jobs, job, pid, *start))
 
     def close(self, job: int) -> None:
         """End a job; what it has belongs to the job that it is within."""
-        _check(lib.ts_jobs_close(self._jobs, job))
+        check(lib.ts_jobs_close(self._jobs, job))
 
     def put_within(self, job: int, outer: int) -> None:
         """Put a job within another one, or with NO_JOB within none."""
-        _check(lib.ts_jobs_put_within(self._jobs, job, outer))
+        check(lib.ts_jobs_put_within(self._jobs, job, outer))
 
     # -- the stream
 
     def new_cgroups(self, batch: Batch) -> list[int]:
         """The ids of the cgroups in a batch that have no place yet."""
         found = lib.ts_jobs_new_cgroups(
-            self._jobs, _rows(batch), len(batch), self._ids, len(self._ids)
+            self._jobs, rows_of(batch), len(batch), self._ids, len(self._ids)
         )
         return ffi.unpack(self._ids, found) if found else []
 
     def place_cgroup(self, id: int, job: int) -> None:  # noqa: A002
         """Say which job the exits in a cgroup belong to: NO_JOB for none, or UNDECIDED."""
-        _check(lib.ts_jobs_place_cgroup(self._jobs, id, job))
+        check(lib.ts_jobs_place_cgroup(self._jobs, id, job))
 
     def forget_cgroups(self) -> None:
         """Forget the places of all cgroups."""
@@ -123,29 +128,7 @@ class Engine:
             boot_ns: CLOCK_REALTIME at the boot, if it needs that.
         """
         self._load.boot_ns = boot_ns
-        _check(lib.ts_jobs_feed(self._jobs, self._load))
-
-    def add_record(self, job: int, row: bytes) -> None:
-        """Count a process that never had a second thread for a job, NO_JOB or UNDECIDED."""
-        _check(lib.ts_jobs_add_record(self._jobs, job, ffi.from_buffer("struct ts_record *", row)))
-
-    def add_process(self, job: int, process: Process) -> None:
-        """Count a process of several threads."""
-        sums, ended = ffi.new("struct ts_sums *"), ffi.new("struct ts_ended *")
-        record = process.record
-        sums.values = [process.totals.get(name, 0) for name in TOTALS]
-        sums.threads, sums.unsettled = process.threads, process.unsettled
-        sums.exceeding = process.delay_exceeds_elapsed
-        ended.received_ns, ended.cpu_ns = record.received_ns, process.cpu_ns
-        ended.elapsed_us, ended.status = record.ac_tgetime, record.ac_exitcode
-        ended.pid, ended.ppid, ended.comm = process.pid, process.ppid, process.comm.encode()
-        ended.exe_dev, ended.exe_inode = record.ac_exe_dev, record.ac_exe_inode
-        _check(lib.ts_jobs_add_process(self._jobs, job, sums, ended))
-
-    def doubt(self, jobs: Iterable[int], records: int) -> None:
-        """Count records as undecided for some jobs."""
-        numbers = [*jobs]
-        lib.ts_jobs_doubt(self._jobs, numbers, len(numbers), records)
+        check(lib.ts_jobs_feed(self._jobs, self._load))
 
     def flush(self) -> None:
         """Add the processes that wait for records of other threads, as they are."""
@@ -170,7 +153,7 @@ class Engine:
     def job(self, number: int) -> Any:
         """struct ts_job_counts of a job."""
         counts = ffi.new("struct ts_job_counts *")
-        _check(lib.ts_job_count(self._jobs, number, counts))
+        check(lib.ts_job_count(self._jobs, number, counts))
         return counts
 
     def within(self, job: int) -> list[int]:
@@ -222,6 +205,20 @@ class Engine:
         ]
 
 
+def summed(process: Process) -> tuple[Any, Any]:
+    """What a process of several threads has used: struct ts_sums, struct ts_ended."""
+    sums, ended = ffi.new("struct ts_sums *"), ffi.new("struct ts_ended *")
+    record = process.record
+    sums.values = [process.totals.get(name, 0) for name in TOTALS]
+    sums.threads, sums.unsettled = process.threads, process.unsettled
+    sums.exceeding = process.delay_exceeds_elapsed
+    ended.received_ns, ended.cpu_ns = record.received_ns, process.cpu_ns
+    ended.elapsed_us, ended.status = record.ac_tgetime, record.ac_exitcode
+    ended.pid, ended.ppid, ended.comm = process.pid, process.ppid, process.comm.encode()
+    ended.exe_dev, ended.exe_inode = record.ac_exe_dev, record.ac_exe_inode
+    return sums, ended
+
+
 def added(totals: Iterable[Any]) -> Any:
     """Sums of sums: struct ts_totals."""
     made = ffi.new("struct ts_totals *")
@@ -235,7 +232,8 @@ def _copied(totals: Any) -> Any:
     return ffi.new("struct ts_totals *", totals)
 
 
-def _rows(batch: Batch) -> Any:
+def rows_of(batch: Batch) -> Any:
+    """struct ts_record of each row, valid as long as the batch is there."""
     return ffi.from_buffer(_ROWS, batch.data)
 
 
@@ -243,6 +241,7 @@ def _text(raw: Any) -> str:
     return text_of(bytes(ffi.buffer(raw)).partition(b"\0")[0])
 
 
-def _check(rc: int) -> None:
+def check(rc: int) -> None:
+    """Raise the OSError that a function of the shim returned, if it is one."""
     if rc < 0:
         raise OSError(-rc, os.strerror(-rc))

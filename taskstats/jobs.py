@@ -21,7 +21,7 @@ from taskstats.engine import (
     added,
 )
 from taskstats.fields import FIELDS
-from taskstats.parentage import Parentage
+from taskstats.parents import Parents
 from taskstats.processes import check_exits
 from taskstats.records import Batch, PathOf, Record
 from taskstats.totals import totals_of
@@ -79,7 +79,7 @@ class JobTracker:
             `memory_bytes`.
         clock: Reads the clocks; another one for replayed streams.
         may_nest: Says whether there may have been a PID namespace below the initial one. Without
-            births it matters: see parentage.py.
+            births it matters: see csrc/parentage.c.
 
     Attributes:
         births: Whether the stream has births.
@@ -107,8 +107,9 @@ class JobTracker:
         self._engine = Engine(capacity, clock().boot)
         self._records: ByRecords | None = None
         if not births:
-            parentage = Parentage(look, clock, min(capacity, _MOST_WAITING), may_nest)
-            self._records = ByRecords(parentage, self._engine)
+            most = min(capacity, _MOST_WAITING)
+            parents = Parents(self._engine, look, clock, most, may_nest)
+            self._records = ByRecords(parents, self._engine)
         self._jobs: dict[Hashable, _Job] = {}
         self._by_cgroup = 0  # jobs
         self._fields = frozenset(FIELDS)
@@ -206,7 +207,7 @@ class JobTracker:
         for one in _descendants(root, before.intersection(self._look(None))):
             self._engine.join(job.number, one.pid, (one.start_ns, one.start_end_ns))
             if self._records:
-                self._records.parentage.join(job.number, one, around)
+                self._records.parents.join(job.number, one, around)
 
     def _alive(self, pid: int) -> Alive:
         found = self._look([pid])
@@ -247,7 +248,11 @@ class JobTracker:
         except FileExistsError:
             raise ValueError(f"process {root.pid} is the root of a job already") from None
         if self._records:
-            outer = self._records.parentage.start(number, root, subreaper)
+            try:
+                outer = self._records.parents.start(number, root, subreaper)
+            except BaseException:
+                self._engine.close(number)
+                raise
             self._engine.put_within(number, outer)
         job = self._jobs[id] = _Job(id, number, root.pid, attached)
         return job
@@ -310,10 +315,12 @@ class JobTracker:
     def _close(self, id: Hashable) -> None:  # noqa: A002
         job = self._jobs.pop(id)
         self._by_cgroup -= job.cgroup is not None
-        if self._records:
-            outer = self._engine.job(job.number).outer
-            self._records.parentage.close(job.number, outer)
-        self._engine.close(job.number)
+        try:
+            if self._records:
+                outer = self._engine.job(job.number).outer
+                self._records.parents.close(job.number, outer)
+        finally:
+            self._engine.close(job.number)
 
     def _usage(self, job: _Job, tasks: Iterable[int]) -> Usage:
         engine = self._engine
@@ -406,7 +413,7 @@ class JobTracker:
             more = max(0, total - self._engine.counts.lost)
             self._engine.lose(more)
             if more and self._records:
-                self._records.parentage.lose()
+                self._records.parents.lose()
 
     # -- cgroups
 
@@ -458,7 +465,7 @@ class JobTracker:
         found, unclear = [], 0
         for one in self._look(sorted(threads)):
             if self._records:
-                owner = self._records.parentage.of_living(one)
+                owner = self._records.parents.of_living(one)
             else:
                 owner = self._engine.owner(one.pid, (one.start_ns, one.start_end_ns))
             unclear += owner == UNDECIDED

@@ -12,6 +12,7 @@ says what is decoded, and in which ways:
     settle   a record joined with its end, which is read from the ring
     read     an end read from the ring, and kept
     feed     a batch of one record, with its birth, given to the jobs
+    assign   a record assigned to a job without births, its parent looked up
 """
 
 import re
@@ -25,6 +26,7 @@ TIMES = 100
 COUNTED = (
     *("ts_decode", "ts_decode_cut", "copy_alone", "ts_sequence_*"),
     *("ts_settler_read", "ts_settler_take", "ts_settler_release", "ts_jobs_feed"),
+    *("ts_parentage_feed", "ts_parentage_settle", "ts_parentage_found"),
 )
 # Without the last, memory.c's loops would be calls of memcpy and memset: themselves.
 FLAGS = ("-O2", "-fno-tree-loop-distribute-patterns")
@@ -45,6 +47,9 @@ _SOURCES = [
             "tally",
             "kin",
             "jobs",
+            "doubts",
+            "owners",
+            "parentage",
         )
     ),
     *(_ROOT / "tests" / "c" / f"{name}.c" for name in ("check", "frames", "wire")),

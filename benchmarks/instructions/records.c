@@ -154,6 +154,7 @@ static void follow(const char *what, uint32_t step)
 
 #define RING (1u << 16)
 #define SETTLE_NS 1000000
+#define SECOND INT64_C(1000000000)
 
 static struct ts_settler *settler;
 static struct ts_ring ring;
@@ -260,6 +261,41 @@ static void feed_jobs(const char *what, int is_of_job, int is_thread)
     ts_jobs_free(jobs);
 }
 
+/* Records of children of a living process, without births: each is taken, its parent is looked
+ * up, and it is assigned and forgotten with one of those that follow. */
+static void assign_jobs(const char *what, int is_of_job)
+{
+    struct ts_alive init = {.pid = 1}, parent = {.pid = 2, .ppid = 1, .start_ns = 10};
+    struct ts_lineage root = {.one = parent, .ancestors = &init, .n = 1, .is_whole = 1};
+    struct ts_job_wanted wanted = {.root = 2, .start_ns = 10, .start_end_ns = 10};
+    struct ts_moment now = {.boot_ns = SECOND, .real_ns = 1000 * SECOND};
+    struct ts_several several;
+    struct ts_parentage *parentage;
+    struct ts_jobs *jobs;
+    uint32_t number, outer;
+
+    CHECK(ts_jobs_new(1024, 0, &jobs) == 0);
+    CHECK(ts_parentage_new(jobs, 3, &parentage) == 0);
+    CHECK(ts_jobs_start(jobs, &wanted, &number) == 0);
+    CHECK(ts_parentage_start(parentage, number, &root, NULL, &now, &outer) == 0);
+    memset(&task, 0, sizeof(task));
+    task.flags = TS_LAST;
+    task.stats.ac_btime64 = is_of_job ? 1000 : 900; /* before the job began: of none */
+    task.stats.ac_ppid = is_of_job ? 2 : 0;
+    for (unsigned i = 0; i < times + 10; i++) {
+        task.stats.ac_pid = task.stats.ac_tgid = 10 + i;
+        now.monotonic_ns = i;
+        if (i == 10) /* the first ones make room for the others */
+            CALLGRIND_ZERO_STATS;
+        CHECK(ts_parentage_feed(parentage, &task, 1, &now, &several) == 0);
+        if (ts_parentage_settle(parentage, i, &now))
+            CHECK(ts_parentage_found(parentage, &parent, 1, now.real_ns, &now) == 0);
+    }
+    dump(what, "assign");
+    ts_parentage_free(parentage);
+    ts_jobs_free(jobs);
+}
+
 int main(int argc, char **argv)
 {
     CHECK(argc == 3);
@@ -279,5 +315,7 @@ int main(int argc, char **argv)
     feed_jobs("a process of no job, with its birth", 0, 0);
     feed_jobs("a process of a job, with its birth", 1, 0);
     feed_jobs("a thread of a job", 1, 1);
+    assign_jobs("a process of a job, without births", 1);
+    assign_jobs("a process without a parent, without births", 0);
     return 0;
 }

@@ -39,4 +39,7 @@ void check_settling(const uint8_t *story, size_t size);
  * may be refused. */
 void check_lineages(const uint8_t *story, size_t size, int refused);
 
+/* parentage.c, owners.c and doubts.c, by processes and jobs that these bytes tell of. */
+void check_parents(const uint8_t *story, size_t size);
+
 #endif

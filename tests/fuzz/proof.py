@@ -25,6 +25,7 @@ RUNS = {
     "ring": 100_000,
     "settle": 100_000,
     "jobs": 100_000,
+    "parentage": 100_000,
 }
 
 
@@ -287,6 +288,23 @@ PLANTS = [
     ),
     Plant("jobs.c", "jobs", "mark(jobs, owner_of(jobs, one)); /* its", "/* its"),
     Plant("jobs.c", "jobs", "jobs->counts.waiting++;", ";"),
+    Plant(
+        "parentage.c",
+        "parentage",
+        "return one->start.first <= end.last && one->start.last >= latest;",
+        "return one->start.first <= end.last;",
+    ),
+    Plant("parentage.c", "parentage", "parent->tick_ns > one->tick_ns", "0"),
+    Plant("parentage.c", "parentage", "is_job(named) && !parent->shared)", "is_job(named))"),
+    Plant(
+        "parentage.c",
+        "parentage",
+        "one->is_unsure = 1;\n    if (end_ns",
+        "if (end_ns",
+    ),
+    Plant("owners.c", "parentage", "one->uses++;\n    one->newer", "one->newer"),
+    Plant("owners.c", "parentage", "while (one && !one->lives)", "while (one && one->lives)"),
+    Plant("doubts.c", "parentage", "if (one->kept) {", "if (one->kept && one->n > 2) {"),
 ]
 
 

@@ -222,14 +222,16 @@ def model_of(history: BornHistory) -> JobModel:
     return JobModel(history.look, history.listening_ns, _BOOTED_US * 1000)
 
 
-def tracker_of(history: BornHistory, *, births: bool = True) -> JobTracker:
+def tracker_of(history: BornHistory, *, births: bool = True, **options: Any) -> JobTracker:
     """Make a JobTracker with the history's clock and its living processes."""
 
     def clock() -> Moment:
         now = history.now_ns
         return Moment(now, now + _BOOTED_US * 1000, now)
 
-    return JobTracker(history.look_up, history.look, births=births, remember=1 << 20, clock=clock)
+    return JobTracker(
+        history.look_up, history.look, births=births, remember=1 << 20, clock=clock, **options
+    )
 
 
 def tracker_without_births(history: BornHistory) -> JobTracker:

@@ -1,5 +1,6 @@
 """JobTracker without births: only what records and the living prove, and nothing false."""
 
+import errno
 from collections.abc import Iterable
 from typing import Any
 
@@ -446,7 +447,56 @@ def test_what_waits_and_is_remembered_is_bounded(machine: Machine) -> None:
         assert tracker.waiting <= 101
     assert fed(machine, tracker) == {"attributed": 2000}
     assert tracker._records is not None
-    assert len(tracker._records.parentage._line) <= 126
+    assert tracker._records.parents.counts.remembered <= 126
+
+
+@pytest.fixture
+def unreadable(machine: Machine) -> list[bool]:
+    """Whether /proc cannot be read: that is so while the list is not empty."""
+    failing: list[bool] = []
+    inner_look = machine.look
+
+    def look(pids: Iterable[int] | None) -> list[Alive]:
+        if failing:
+            raise OSError(errno.EMFILE, "too many open files")
+        return inner_look(pids)
+
+    machine.look = look  # type: ignore[method-assign]
+    return failing
+
+
+def test_records_wait_while_proc_cannot_be_read(machine: Machine, unreadable: list[bool]) -> None:
+    tracker, root = begun(machine)
+    machine.end(machine.fork(root))
+    unreadable.append(True)
+    for _ in range(3):
+        machine.now += MS
+        with pytest.raises(OSError, match="open files"):
+            tracker.feed(machine.read())
+    assert counts(tracker) == {"waiting": 1}
+    unreadable.clear()
+    assert fed(machine, tracker) == {"attributed": 1}
+
+
+def test_a_job_that_could_not_begin_may_begin_later(
+    machine: Machine, unreadable: list[bool]
+) -> None:
+    tracker, root = begun(machine)
+    child = machine.fork(root)
+    inner_look = machine.look
+    looks = iter([False, True])
+
+    def look(pids: Iterable[int] | None) -> list[Alive]:
+        unreadable[:] = [True] * next(looks, False)
+        return inner_look(pids)
+
+    tracker._look = tracker._records.parents._look = look  # type: ignore[union-attr]
+    with pytest.raises(OSError, match="open files"):
+        tracker.start(child.pid, "b")
+    tracker.start(child.pid, "b")
+    machine.end(child)
+    assert fed(machine, tracker) == {"attributed": 1}
+    assert tracker.close("b").total.processes == 1
 
 
 def test_a_job_within_a_job_is_part_of_it(machine: Machine) -> None:

@@ -1,4 +1,4 @@
-"""Which job a process belongs to, by what exit records and the living prove. No I/O.
+"""A slow model of csrc/parentage.c: which job a process belongs to, by records and the living.
 
 Without a probe nothing says who made a process. A record names the parent that the process had when
 it ended, by a pid alone. So a process is assigned only where one answer is left:
@@ -11,7 +11,8 @@ it ended, by a pid alone. So a process is assigned only where one answer is left
   subreaper, which only an ancestor of the job's root can be for the job's orphans, or as the init
   of a PID namespace, which adopts whatever enters it. So a parent that was never seen alive in the
   initial PID namespace decides nothing, if there has ever been another PID namespace.
-- After a loss, only a parent that surely lived when the child ended decides.
+- After a loss, only a parent that surely lived when the child ended decides. What was forgotten
+  counts as lost.
 """
 
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -70,6 +71,7 @@ class Process:
         shared: Whether it inherits orphans of jobs that were closed as well.
         named: Whether it was there when a job began: its root, an ancestor, the subreaper.
         gone_ns: CLOCK_MONOTONIC when it was first missed, if it was seen alive before.
+        unsure: The record of its end may be forgotten, if it was seen alive.
     """
 
     pid: int
@@ -86,6 +88,7 @@ class Process:
     shared: bool = False
     named: bool = False
     gone_ns: int = 0
+    unsure: bool = False
 
 
 @dataclass(slots=True)
@@ -126,6 +129,8 @@ class Parentage:
         self._asked_ns = 0  # CLOCK_MONOTONIC
         self._departed: list[Process] = []  # those of `ended` that may have a record there as well
         self._doubt_until = 0  # CLOCK_REALTIME
+        #: Processes of several threads that are not added up yet, by whatever names them.
+        self.adding_up: dict[Any, list[Process]] = {}
 
     @property
     def waiting(self) -> list[Process]:
@@ -168,7 +173,8 @@ class Parentage:
         heir = self._jobs.pop(number).subreaper
         if heir:
             heir.shared = True
-        for one in [*self._alive.values(), *self._line]:
+        held = [one for those in self.adding_up.values() for one in those]
+        for one in {*self._alive.values(), *self._line, *self._departed, *held}:
             if one.verdict and (one.verdict.job == number or number in one.verdict.doubts):
                 job = outer if one.verdict.job == number else one.verdict.job
                 one.verdict = Verdict(job, one.verdict.doubts - {number})
@@ -275,9 +281,28 @@ class Parentage:
             those = self._ended.get(one.pid, [])
             if one in those:  # and not joined with one that was seen alive
                 those.remove(one)
+                self._doubt_forgotten(one)
             if not those:
                 self._ended.pop(one.pid, None)
         del self._line[:excess]
+
+    def _doubt_forgotten(self, one: Process) -> None:
+        """Take what is not known any more when a process is forgotten.
+
+        It may have been the parent of a process that ended before it, or the one that was seen
+        alive with its pid.
+        """
+        assert one.end is not None
+        one.unsure = True
+        now = self._clock()
+        end = one.end[1] if one.end[1] < _NEVER else now.real - (now.monotonic - one.gone_ns)
+        self._doubt_until = max(self._doubt_until, end)
+        others = [*self._ended.get(one.pid, ())]
+        if one.pid in self._alive:
+            others.append(self._alive[one.pid])
+        for other in others:
+            if other.tick is not None and _overlap(other, one) and end >= other.seen:
+                other.unsure = True
 
     # -- the living
 
@@ -296,10 +321,10 @@ class Parentage:
             before = self._clock().real
             found = set(self._look(sorted(wanted)))
             there = {living.pid for living in found}
-            for pid in wanted - there:
+            for pid in sorted(wanted - there):
                 if pid in self._alive:
                     self._gone(pid)
-            for living in found:
+            for living in sorted(found):
                 self._see(living, before)
             wanted = {living.ppid for living in found - children}
             children |= found
@@ -334,8 +359,7 @@ class Parentage:
             other
             for other in known
             if other is not one
-            and other.start[0] <= one.start[1]
-            and one.start[0] <= other.start[1]
+            and _overlap(other, one)
             and other.end is not None
             and other.end[1] >= one.seen
         ]
@@ -343,7 +367,11 @@ class Parentage:
         waiting = [other for other in records if other.verdict is None]
         # Before its record was read, or after a loss: what is there may be another process's that
         # had the pid in the same second.
-        lost = surely or any(other.end and other.end[0] <= self._doubt_until for other in records)
+        lost = (
+            one.unsure
+            or surely
+            or any(other.end and other.end[0] <= self._doubt_until for other in records)
+        )
         if len(records) == 1 and waiting and not lost:
             one.end = records[0].end
             records[0].verdict = verdict
@@ -361,7 +389,7 @@ class Parentage:
             way.append(at)
             at = self._parent_of_living(at)
         if at is None and way and way[-1].pid not in _FIRST:
-            return self._perhaps(way[-1].start[1])  # its parent ended meanwhile
+            return self._perhaps(one.start[1])  # the last one's parent ended meanwhile
         verdict = at.verdict if at and at.verdict else _NONE
         parent = at if at and at.verdict else None
         for child in reversed(way):
@@ -389,7 +417,7 @@ class Parentage:
             while stack:
                 top = stack[-1]
                 waits = self._judge(top, surely=surely)
-                if waits and not waits.asked and waits.tick is None:
+                if waits and not waits.asked:
                     break  # the owners of its parent's pid are not all known yet
                 if waits is None or id(waits) in on_stack:
                     if waits is not None:
@@ -407,10 +435,8 @@ class Parentage:
             return None
         parents = self._parents(one, surely=surely)
         for parent in parents:
-            if parent.verdict is None:
-                if parent.end is not None:
-                    return parent
-                self._verdict_of_living(parent)
+            if parent.verdict is None and parent.tick is None:
+                return parent
         verdicts = [self._inherit(parent, one) for parent in parents]
         verdict = _agreed(verdicts) if verdicts else self._perhaps(one.start[1])
         if one.perhaps - {verdict.job}:
@@ -435,9 +461,10 @@ class Parentage:
         latest = max((other.start[0] for other in there), default=0)
         known = [other for other in known if other.start[1] >= latest]
         # A process that nobody has heard of may have been there: not beside one that lived on.
-        if (surely or first <= self._doubt_until) and not any(
+        in_doubt = first <= self._doubt_until
+        if (surely or in_doubt) and not any(
             (other.start[1] <= first and (other.end is None or other.end[0] >= last))
-            or (surely and other.named and other.end is None)
+            or (not in_doubt and other.named and other.end is None)
             for other in known
         ):
             return []
@@ -445,7 +472,8 @@ class Parentage:
 
     def _inherit(self, parent: Process, child: Process) -> Verdict:
         """The verdict about a child of a process that has one."""
-        verdict = parent.verdict or _NONE
+        # The parent of one that was seen alive is told as of then, not of its end.
+        verdict = parent.verdict or self._verdict_of_living(parent)
         if not parent.safe and self._may_nest():
             perhaps = self._perhaps(child.start[1])
             doubts = perhaps.doubts | verdict.doubts | ({verdict.job} - {NO_JOB, UNDECIDED})
@@ -477,17 +505,18 @@ class Parentage:
         return Verdict(UNDECIDED, doubts) if doubts else _NONE
 
 
+def _overlap(one: Process, other: Process) -> bool:
+    """Whether two processes may have started at the same time."""
+    return one.start[0] <= other.start[1] and other.start[0] <= one.start[1]
+
+
 def _owners(processes: Sequence[Process]) -> int:
     """How many processes these are at least: one that was seen alive may be one of the records."""
     records = [one for one in processes if not one.seen]
     others = [
         one
         for one in processes
-        if one.seen
-        and not any(
-            record.start[0] <= one.start[1] and one.start[0] <= record.start[1]
-            for record in records
-        )
+        if one.seen and not any(_overlap(record, one) for record in records)
     ]
     return len(records) + len(others)
 
