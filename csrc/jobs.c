@@ -1352,8 +1352,8 @@ int ts_jobs_members(const struct ts_jobs *jobs, struct ts_member *members, uint3
 
     for (uint32_t i = 1; i < kin->size; i++) {
         const struct ts_kin *one = &kin->all[i];
-        uint32_t job = nearest_open(jobs, one->owner);
-        if (!one->used || one->line != TS_LIVING || !is_job(job))
+        uint32_t job = one->used ? nearest_open(jobs, one->owner) : TS_NO_JOB;
+        if (one->line != TS_LIVING || !is_job(job))
             continue;
         if (n < room) {
             struct ts_member *member = &members[n];

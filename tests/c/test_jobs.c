@@ -244,6 +244,22 @@ static void check_cgroup_closed(void)
     ts_jobs_free(jobs);
 }
 
+/* The first number is free again while another job has living processes. */
+static void check_members(void)
+{
+    struct ts_member member;
+    uint32_t job, first;
+
+    open_jobs(100);
+    first = start(10, 2000);
+    job = start(20, 3000);
+    born(10, 2005, 1, 1, 0);
+    ended(10, 10, 2005, TS_LAST, 0, 0);
+    ts_jobs_close(jobs, first);
+    CHECK(ts_jobs_members(jobs, &member, 1) == 1 && member.job == job && member.pid == 20);
+    ts_jobs_free(jobs);
+}
+
 /* ---- stories ---- */
 
 static void tell(uint32_t *state)
@@ -266,6 +282,7 @@ int main(void)
     check_lost_births();
     check_capacity();
     check_cgroup_closed();
+    check_members();
     for (uint32_t i = 0; i < STORIES; i++)
         tell(&state);
     for (uint32_t i = 0; i < REFUSED; i++) {
