@@ -1156,8 +1156,8 @@ int ts_parentage_found(struct ts_parentage *p, const struct ts_alive *found, uin
         if (one && !p->wanted[i].is_there)
             go(p, one);
     }
-    /* Their parents next: a parent is looked at after its child. Before, an earlier owner of
-     * its pid may be there. */
+    /* Their parents next, where they decide: a parent is looked at after its child. Before, an
+     * earlier owner of its pid may be there. */
     p->n_wanted = 0;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t ppid = found[i].ppid;
@@ -1168,7 +1168,7 @@ int ts_parentage_found(struct ts_parentage *p, const struct ts_alive *found, uin
         if (!one)
             continue;
         one->asking = p->asking;
-        if (!is_known && p->n_wanted < 2 * p->room_waiting)
+        if (!is_known && !one->decided && p->n_wanted < 2 * p->room_waiting)
             want(p, ppid);
     }
     sort_wanted(p);

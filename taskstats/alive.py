@@ -1,7 +1,7 @@
 """The living processes, as /proc shows them: who they are, and who their parents are."""
 
 import contextlib
-import re
+import os
 import time
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 #: Nanoseconds to which /proc tells when a process started (USER_HZ is 100 on every machine).
 TICK_NS = 10_000_000
+_PIECE = 1 << 14  # bytes
 _NUM_THREADS = 17  # in /proc/PID/stat, behind the command's name
 #: The clocks are read together if this many ns pass at most.
 _TOGETHER_NS = 1_000_000
@@ -115,15 +116,23 @@ def _look_at(pids: Iterable[int], offset: int) -> list[Alive]:
     found = []
     for pid in pids:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            stat = Path(f"/proc/{pid}/stat").read_bytes()
-            status = Path(f"/proc/{pid}/status").read_bytes()
+            stat, status = _read(f"/proc/{pid}/stat"), _read(f"/proc/{pid}/status")
             fields = stat[stat.rindex(b")") + 2 :].split()
             if fields[_NUM_THREADS] == b"0":  # it was just reaped: its parent reads as 0
                 continue
-            levels = re.search(rb"^NSpid:(.*)$", status, re.MULTILINE)
-            nested = levels is not None and len(levels[1].split()) > 1
+            _, _, levels = status.partition(b"\nNSpid:")
+            nested = len(levels.partition(b"\n")[0].split()) > 1
             found.append(Alive(pid, int(fields[1]), int(fields[19]) * TICK_NS - offset, nested))
     return found
+
+
+def _read(path: str) -> bytes:
+    """A file of /proc: several times faster than by an object for the file."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return b"".join(iter(lambda: os.read(fd, _PIECE), b""))
+    finally:
+        os.close(fd)
 
 
 @cache  # a process stays in its time namespace

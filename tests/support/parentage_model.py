@@ -309,7 +309,8 @@ class Parentage:
     def _ask(self) -> None:
         """Look at the parents of those that wait, and at the living whose pid one of them has.
 
-        A parent is looked at after its child: before, an earlier owner of its pid may be there.
+        So are their parents, where these decide. A parent is looked at after its child: before, an
+        earlier owner of its pid may be there.
         """
         wanted = {one.ppid for one in self._asked} | {
             one.pid for one in self._asked if one.pid in self._alive
@@ -326,8 +327,9 @@ class Parentage:
                     self._gone(pid)
             for living in sorted(found):
                 self._see(living, before)
-            wanted = {living.ppid for living in found - children}
-            children |= found
+            undecided = {one for one in found if self._alive[one.pid].verdict is None}
+            wanted = {living.ppid for living in undecided - children}
+            children |= undecided
 
     def _gone(self, pid: int) -> None:
         """A process that was seen alive has ended."""
