@@ -63,7 +63,7 @@ struct ts_jobs {
     uint64_t births_lost;
     uint32_t epoch; /* begins after births were lost */
     uint64_t boot_ns;
-    uint64_t shape; /* of the last record */
+    uint64_t shape; /* of the last record that was accepted */
     uint64_t stamp;
     uint64_t doubted; /* the last stamp for which a job counted something as undecided */
     uint64_t drains;  /* that have left the queues empty */
@@ -1225,17 +1225,23 @@ static uint64_t shape_of(const struct ts_record *record)
            (uint64_t)(record->flags & TS_EXIT) << 40;
 }
 
-int ts_jobs_check(const struct ts_jobs *jobs, const struct ts_feed *feed)
+int ts_jobs_check(const struct ts_jobs *jobs, const struct ts_record *tasks, uint32_t n)
 {
     int found = 0;
 
-    for (uint32_t i = 0; i < feed->n_tasks; i++) {
-        if (shape_of(&feed->tasks[i]) != jobs->shape)
+    for (uint32_t i = 0; i < n; i++) {
+        if (shape_of(&tasks[i]) != jobs->shape)
             found |= TS_UNLIKE;
-        if (!is_identified(&feed->tasks[i]))
+        if (!is_identified(&tasks[i]))
             found |= TS_NEEDS_CLOCK;
     }
     return found;
+}
+
+void ts_jobs_accept(struct ts_jobs *jobs, const struct ts_record *tasks, uint32_t n)
+{
+    if (n)
+        jobs->shape = shape_of(&tasks[n - 1]);
 }
 
 int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed)
@@ -1258,8 +1264,6 @@ int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed)
         if (take_record(jobs, task, group_of(feed, task)) < 0)
             rc = -ENOMEM;
     }
-    if (feed->n_tasks)
-        jobs->shape = shape_of(&feed->tasks[feed->n_tasks - 1]);
     if (feed->emptied)
         finish_before(jobs, jobs->drains++);
     return rc;

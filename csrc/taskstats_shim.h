@@ -437,8 +437,8 @@ struct ts_feed {
 /* What a batch needs before it is fed. */
 enum ts_need {
     TS_NEEDS_CLOCK = 1, /* boot_ns: the start of some process is known by its age alone */
-    TS_UNLIKE = 2       /* a look: a record has another struct than the last that was fed, or is
-                           not one of an exit */
+    TS_UNLIKE = 2       /* a look: a record has another struct than the last that was accepted,
+                           or is not one of an exit */
 };
 
 struct ts_jobs_counts {
@@ -606,7 +606,9 @@ int ts_jobs_new_cgroups(struct ts_jobs *jobs, const struct ts_record *tasks, uin
 int ts_jobs_place_cgroup(struct ts_jobs *jobs, uint64_t id, uint32_t job);
 void ts_jobs_forget_cgroups(struct ts_jobs *jobs);
 /* Returns what a batch needs, by enum ts_need. */
-int ts_jobs_check(const struct ts_jobs *jobs, const struct ts_feed *feed);
+int ts_jobs_check(const struct ts_jobs *jobs, const struct ts_record *tasks, uint32_t n);
+/* Says that records of this kind are right. */
+void ts_jobs_accept(struct ts_jobs *jobs, const struct ts_record *tasks, uint32_t n);
 /* Takes a batch: its births, then its records. -ENOMEM: it has been taken, and jobs are marked
  * as ones that may lack something. */
 int ts_jobs_feed(struct ts_jobs *jobs, const struct ts_feed *feed);

@@ -53,7 +53,7 @@ class Engine:
         cell = ffi.new("struct ts_jobs **")
         check(lib.ts_jobs_new(capacity, since_ns, cell))
         self._jobs = ffi.gc(cell[0], lib.ts_jobs_free)
-        self._load = ffi.new("struct ts_feed *")
+        self._feed = ffi.new("struct ts_feed *")
         self._counts = ffi.new("struct ts_jobs_counts *")
         self._ids = ffi.new("uint64_t[1024]")
 
@@ -107,28 +107,29 @@ class Engine:
         """Forget the places of all cgroups."""
         lib.ts_jobs_forget_cgroups(self._jobs)
 
-    def load(self, batch: Batch) -> int:
-        """Make a batch of a stream with births the one to feed next.
+    def check(self, batch: Batch) -> int:
+        """What a batch needs before it is fed: NEEDS_CLOCK, UNLIKE."""
+        return int(lib.ts_jobs_check(self._jobs, rows_of(batch), len(batch)))
 
-        Returns:
-            What it needs before: NEEDS_CLOCK, UNLIKE.
+    def accept(self, batch: Batch) -> None:
+        """Say that a batch was looked at: records like the last one are no longer UNLIKE."""
+        lib.ts_jobs_accept(self._jobs, rows_of(batch), len(batch))
+
+    def feed(self, batch: Batch, boot_ns: int) -> None:
+        """Take a batch of a stream with births.
+
+        Args:
+            batch: The batch.
+            boot_ns: CLOCK_REALTIME at the boot, if it needs the clock.
         """
-        feed, births = self._load, batch.births
-        feed.tasks, feed.n_tasks = ffi.from_buffer(_ROWS, batch.data), len(batch)
-        feed.groups, feed.n_groups = ffi.from_buffer(_ROWS, batch.groups.data), len(batch.groups)
+        feed, births = self._feed, batch.births
+        feed.tasks, feed.n_tasks = rows_of(batch), len(batch)
+        feed.groups, feed.n_groups = rows_of(batch.groups), len(batch.groups)
         feed.births, feed.n_births = ffi.from_buffer(_BIRTHS, births.data), len(births)
         feed.births_lost = births.lost
         feed.emptied = batch.emptied_ns is not None
-        return int(lib.ts_jobs_check(self._jobs, feed))
-
-    def feed(self, boot_ns: int) -> None:
-        """Take the batch that was loaded, which the caller keeps.
-
-        Args:
-            boot_ns: CLOCK_REALTIME at the boot, if it needs that.
-        """
-        self._load.boot_ns = boot_ns
-        check(lib.ts_jobs_feed(self._jobs, self._load))
+        feed.boot_ns = boot_ns
+        check(lib.ts_jobs_feed(self._jobs, feed))
 
     def flush(self) -> None:
         """Add the processes that wait for records of other threads, as they are."""

@@ -376,24 +376,19 @@ class JobTracker:
                 something are marked.
         """
         with self._lock:
+            needs = self._engine.check(batch)
+            if needs & UNLIKE:
+                check_exits(batch)
+                self._fields &= batch.fields
+                self._engine.accept(batch)
             if self._records:
-                self._look_at(batch)
                 self._records.feed(batch)
                 return
-            needs = self._engine.load(batch)
-            if needs & UNLIKE:
-                self._look_at(batch)
             if self._by_cgroup:
                 self._place_cgroups(batch)
-            self._engine.feed(self._clock().booted if needs & NEEDS_CLOCK else 0)
+            self._engine.feed(batch, self._clock().booted if needs & NEEDS_CLOCK else 0)
             if not batch and not batch.births:
                 self._engine.flush()
-
-    def _look_at(self, batch: Batch) -> None:
-        """Check what a batch's records are, and which fields they have."""
-        if batch:
-            check_exits(batch)
-            self._fields &= batch.fields
 
     def flush(self) -> None:
         """Assign what waits for other records: nothing is on its way."""

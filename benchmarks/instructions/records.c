@@ -252,7 +252,7 @@ static void feed_jobs(const char *what, int is_of_job, int is_thread)
         birth.pid = task.stats.ac_pid = 10 + i;
         birth.start_ns = task.start_ns = 10 + i;
         task.stats.ac_tgid = is_thread ? 2 : 10 + i;
-        CHECK(ts_jobs_check(jobs, &feed) >= 0);
+        CHECK(ts_jobs_check(jobs, &task, 1) >= 0);
         CHECK(ts_jobs_feed(jobs, &feed) == 0);
         if (i == 0) /* the first one makes room for the others */
             CALLGRIND_ZERO_STATS;
