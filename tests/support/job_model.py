@@ -60,6 +60,8 @@ SECOND_NS = 1_000_000_000
 #: How much the start of an unsettled record's process may differ from what the record says, beyond
 #: the second to which its end is known.
 SLACK_NS = 20_000_000
+#: So late may the tick be that moves the kernel's second on.
+MOST_LATE_NS = 1_000_000_000
 
 
 class Key(NamedTuple):
@@ -467,7 +469,7 @@ class JobModel:
         """When the process of an unsettled record can have started, ns of CLOCK_BOOTTIME."""
         second = record.ac_btime64 + record.ac_etime // 1_000_000
         start = second * SECOND_NS - self._epoch_ns - record.ac_tgetime * 1000
-        return start - SLACK_NS - 1000, start + SECOND_NS + SLACK_NS
+        return start - SLACK_NS - 1000, start + SECOND_NS + MOST_LATE_NS + SLACK_NS
 
     def _stranger(self, record: Record, start: int, fitting: "set[ModelJob] | None" = None) -> None:
         """A process that is not known: of no job, but after a loss of births perhaps of one."""
