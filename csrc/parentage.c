@@ -507,7 +507,7 @@ static const struct ts_doubts *changed(struct ts_parentage *p, struct change *la
 
 int ts_parentage_close(struct ts_parentage *p, uint32_t number, uint32_t outer)
 {
-    struct change doubts = {NULL, NULL}, may_be = {NULL, NULL};
+    struct change doubts = {NULL, NULL}, own = {NULL, NULL}, may_be = {NULL, NULL};
     struct job *job = p->all;
 
     while (job < p->all + p->n_jobs && job->number != number)
@@ -532,7 +532,10 @@ int ts_parentage_close(struct ts_parentage *p, uint32_t number, uint32_t outer)
                 continue;
             if (one->decided && one->verdict.job == number)
                 one->verdict.job = outer;
-            one->verdict.doubts = changed(p, &doubts, one->verdict.doubts, number, TS_NO_JOB);
+            if (one->decided && one->verdict.job == outer) /* it is no doubt what is certain */
+                one->verdict.doubts = changed(p, &own, one->verdict.doubts, number, TS_NO_JOB);
+            else
+                one->verdict.doubts = changed(p, &doubts, one->verdict.doubts, number, outer);
             one->perhaps = changed(p, &may_be, one->perhaps, number, outer);
         }
     return done(p);

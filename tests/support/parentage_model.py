@@ -177,7 +177,10 @@ class Parentage:
         for one in {*self._alive.values(), *self._line, *self._departed, *held}:
             if one.verdict and (one.verdict.job == number or number in one.verdict.doubts):
                 job = outer if one.verdict.job == number else one.verdict.job
-                one.verdict = Verdict(job, one.verdict.doubts - {number})
+                doubts = one.verdict.doubts - {number}
+                if number in one.verdict.doubts:
+                    doubts |= {outer} - {job, NO_JOB, UNDECIDED}
+                one.verdict = Verdict(job, doubts)
         for one in self.waiting:
             if number in one.perhaps:
                 one.perhaps = one.perhaps - {number} | {outer} - {NO_JOB}

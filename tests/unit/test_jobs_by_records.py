@@ -194,6 +194,23 @@ def test_a_closed_inner_job_leaves_its_processes_to_the_outer(machine: Machine) 
     assert (usage.total.processes, usage.complete) == (3, True)
 
 
+def test_what_may_be_a_closed_inner_jobs_may_be_the_outers(machine: Machine) -> None:
+    tracker, outer = begun(machine)
+    inner = machine.fork(outer)
+    tracker.start(inner.pid, "inner")
+    machine.end(machine.fork(inner, 77))
+    parent = machine.fork(machine.fork(machine.other, 77))
+    machine.end(machine.fork(parent))
+    machine.end(parent)
+    batch = machine.read(emptied=False)
+    tracker.feed(batch[::2])
+    fed(machine, tracker)
+    assert tracker.close("inner").undecided == tracker.usage("a").undecided == 1
+    tracker.feed(batch[1:2])
+    fed(machine, tracker)
+    assert tracker.usage("a").undecided == 2
+
+
 # ---- pids that are given again ---------------------------------------------------------------
 
 
