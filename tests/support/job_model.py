@@ -449,7 +449,11 @@ class JobModel:
             for one in self._known.get(record.ac_tgid, [])
             if not (one.has_ended if record.is_last else one.is_done)
         ]
-        fitting = [one for one in possible if one.low <= high and one.high >= low]
+        fitting = [
+            one
+            for one in possible
+            if one.low <= high and one.high >= low and self._may_have_ended(one, record)
+        ]
         owners = {self._open(one.owner) for one in fitting or possible}
         older = low < self._listening_ns and all(one.low >= self._listening_ns for one in fitting)
         if not fitting or self._births_lost:
@@ -464,6 +468,14 @@ class JobModel:
                 self._add_process(owner, [record], record, None)
             else:
                 self._doubt({owner}, record)
+
+    def _may_have_ended(self, one: Known, record: Record) -> bool:
+        """Whether it had ended, at this age, when the next process with its pid started."""
+        later = [
+            other for other in self._known[one.pid] if (other.low, other.high) > (one.low, one.high)
+        ]
+        following = min(later, key=lambda other: other.low, default=None)
+        return following is None or one.low + record.ac_tgetime * 1000 <= following.high
 
     def _start_range(self, record: Record) -> tuple[int, int]:
         """When the process of an unsettled record can have started, ns of CLOCK_BOOTTIME."""
