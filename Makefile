@@ -117,7 +117,7 @@ FUZZ_BUILD ?= build/fuzz
 CSRC ?= csrc
 HARNESSES = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_COMPILE = $(FUZZ_CC) -std=gnu11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined \
-    -fno-sanitize-recover=all -DTS_MOST_HELD=12u -DTS_MOST_TAKEN=8u \
+    -fno-sanitize-recover=all -DTS_MOST_HELD=12u -DTS_MOST_TAKEN=8u -DTS_MOST_ALIKE=4u \
     -DTS_MOST_ENDED=3u -DTS_MOST_PLACES=4u -DTS_KIN_AT_FIRST=4u -DTS_OWNERS_AT_FIRST=2u \
     -DTS_OWNERS_CHUNK=2 -DTS_FIRST_SWEEP=2u -I$(CSRC) -Itests/c -Ibuild
 FUZZ_SOURCES = $(PURE:%=$(CSRC)/%.c) \

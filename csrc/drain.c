@@ -264,15 +264,18 @@ static void look_later(struct ts_exits *exits, int64_t now)
     timerfd_settime(exits->timer, 0, &time, NULL);
 }
 
-/* Records that were sent and are no rows: lost, or not to be read. */
+/* Records that were sent and are no rows: lost, or not to be read. It never falls. */
 static uint64_t unheard(struct ts_exits *exits)
 {
     uint64_t n = 0;
 
     for (uint32_t i = 0; i < exits->n; i++) {
-        const struct ts_cpu_stats *stats = &exits->cpus[i].stats;
-        ts_exits_count(exits, &exits->cpus[i]);
-        n += stats->lost + stats->unexplained;
+        struct cpu_socket *cpu = &exits->cpus[i];
+        const struct ts_cpu_stats *stats = &cpu->stats;
+        ts_exits_count(exits, cpu);
+        if (stats->unexplained > cpu->most_unexplained)
+            cpu->most_unexplained = stats->unexplained;
+        n += stats->lost + cpu->most_unexplained;
         for (unsigned reason = 0; reason < TS_REASONS; reason++)
             n += stats->refused[reason];
     }
@@ -303,8 +306,10 @@ static int drain_with_probe(struct ts_exits *exits, struct ts_sink *sink, int64_
     ts_settler_count_lost(settler, ts_probe_lost(exits->probe, TS_EVENT_END), now);
     sink->births_lost = ts_probe_lost(exits->probe, TS_EVENT_BIRTH);
     ts_settler_take(settler, sink, task, group, rc == 0 && !exits->hurry, now);
-    if (rc == 0 && !exits->hurry && ts_settler_is_in_doubt(settler))
-        ts_settler_resolve(settler, unheard(exits), now);
+    if (rc == 0 && !exits->hurry && ts_settler_is_in_doubt(settler)) {
+        uint64_t missing = unheard(exits); /* by then: what is lost later began later */
+        ts_settler_resolve(settler, missing, ts_now());
+    }
     ts_settler_release(settler, sink, now);
     if (ts_settler_is_full(settler))
         exits->hurry = 1;

@@ -17,7 +17,10 @@
  * window of no row that waits. All others are held. They are settled when one end is left in
  * their window, and this end is in the window of no other row that waits. If the ring may
  * have lost the row's own end, the row gets none: an end that fits can be that of another
- * owner of the pid. */
+ * owner of the pid.
+ *
+ * Where every record is heard, each end has a row: the record was queued before the end came.
+ * So an end that fits one row alone is that row's, whatever other ends fit the row. */
 #include "settle.h"
 
 #include <errno.h>
@@ -40,7 +43,7 @@ struct end {
     uint32_t next; /* with the same chain of pids, or free */
     uint32_t older, newer;
     uint32_t drain; /* in which it was read */
-    int has_row;    /* that was or will be taken, and did not go without its end */
+    int has_row;    /* its record was or will be taken, and was not handed out unsettled */
 };
 
 /* When a row's record can have been made and its task have ended, by the events' clock. */
@@ -66,6 +69,7 @@ struct mark {
     uint64_t made_ns;     /* afterwards: when the record was made, */
     uint64_t ended_ns;    /* and when the task ended */
     uint32_t cpu;
+    uint32_t claim, claims; /* an end that is its own, and how many are: see find_claims */
     int waits;
 };
 
@@ -121,6 +125,12 @@ static uint64_t clock_of(const struct ts_settler *settler, int64_t now)
 static uint32_t *end_chain(struct ts_settler *settler, uint32_t pid)
 {
     return &settler->end_chains[pid % settler->n_end_chains];
+}
+
+/* Whether an end was read before the drain whose rows were taken last. */
+static int is_old(const struct ts_settler *settler, uint32_t end)
+{
+    return settler->ends[end].drain + 1 < settler->drain;
 }
 
 static void remove_end(struct ts_settler *settler, uint32_t at)
@@ -414,6 +424,21 @@ static void narrow(struct ts_settler *settler)
     }
 }
 
+/* A row is handed out without its end: that may be any of those that fit it. */
+static void doubt_ends_of(struct ts_settler *settler, uint32_t at)
+{
+    for (uint32_t end = *end_chain(settler, settler->held[at].task.id); end != NONE;
+         end = settler->ends[end].next)
+        if (fit_held(settler, at, &settler->ends[end].event) != NO_FIT)
+            settler->ends[end].has_row = 0;
+}
+
+static void doubt_later_ends(struct ts_settler *settler, uint64_t now)
+{
+    if (settler->heard_from_ns <= now)
+        settler->heard_from_ns = now + 1;
+}
+
 /* Says which process a row is of, where two ends of that process fit it: the row has its
  * start, and no final CPU time. At most two rows may be in question. */
 static int identify(struct ts_settler *settler, uint32_t at, const struct ts_end_event *event)
@@ -431,6 +456,7 @@ static int identify(struct ts_settler *settler, uint32_t at, const struct ts_end
                 !is_of_same_process(&settler->ends[end].event, event))
                 return 0;
         }
+    doubt_ends_of(settler, at);
     wait_no_more(settler, at);
     mark->made_ns = moment_of(&held->task, event);
     mark->ended_ns = event->ended_ns;
@@ -439,12 +465,12 @@ static int identify(struct ts_settler *settler, uint32_t at, const struct ts_end
     return 1;
 }
 
-/* Whether an end that has a row may be given to it by `resolve`: after the first drain that
- * leaves the queues empty, not after the second. */
+/* Whether `resolve` may yet give this end to its row: it does so once, after a drain that has
+ * left the queues empty. */
 static int can_be_resolved(const struct ts_settler *settler, uint32_t end, int emptied)
 {
     return settler->ends[end].has_row &&
-           !(emptied && settler->ends[end].drain + 1 < settler->drain);
+           !(emptied && settler->ends[end].drain + 2 < settler->drain);
 }
 
 /* Whether an end is there for any of the rows that wait: mostly there is none. */
@@ -478,7 +504,7 @@ static uint32_t settle_waiting(struct ts_settler *settler, int emptied)
             continue;
         if (how == TWO_FIT) {
             /* Not in the drain that brought them: what is read next may tell them apart. */
-            if ((emptied || window->is_narrow) && settler->ends[end].drain != settler->drain &&
+            if ((emptied || window->is_narrow) && is_old(settler, end) &&
                 !can_be_resolved(settler, end, emptied))
                 n += (uint32_t)identify(settler, at, &settler->ends[end].event);
             continue;
@@ -501,88 +527,94 @@ static void settle_all(struct ts_settler *settler, int emptied)
     }
 }
 
-/* Returns the only end whose row must be this one, if the last drain has left the queues empty;
- * NONE if there is none, or several. */
-static uint32_t own_end(struct ts_settler *settler, uint32_t at)
+/* Whether an end fits just one of the rows that wait; which. Where many have its pid, it is not
+ * looked for. */
+static int has_one_row(struct ts_settler *settler, const struct ts_end_event *event,
+                       uint32_t *row)
 {
-    uint32_t found = NONE;
+    uint32_t seen = 0;
+
+    for (uint32_t at = *held_chain(settler, event->pid); at != NONE;
+         at = settler->held[at].next)
+        if (++seen > TS_MOST_ALIKE)
+            return 0;
+    return rows_for(settler, event, row) == 1;
+}
+
+/* Finds for each row that waits the ends that have a row, which can be no other one than this.
+ * Returns whether there are any. The queues were empty after the last drain. */
+static int find_claims(struct ts_settler *settler)
+{
     uint32_t row;
+    int found = 0;
 
-    for (uint32_t end = *end_chain(settler, settler->held[at].task.id); end != NONE;
-         end = settler->ends[end].next) {
-        const struct ts_end_event *event = &settler->ends[end].event;
-        /* Of an end that was read in the last drain the row may still be in a queue. */
-        if (!settler->ends[end].has_row || settler->ends[end].drain + 1 >= settler->drain ||
-            fit_held(settler, at, event) == NO_FIT || rows_for(settler, event, &row) != 1)
-            continue;
-        if (found != NONE)
-            return NONE;
-        found = end;
-    }
+    for (uint32_t at = settler->oldest_waiting; at != NONE;
+         at = settler->held[at].newer_waiting)
+        settler->marks[at].claims = 0;
+    for (uint32_t end = settler->oldest; end != NONE && is_old(settler, end);
+         end = settler->ends[end].newer)
+        if (settler->ends[end].has_row &&
+            has_one_row(settler, &settler->ends[end].event, &row)) {
+            settler->marks[row].claims++;
+            settler->marks[row].claim = end;
+            found = 1;
+        }
     return found;
-}
-
-/* A row goes without its end: it may be one of those that fit it, or one that is read later. */
-static void doubt_ends_of(struct ts_settler *settler, uint32_t at)
-{
-    for (uint32_t end = *end_chain(settler, settler->held[at].task.id); end != NONE;
-         end = settler->ends[end].next)
-        if (fit_held(settler, at, &settler->ends[end].event) != NO_FIT)
-            settler->ends[end].has_row = 0;
-}
-
-static void doubt_later_ends(struct ts_settler *settler, uint64_t now)
-{
-    if (settler->heard_from_ns <= now)
-        settler->heard_from_ns = now + 1;
 }
 
 int ts_settler_is_in_doubt(struct ts_settler *settler)
 {
-    for (uint32_t at = settler->oldest_waiting; at != NONE;
-         at = settler->held[at].newer_waiting)
-        if (own_end(settler, at) != NONE)
-            return 1;
-    return 0;
+    return settler->waiting && find_claims(settler);
+}
+
+/* Records are missing that were sent: no end need have a row any more, also of the tasks that
+ * have begun. */
+static void doubt_all_ends(struct ts_settler *settler, uint64_t now)
+{
+    for (uint32_t end = settler->oldest; end != NONE; end = settler->ends[end].newer)
+        settler->ends[end].has_row = 0;
+    doubt_later_ends(settler, now);
 }
 
 void ts_settler_resolve(struct ts_settler *settler, uint64_t unheard, int64_t now)
 {
-    uint32_t n, next, end;
-
-    if (unheard != settler->unheard) {
-        for (end = settler->oldest; end != NONE; end = settler->ends[end].newer)
-            settler->ends[end].has_row = 0;
-        doubt_later_ends(settler, clock_of(settler, now));
-    }
+    if (unheard != settler->unheard)
+        doubt_all_ends(settler, clock_of(settler, now));
     settler->unheard = unheard;
-    do {
-        n = 0;
+    for (int pass = 0; pass < MOST_PASSES && find_claims(settler); pass++) {
+        uint32_t n = 0;
+        uint32_t next;
+
         for (uint32_t at = settler->oldest_waiting; at != NONE; at = next) {
+            const struct mark *mark = &settler->marks[at];
             next = settler->held[at].newer_waiting;
-            end = own_end(settler, at);
-            if (end == NONE)
+            if (mark->claims != 1) /* two cannot both be its own */
                 continue;
-            settle_held(settler, at, &settler->ends[end].event);
-            remove_end(settler, end);
+            settle_held(settler, at, &settler->ends[mark->claim].event);
+            remove_end(settler, mark->claim);
             n++;
         }
+        if (!n)
+            break;
         settle_all(settler, 1);
-    } while (n);
+    }
 }
 
 /* The queues have been read until they were empty. A record is sent before its task's end:
  * an end that was read earlier and that no row wants has no record. It was lost, or
- * filtered, or is of a CPU that nobody listens to. */
-static void forget_ends(struct ts_settler *settler)
+ * filtered, or is of a CPU that nobody listens to. Where it should have one, records are
+ * missing that nothing has told of. */
+static void forget_ends(struct ts_settler *settler, uint64_t now)
 {
     uint32_t newer, row;
 
-    for (uint32_t at = settler->oldest; at != NONE && settler->ends[at].drain != settler->drain;
-         at = newer) {
+    for (uint32_t at = settler->oldest; at != NONE && is_old(settler, at); at = newer) {
         newer = settler->ends[at].newer;
-        if (!rows_for(settler, &settler->ends[at].event, &row))
-            remove_end(settler, at);
+        if (rows_for(settler, &settler->ends[at].event, &row))
+            continue;
+        if (settler->ends[at].has_row)
+            doubt_all_ends(settler, now);
+        remove_end(settler, at);
     }
 }
 
@@ -643,6 +675,7 @@ void ts_settler_take(struct ts_settler *settler, struct ts_sink *sink, uint32_t 
     uint64_t read_ns = clock_of(settler, now);
     uint32_t stay = NONE; /* rows before this one stay in the sink */
 
+    settler->drain++;
     if (settler->head != settler->tail)
         stay = task;
     for (uint32_t at = task; at < sink->n_tasks; at++) {
@@ -666,10 +699,9 @@ void ts_settler_take(struct ts_settler *settler, struct ts_sink *sink, uint32_t 
         cut(sink, stay, group);
     settle_all(settler, emptied);
     if (emptied) {
-        forget_ends(settler);
+        forget_ends(settler, read_ns);
         raise_windows(settler);
     }
-    settler->drain++;
 }
 
 /* Appends a held row, and its group, to the sink. Returns whether there was room. */

@@ -17,6 +17,9 @@
 /* Rows that `take` is given at once, at most. */
 #define TS_MOST_TAKEN 4096u
 #endif
+#ifndef TS_MOST_ALIKE
+#define TS_MOST_ALIKE 64u /* rows of one pid that wait, up to which `resolve` looks at them */
+#endif
 
 struct ts_settler;
 
@@ -31,7 +34,7 @@ void ts_settler_use_clock(struct ts_settler *settler, const uint64_t *clock);
 
 /* Says that every record from now on will be taken: of all CPUs, and none is filtered out. */
 void ts_settler_hear_all(struct ts_settler *settler, int64_t now);
-/* Says that records from now on may not come. */
+/* Says that records from now on may be missing. */
 void ts_settler_hear_no_more(struct ts_settler *settler, int64_t now);
 
 /* Says that a drain begins: nothing has been read yet. `now` is CLOCK_MONOTONIC in ns. */

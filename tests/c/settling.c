@@ -443,41 +443,62 @@ static void settle_waiting(struct play *play, int emptied)
     }
 }
 
-static void forget_ends(struct play *play)
-{
-    uint32_t row;
-
-    for (uint32_t i = 0; i < play->ends.n;)
-        if (play->ends.at[i].drain != play->drain &&
-            !rows_for(play, play->ends.at[i].number, &row))
-            remove_event(&play->ends, i);
-        else
-            i++;
-}
-
-/* ---- where every record is heard ---- */
-
 static void doubt_later_ends(struct play *play)
 {
     if (play->heard_from <= (uint64_t)play->now)
         play->heard_from = (uint64_t)play->now + 1;
 }
 
-/* Whether a row that waits has just one end that must have a row, and no other row; which. */
-static int has_own_end(const struct play *play, const struct row *row, uint32_t *found)
+static void doubt_all_ends(struct play *play)
+{
+    for (uint32_t i = 0; i < play->ends.n; i++)
+        play->ends.at[i].has_row = 0;
+    doubt_later_ends(play);
+}
+
+static void forget_ends(struct play *play)
+{
+    uint32_t row;
+
+    for (uint32_t i = 0; i < play->ends.n;)
+        if (play->ends.at[i].drain + 1 < play->drain &&
+            !rows_for(play, play->ends.at[i].number, &row)) {
+            if (play->ends.at[i].has_row)
+                doubt_all_ends(play);
+            remove_event(&play->ends, i);
+        } else {
+            i++;
+        }
+}
+
+/* ---- where every record is heard ---- */
+
+/* How many of the rows that wait have a pid. */
+static uint32_t alike(const struct play *play, uint32_t pid)
 {
     uint32_t n = 0;
-    uint32_t only;
+
+    for (uint32_t i = play->released; i < play->taken; i++)
+        n += play->rows[i].given == NOBODY && play->tasks[play->rows[i].task].pid == pid;
+    return n;
+}
+
+/* How many ends a row has to itself that must have a row; the last one. */
+static uint32_t claims(const struct play *play, uint32_t row, uint32_t *found)
+{
+    uint32_t n = 0;
+    uint32_t only = NOBODY;
 
     for (uint32_t i = 0; i < play->ends.n; i++) {
         const struct event *end = &play->ends.at[i];
         if (!end->has_row || end->drain + 1 >= play->drain ||
-            fit(play, row, end->number) == NO_FIT || rows_for(play, end->number, &only) != 1)
+            alike(play, play->tasks[end->number].pid) > TS_MOST_ALIKE ||
+            rows_for(play, end->number, &only) != 1 || only != row)
             continue;
-        *found = i;
+        *found = end->number;
         n++;
     }
-    return row->given == NOBODY && n == 1;
+    return n;
 }
 
 static int is_in_doubt(const struct play *play)
@@ -485,35 +506,38 @@ static int is_in_doubt(const struct play *play)
     uint32_t end;
 
     for (uint32_t i = play->released; i < play->taken; i++)
-        if (has_own_end(play, &play->rows[i], &end))
+        if (claims(play, i, &end))
             return 1;
     return 0;
 }
 
 static void resolve(struct play *play)
 {
-    uint32_t n, end;
+    uint32_t ends[MOST];
+    uint32_t n = 1;
 
-    if (play->unheard != play->unheard_seen) {
-        for (uint32_t i = 0; i < play->ends.n; i++)
-            play->ends.at[i].has_row = 0;
-        doubt_later_ends(play);
-    }
+    if (play->unheard != play->unheard_seen)
+        doubt_all_ends(play);
     play->unheard_seen = play->unheard;
-    do {
+    for (int pass = 0; pass < 8 && n; pass++) {
         n = 0;
+        for (uint32_t i = play->released; i < play->taken; i++)
+            if (claims(play, i, &ends[i]) != 1)
+                ends[i] = NOBODY;
         for (uint32_t i = play->released; i < play->taken; i++) {
-            struct row *row = &play->rows[i];
-            if (!has_own_end(play, row, &end))
+            if (ends[i] == NOBODY)
                 continue;
             /* It is no guess, unless an end that fitted by chance is missing. */
-            CHECK(play->ends.at[end].number == row->task || play->wrong);
-            give(play, row, play->ends.at[end].number);
-            remove_event(&play->ends, end);
+            CHECK(ends[i] == play->rows[i].task || play->wrong);
+            give(play, &play->rows[i], ends[i]);
+            for (uint32_t k = 0; k < play->ends.n; k++)
+                if (play->ends.at[k].number == ends[i])
+                    remove_event(&play->ends, k);
             n++;
         }
-        settle_waiting(play, 1);
-    } while (n);
+        if (n)
+            settle_waiting(play, 1);
+    }
 }
 
 /* ---- the listener ---- */
@@ -727,6 +751,7 @@ static void drain(struct play *play, const uint8_t *meanwhile, size_t size, uint
         play->lost_ns = (uint64_t)play->now + 1;
     play->lost_seen = play->lost;
     ts_settler_count_lost(play->settler, play->lost, play->now);
+    play->drain++;
     ts_settler_take(play->settler, sink, task, group, emptied, play->now);
     while (play->taken < play->received)
         take_row(play, &play->rows[play->taken++], (uint64_t)play->now);
@@ -736,7 +761,8 @@ static void drain(struct play *play, const uint8_t *meanwhile, size_t size, uint
     for (uint32_t cpu = 0; emptied && cpu < CPUS; cpu++)
         if (play->latest[cpu] < began)
             play->latest[cpu] = began;
-    play->drain++;
+    if (size > 1)
+        act(play, meanwhile[0], meanwhile[1]);
     if (emptied) {
         int in_doubt = is_in_doubt(play);
         CHECK(ts_settler_is_in_doubt(play->settler) == in_doubt);

@@ -263,6 +263,14 @@ static void check_exec_by_thread_heard(void)
 
     open_settler();
     ts_settler_hear_all(settler, 0);
+    /* That two others are not told apart, and their ends are forgotten, changes nothing. */
+    put_end(end_of(2));
+    put_end(end_of(2));
+    record(2);
+    record(2);
+    for (int i = 0; i < 4; i++)
+        take(19000 + i);
+    sink.n_tasks = 0;
     thread.ended_ns += 9000;
     thread.cpu_ns++;
     thread.runs++;
@@ -279,6 +287,26 @@ static void check_exec_by_thread_heard(void)
     CHECK(sink.n_tasks == 2);
     CHECK(sink.tasks[0].final_cpu_ns == end_of(1).cpu_ns);
     CHECK(sink.tasks[1].final_cpu_ns == thread.cpu_ns);
+    ts_settler_free(settler);
+}
+
+/* Two ends that can be no other row's than this: one of them has no row after all. */
+static void check_two_claims(void)
+{
+    struct ts_end_event other = end_of(1);
+
+    open_settler();
+    ts_settler_hear_all(settler, 0);
+    other.start_ns++;
+    put_end(end_of(1));
+    put_end(other);
+    record(1);
+    take(20000);
+    take(20001);
+    CHECK(ts_settler_is_in_doubt(settler));
+    ts_settler_resolve(settler, 0, 20001);
+    ts_settler_release(settler, &sink, 20001);
+    CHECK(sink.n_tasks == 0);
     ts_settler_free(settler);
 }
 
@@ -565,6 +593,7 @@ int main(void)
     check_exec_by_thread(0);
     check_exec_by_thread(1);
     check_exec_by_thread_heard();
+    check_two_claims();
     check_later_owner();
     check_lost();
     check_end_of_one_that_waits();
