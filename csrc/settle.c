@@ -70,6 +70,7 @@ struct mark {
     uint64_t ended_ns;    /* and when the task ended */
     uint32_t cpu;
     uint32_t claim, claims; /* an end that is its own, and how many are: see find_claims */
+    uint32_t looks;         /* drains after which that was looked for */
     int waits;
 };
 
@@ -465,12 +466,11 @@ static int identify(struct ts_settler *settler, uint32_t at, const struct ts_end
     return 1;
 }
 
-/* Whether `resolve` may yet give this end to its row: it does so once, after a drain that has
- * left the queues empty. */
-static int can_be_resolved(const struct ts_settler *settler, uint32_t end, int emptied)
+/* Whether `resolve` may yet give this end to a row. It had a chance once it has looked for the
+ * row's own end twice: the first time the end may not have been old enough. */
+static int can_be_resolved(const struct ts_settler *settler, uint32_t row, uint32_t end)
 {
-    return settler->ends[end].has_row &&
-           !(emptied && settler->ends[end].drain + 2 < settler->drain);
+    return settler->ends[end].has_row && settler->marks[row].looks < 2;
 }
 
 /* Whether an end is there for any of the rows that wait: mostly there is none. */
@@ -505,7 +505,7 @@ static uint32_t settle_waiting(struct ts_settler *settler, int emptied)
         if (how == TWO_FIT) {
             /* Not in the drain that brought them: what is read next may tell them apart. */
             if ((emptied || window->is_narrow) && is_old(settler, end) &&
-                !can_be_resolved(settler, end, emptied))
+                !can_be_resolved(settler, at, end))
                 n += (uint32_t)identify(settler, at, &settler->ends[end].event);
             continue;
         }
@@ -564,6 +564,9 @@ static int find_claims(struct ts_settler *settler)
 
 int ts_settler_is_in_doubt(struct ts_settler *settler)
 {
+    for (uint32_t at = settler->oldest_waiting; at != NONE;
+         at = settler->held[at].newer_waiting)
+        settler->marks[at].looks++;
     return settler->waiting && find_claims(settler);
 }
 

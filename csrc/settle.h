@@ -60,7 +60,8 @@ void ts_settler_count_lost(struct ts_settler *settler, uint64_t ends, int64_t no
 void ts_settler_take(struct ts_settler *settler, struct ts_sink *sink, uint32_t task,
                      uint32_t group, int emptied, int64_t now);
 
-/* Whether `resolve` can settle a row. To be called after a `take` that was told `emptied`. */
+/* Whether `resolve` can settle a row. To be called after each `take` that was told `emptied`.
+ */
 int ts_settler_is_in_doubt(struct ts_settler *settler);
 
 /* Settles rows by ends that have one row alone. `unheard` is how many records that were sent

@@ -247,6 +247,7 @@ static void check_exec_by_thread(int is_heard)
     record(1)->cpu = 1;
     for (int i = 0; i < 2 + is_heard; i++) {
         take(20000 + i);
+        CHECK(!ts_settler_is_in_doubt(settler));
         CHECK(sink.n_tasks == (i == 1 + is_heard ? 2 : 0));
     }
     for (unsigned i = 0; i < sink.n_tasks; i++) {
@@ -268,9 +269,12 @@ static void check_exec_by_thread_heard(void)
     put_end(end_of(2));
     record(2);
     record(2);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 3; i++) {
         take(19000 + i);
-    sink.n_tasks = 0;
+        CHECK(!ts_settler_is_in_doubt(settler));
+    }
+    expect(2, 0);
+    take(19003);
     thread.ended_ns += 9000;
     thread.cpu_ns++;
     thread.runs++;

@@ -6,6 +6,7 @@ import select
 import struct
 import subprocess
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -169,15 +170,16 @@ class Family:
             assert process.wait() == 0
 
     def made(self) -> list[Made]:
-        """All processes that were made so far, but those that have yet to say their name."""
-        data = self._truth.read_bytes()
-        n, _ = _HEAD.unpack_from(data)
-        rows = _MADE.iter_unpack(data[_HEAD.size : _HEAD.size + n * _MADE.size])
-        found = []
-        for by_ns, pid, written, name in rows:
-            if written:
-                found.append(Made(name.rstrip(b"\0").decode(), pid, by_ns))
-        return found
+        """All processes that were made so far. A new one says its name first of all."""
+        while True:
+            data = self._truth.read_bytes()
+            n, _ = _HEAD.unpack_from(data)
+            rows = [*_MADE.iter_unpack(data[_HEAD.size : _HEAD.size + n * _MADE.size])]
+            if all(written for _, _, written, _ in rows):
+                return [
+                    Made(name.rstrip(b"\0").decode(), pid, by_ns) for by_ns, pid, _, name in rows
+                ]
+            time.sleep(0.001)
 
     def counts(self, names: Iterable[str]) -> Counter[str]:
         """How many processes of these names were made so far."""
