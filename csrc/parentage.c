@@ -304,7 +304,8 @@ static struct ts_verdict verdict_of_living(struct ts_parentage *p, struct ts_own
         way = at;
         at = parent_of_living(p, at);
     }
-    if (!at && way && way->pid > LAST_WITHOUT_PARENT) { /* its parent ended meanwhile */
+    /* Its parent ended meanwhile; or by what was seen, each one of several made the next. */
+    if (!(at && at->decided) && way && way->pid > LAST_WITHOUT_PARENT) {
         verdict = perhaps(p, one->start.last);
         for (; way; way = way->below)
             way->on_stack = 0;
@@ -461,7 +462,7 @@ int ts_parentage_start(struct ts_parentage *p, uint32_t number, const struct ts_
     forget_until(p);
     decide(root, (struct ts_verdict){number, verdict.doubts});
     *outer = verdict.job;
-    done(p);
+    sweep(p);
     return 0;
 }
 
@@ -964,6 +965,21 @@ static void join_record(struct ts_parentage *p, struct ts_owner *one, int surely
     }
 }
 
+/* Takes processes for ended that were seen alive and of which nothing has been heard since, if
+ * they are many: their records may have been lost. */
+static void let_go(struct ts_parentage *p)
+{
+    if (p->owners.n - p->owners.n_in_line < 4 * (uint64_t)p->capacity + 2048)
+        return;
+    for (uint32_t i = 0; i < p->owners.n_chunks; i++)
+        for (uint32_t k = 0; k < TS_OWNERS_CHUNK; k++) {
+            struct ts_owner *one = &p->owners.chunks[i][k];
+            if (one->uses && one->lives && !one->named && !one->heirs &&
+                one->pid > LAST_WITHOUT_PARENT)
+                go(p, one);
+        }
+}
+
 /* Joins those that were seen alive with the records of their ends. All records that were queued
  * before a moment were taken; < 0: no more are on their way. */
 static void join_departed(struct ts_parentage *p, int64_t emptied_ns)
@@ -988,6 +1004,8 @@ static void join_departed(struct ts_parentage *p, int64_t emptied_ns)
         p->departed = one->departed;
         p->n_departed--;
         ts_owners_drop(&p->owners, one);
+        /* Its record, if there is one, is judged by itself. */
+        doubt_from_now(p);
     }
     if (!p->departed)
         p->last_departed = &p->departed;
@@ -1121,6 +1139,7 @@ int ts_parentage_settle(struct ts_parentage *p, int64_t emptied_ns, const struct
         join_departed(p, emptied_ns);
         judge_asked(p, 0);
     }
+    let_go(p);
     p->stage = BOUNDING;
     if (p->n_waiting && !p->n_asked) {
         ask(p);

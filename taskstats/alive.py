@@ -17,7 +17,7 @@ _TOGETHER_NS = 1_000_000
 
 
 class Alive(NamedTuple):
-    """A living process, or one that has ended and was not waited for.
+    """A living process: not one that has ended and was not waited for.
 
     Attributes:
         pid: The process id.
@@ -118,8 +118,9 @@ def _look_at(pids: Iterable[int], offset: int) -> list[Alive]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             stat, status = _read(f"/proc/{pid}/stat"), _read(f"/proc/{pid}/status")
             fields = stat[stat.rindex(b")") + 2 :].split()
-            if fields[_NUM_THREADS] == b"0":  # it was just reaped: its parent reads as 0
-                continue
+            threads = int(fields[_NUM_THREADS])
+            if threads == 0 or (threads == 1 and fields[0] == b"Z"):
+                continue  # it has ended; of one that was just reaped the parent reads as 0
             _, _, levels = status.partition(b"\nNSpid:")
             nested = len(levels.partition(b"\n")[0].split()) > 1
             found.append(Alive(pid, int(fields[1]), int(fields[19]) * TICK_NS - offset, nested))

@@ -145,8 +145,10 @@ class JobTracker:
 
     @property
     def memory_bytes(self) -> int:
-        """Memory that the engine in C takes: of known processes, and of jobs and their sums."""
-        return self._count("bytes")
+        """Memory that is taken in C: by processes, jobs and their sums."""
+        with self._lock:
+            taken = int(self._engine.counts.bytes)
+            return taken + (int(self._records.parents.counts.bytes) if self._records else 0)
 
     def _count(self, name: str) -> int:
         with self._lock:

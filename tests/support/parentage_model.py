@@ -357,6 +357,8 @@ class Parentage:
             if emptied_ns is None or emptied_ns < one.gone_ns:
                 still.append(one)
         self._departed = still[-self._capacity :]
+        if len(still) > self._capacity:
+            self.lose()
 
     def _join(self, one: Process, *, surely: bool) -> None:
         known = self._ended.get(one.pid, [])
@@ -393,8 +395,9 @@ class Parentage:
         while at and at.verdict is None and at not in way:
             way.append(at)
             at = self._parent_of_living(at)
-        if at is None and way and way[-1].pid not in _FIRST:
-            return self._perhaps(one.start[1])  # the last one's parent ended meanwhile
+        if (at is None or at.verdict is None) and way and way[-1].pid not in _FIRST:
+            # The last one's parent ended meanwhile; or each one of several made the next.
+            return self._perhaps(one.start[1])
         verdict = at.verdict if at and at.verdict else _NONE
         parent = at if at and at.verdict else None
         for child in reversed(way):

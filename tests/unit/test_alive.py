@@ -48,13 +48,13 @@ def test_a_start_is_right_to_10_ms_and_is_over() -> None:
     assert (found.start_ns % TICK_NS, found.start_ns > 0) == (0, True)
 
 
-def test_a_zombie_is_found_and_one_waited_for_is_not() -> None:
+def test_one_that_has_ended_is_not_found() -> None:
     with child() as pid:
-        (living,) = alive.look([pid])
+        pids = [pid, os.getpid()]
+        assert [one.pid for one in alive.look(pids)] == pids
         os.kill(pid, 9)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        assert alive.look([pid]) == [living]
-        pids = [pid, os.getpid()]
+        assert [one.pid for one in alive.look(pids)] == [os.getpid()]
     assert [one.pid for one in alive.look(pids)] == [os.getpid()]
 
 
