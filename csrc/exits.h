@@ -28,7 +28,7 @@ struct cpu_socket {
     uint64_t taken;          /* records taken off the queue, readable or not */
     struct ts_sequence sequence;
     uint64_t most_unexplained; /* so far: a number that came late is no longer missing */
-    struct ts_meter meter; /* of a listener with a filter */
+    struct ts_meter meter;     /* of a listener with a filter */
     struct ts_cpu_stats stats;
 };
 
