@@ -20,6 +20,8 @@ from support.job_model import JobModel, Key, Told
 from taskstats.alive import Moment
 from taskstats.jobs import JobTracker, Usage
 
+_AGE_SLACK = 10_000  # ns: of ages, as in jobs.py
+
 AnyJob = Job | CgroupJob
 
 
@@ -219,7 +221,16 @@ def key_of(ended: Ended, received_ns: int) -> Key:
 
 
 def model_of(history: BornHistory) -> JobModel:
-    return JobModel(history.look, history.listening_ns, _BOOTED_US * 1000)
+    """Make the model of a JobTracker of this history."""
+
+    def started(pid: int) -> tuple[int, int] | None:
+        record = next(iter(history.look_up([pid])), None)
+        if record is None or record.ac_tgid != pid:
+            return None
+        start = history.now_ns - record.ac_tgetime * 1000
+        return start - _AGE_SLACK, start + _AGE_SLACK
+
+    return JobModel(history.look, started, history.listening_ns, _BOOTED_US * 1000)
 
 
 def tracker_of(history: BornHistory, *, births: bool = True, **options: Any) -> JobTracker:

@@ -158,6 +158,8 @@ class JobModel:
 
     Args:
         look: What /proc tells of living processes.
+        started: The first and last moment at which a living process can have started, by its age:
+            ns of CLOCK_BOOTTIME; None if it cannot be asked for.
         listening_ns: When the listener opened, ns of CLOCK_BOOTTIME.
         epoch_ns: The time of day at CLOCK_BOOTTIME 0.
     """
@@ -165,6 +167,7 @@ class JobModel:
     def __init__(
         self,
         look: Callable[[Iterable[int] | None], list[Any]],
+        started: Callable[[int], tuple[int, int] | None],
         listening_ns: int,
         epoch_ns: int,
     ) -> None:
@@ -172,6 +175,7 @@ class JobModel:
         self._listening_ns = listening_ns
         self._epoch_ns = epoch_ns
         self._known: dict[int, list[Known]] = {}
+        self._started = started
         self._jobs: dict[Any, ModelJob] = {}
         self._ever: list[ModelJob] = []
         self._births_lost = 0
@@ -217,6 +221,8 @@ class JobModel:
             raise ValueError(id)
         (alive,) = self._look([root])
         process = self._living(root, alive.start_ns)
+        if (range_ := self._started(root)) is not None:
+            process.low, process.high = max(process.low, range_[0]), min(process.high, range_[1])
         if any(one.is_open for one in process.root_of):
             raise ValueError(root)
         within = self._open(process.owner)
