@@ -782,8 +782,8 @@ static int can_be_parent(const struct ts_owner *one, struct ts_range end, int64_
     return one->start.first <= end.last && one->start.last >= latest;
 }
 
-/* Finds what tells the processes that can have had the parent's pid when it ended: returns 0
- * if nothing does. */
+/* Finds the start that `can_be_parent` compares with. Returns 0 if it cannot be told who had
+ * the parent's pid when the child ended. */
 static int find_parents(const struct ts_parentage *p, const struct ts_owner *child, int surely,
                         int64_t *latest)
 {

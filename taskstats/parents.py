@@ -186,7 +186,7 @@ class Parents:
         return moment
 
     def _judging(self) -> Any:
-        """The clocks, and whether there may be other PID namespaces: once, then for ever."""
+        """The clocks, and whether there may ever have been another PID namespace."""
         if not self._moment.may_nest:
             self._moment.may_nest = self._may_nest()
         return self._now()
