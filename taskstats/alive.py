@@ -17,7 +17,7 @@ _TOGETHER_NS = 1_000_000
 
 
 class Alive(NamedTuple):
-    """A living process: not one that has ended and was not waited for.
+    """A living process, or one that has ended and was not waited for.
 
     Attributes:
         pid: The process id.
@@ -25,12 +25,14 @@ class Alive(NamedTuple):
             in this moment.
         start_ns: When it started, ns of CLOCK_BOOTTIME, rounded down to 10 ms.
         nested: Whether it lives in a PID namespace below the reader's.
+        ended: Whether it has ended: its record was made before, and it has no children.
     """
 
     pid: int
     ppid: int
     start_ns: int
     nested: bool
+    ended: bool = False
 
     @property
     def start_end_ns(self) -> int:
@@ -63,8 +65,8 @@ def look(pids: Iterable[int] | None = None) -> list[Alive]:
     while found and before <= max(one.start_end_ns for one in found):
         time.sleep(0.001)
         before = _boot_ns(offset)
-        again = set(_look_at(wanted, offset))
-        found = [one for one in found if one in again]
+        earlier = {(one.pid, one.start_ns) for one in found}
+        found = [one for one in _look_at(wanted, offset) if (one.pid, one.start_ns) in earlier]
     return found
 
 
@@ -119,11 +121,13 @@ def _look_at(pids: Iterable[int], offset: int) -> list[Alive]:
             stat, status = _read(f"/proc/{pid}/stat"), _read(f"/proc/{pid}/status")
             fields = stat[stat.rindex(b")") + 2 :].split()
             threads = int(fields[_NUM_THREADS])
-            if threads == 0 or (threads == 1 and fields[0] == b"Z"):
-                continue  # it has ended; of one that was just reaped the parent reads as 0
+            if threads == 0:
+                continue  # it was just reaped: its parent reads as 0
             _, _, levels = status.partition(b"\nNSpid:")
             nested = len(levels.partition(b"\n")[0].split()) > 1
-            found.append(Alive(pid, int(fields[1]), int(fields[19]) * TICK_NS - offset, nested))
+            start_ns = int(fields[19]) * TICK_NS - offset
+            ended = threads == 1 and fields[0] == b"Z"
+            found.append(Alive(pid, int(fields[1]), start_ns, nested, ended))
     return found
 
 

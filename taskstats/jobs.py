@@ -205,8 +205,9 @@ class JobTracker:
     def _join_descendants(self, job: _Job, root: int) -> None:
         # A process that is in both lists had its pid all the while between the two.
         around = set(self._lineage(job))
-        before = set(self._look(None))
-        for one in _descendants(root, before.intersection(self._look(None))):
+        before = {one._replace(ended=False) for one in self._look(None)}
+        after = {one._replace(ended=False) for one in self._look(None)}
+        for one in _descendants(root, before & after):
             self._engine.join(job.number, one.pid, (one.start_ns, one.start_end_ns))
             if self._records:
                 self._records.parents.join(job.number, one, around)

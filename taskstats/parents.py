@@ -172,7 +172,7 @@ class Parents:
             if len(self._pids) < wanted:
                 self._pids = ffi.new("uint32_t[]", 2 * wanted)
             lib.ts_parentage_wanted(self._parentage, self._pids)
-            found = self._look(ffi.unpack(self._pids, wanted))
+            found = [one for one in self._look(ffi.unpack(self._pids, wanted)) if not one.ended]
             wanted = lib.ts_parentage_found(
                 self._parentage, _alive(found), len(found), before_ns, self._now()
             )
@@ -200,5 +200,5 @@ def _alive(found: Sequence[Alive]) -> Any:
     """struct ts_alive of each."""
     return ffi.new(
         "struct ts_alive[]",
-        [(start_ns, pid, ppid, nested) for pid, ppid, start_ns, nested in found],
+        [(one.start_ns, one.pid, one.ppid, one.nested) for one in found],
     )

@@ -323,7 +323,7 @@ class Parentage:
         children: set[Alive] = set()
         while wanted := wanted - {0}:
             before = self._clock().real
-            found = set(self._look(sorted(wanted)))
+            found = {one for one in self._look(sorted(wanted)) if not one.ended}
             there = {living.pid for living in found}
             for pid in sorted(wanted - there):
                 if pid in self._alive:

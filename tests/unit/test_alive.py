@@ -48,13 +48,14 @@ def test_a_start_is_right_to_10_ms_and_is_over() -> None:
     assert (found.start_ns % TICK_NS, found.start_ns > 0) == (0, True)
 
 
-def test_one_that_has_ended_is_not_found() -> None:
+def test_one_that_has_ended_is_found_until_it_is_waited_for() -> None:
     with child() as pid:
-        pids = [pid, os.getpid()]
-        assert [one.pid for one in alive.look(pids)] == pids
+        (living,) = alive.look([pid])
+        assert not living.ended
         os.kill(pid, 9)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        assert [one.pid for one in alive.look(pids)] == [os.getpid()]
+        assert alive.look([pid]) == [living._replace(ended=True)]
+        pids = [pid, os.getpid()]
     assert [one.pid for one in alive.look(pids)] == [os.getpid()]
 
 
