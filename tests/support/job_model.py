@@ -478,7 +478,9 @@ class JobModel:
     def _may_have_ended(self, one: Known, record: Record) -> bool:
         """Whether it had ended, at this age, when the next process with its pid started."""
         later = [
-            other for other in self._known[one.pid] if (other.low, other.high) > (one.low, one.high)
+            other
+            for other in self._known[one.pid]
+            if (other.low, other.high) > (one.low, one.high) and not other.is_done
         ]
         following = min(later, key=lambda other: other.low, default=None)
         return following is None or one.low + record.ac_tgetime * 1000 <= following.high
