@@ -120,7 +120,8 @@ class Parents:
                 found.append(child)
         ancestors = _alive(found)
         lineage = ffi.new("struct ts_lineage *")
-        lineage.one = _alive([one])[0]
+        own = _alive([one])
+        lineage.one = own[0]  # a copy; own[0] alone would not keep the array
         lineage.ancestors, lineage.n, lineage.is_whole = ancestors, len(found), whole
         return lineage, ancestors
 
