@@ -129,6 +129,7 @@ except taskstats.CostUnknown as error:
 @pytest.fixture
 def few() -> Iterator[Path]:
     """A cgroup that may limit processes and threads."""
+    needs_probe()
     with cgroups.made("pids") as path:
         yield path
 
@@ -142,7 +143,6 @@ def run_in(cgroup: Path, script: str, tmp_path: Path) -> subprocess.CompletedPro
 
 
 def test_no_thread_is_needed_at_the_end(few: Path, tmp_path: Path) -> None:
-    needs_probe()
     done = run_in(few, f"/bin/true; echo 1 > {few}/pids.max; exit 7", tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (7, False)
     assert "exit 7" in done.stderr
