@@ -307,7 +307,7 @@ static int drain_with_probe(struct ts_exits *exits, struct ts_sink *sink, int64_
     sink->births_lost = ts_probe_lost(exits->probe, TS_EVENT_BIRTH);
     ts_settler_take(settler, sink, task, group, rc == 0 && !exits->hurry, now);
     if (rc == 0 && !exits->hurry && ts_settler_is_in_doubt(settler)) {
-        uint64_t missing = unheard(exits); /* by then: what is lost later began later */
+        uint64_t missing = unheard(exits); /* counted before the clock is read */
         ts_settler_resolve(settler, missing, ts_now());
     }
     ts_settler_release(settler, sink, now);

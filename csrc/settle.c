@@ -527,8 +527,8 @@ static void settle_all(struct ts_settler *settler, int emptied)
     }
 }
 
-/* Whether an end fits just one of the rows that wait; which. Where many have its pid, it is not
- * looked for. */
+/* Whether an end fits just one of the rows that wait, and which. The answer is no where many
+ * rows with its pid wait: to compare them all would take long. */
 static int has_one_row(struct ts_settler *settler, const struct ts_end_event *event,
                        uint32_t *row)
 {
@@ -541,8 +541,8 @@ static int has_one_row(struct ts_settler *settler, const struct ts_end_event *ev
     return rows_for(settler, event, row) == 1;
 }
 
-/* Finds for each row that waits the ends that have a row, which can be no other one than this.
- * Returns whether there are any. The queues were empty after the last drain. */
+/* Counts for each row that waits the ends that must have a row and fit this one alone. Returns
+ * whether there are any. To be called when the last drain has left the queues empty. */
 static int find_claims(struct ts_settler *settler)
 {
     uint32_t row;
@@ -570,8 +570,8 @@ int ts_settler_is_in_doubt(struct ts_settler *settler)
     return settler->waiting && find_claims(settler);
 }
 
-/* Records are missing that were sent: no end need have a row any more, also of the tasks that
- * have begun. */
+/* Records that were sent are missing: so no end need have a row, nor an end that comes later of
+ * a task that has begun by now. */
 static void doubt_all_ends(struct ts_settler *settler, uint64_t now)
 {
     for (uint32_t end = settler->oldest; end != NONE; end = settler->ends[end].newer)
